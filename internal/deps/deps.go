@@ -1,0 +1,31 @@
+// Package deps keeps the modules that rooms still under construction will import.
+package deps
+
+import (
+	_ "github.com/coreos/go-systemd/v22/daemon"
+	_ "github.com/coreos/go-systemd/v22/journal"
+	_ "github.com/eclipse/paho.mqtt.golang"
+	_ "github.com/mochi-mqtt/server/v2"
+	_ "github.com/mochi-mqtt/server/v2/listeners"
+	_ "github.com/mochi-mqtt/server/v2/packets"
+	_ "github.com/nats-io/nats-server/v2/server"
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/nats-io/nkeys"
+	_ "github.com/nats-io/nuid"
+	_ "github.com/pelletier/go-toml/v2"
+	_ "github.com/pelletier/go-toml/v2/unstable"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/spf13/cobra/doc"
+	_ "github.com/tetratelabs/wazero"
+	_ "go.etcd.io/bbolt"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "periph.io/x/conn/v3/gpio"
+	_ "periph.io/x/host/v3"
+	_ "periph.io/x/host/v3/gpioioctl"
+	_ "pgregory.net/rapid"
+)
