@@ -1,0 +1,99 @@
+# What is built lands in dist/. `make help` lists the targets.
+
+GO       ?= go
+DIST     := dist
+VERSION  ?= $(shell packaging/version.sh)
+FUZZTIME ?= 10s
+
+# The same sources give the same bytes: nothing of this machine gets in, and of the checkout only its version.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# The name of a box is GOOS-GOARCH, with v and GOARM behind arm.
+BOXES       := linux-amd64 linux-arm64 linux-armv7
+HOST        := $(patsubst %-arm,%-armv7,$(shell $(GO) env GOOS)-$(shell $(GO) env GOARCH))
+linux-amd64 := GOOS=linux GOARCH=amd64
+linux-arm64 := GOOS=linux GOARCH=arm64
+linux-armv7 := GOOS=linux GOARCH=arm GOARM=7
+
+ACTORS := $(patsubst examples/%/main.go,$(DIST)/actors/%.wasm,$(wildcard examples/*/main.go))
+
+.DELETE_ON_ERROR:
+.PHONY: FORCE
+FORCE:
+
+##@ Building
+
+.PHONY: build
+build: $(DIST)/edged $(BOXES:%=$(DIST)/edged-%) ## dist/edged for this machine, dist/edged-linux-{amd64,arm64,armv7}
+
+# The go command knows best what is out of date.
+$(BOXES:%=$(DIST)/edged-%): $(DIST)/edged-%: FORCE
+	$($*) $(GOBUILD) -ldflags "$(LDFLAGS)" -o $@ ./cmd/edged
+
+ifneq ($(filter $(HOST),$(BOXES)),)
+$(DIST)/edged: $(DIST)/edged-$(HOST)
+	ln -f $< $@
+else
+$(DIST)/edged: FORCE
+	$(GOBUILD) -ldflags "$(LDFLAGS)" -o $@ ./cmd/edged
+endif
+
+.PHONY: actors
+actors: $(ACTORS) ## dist/actors/<name>.wasm of each example with a main.go
+
+$(DIST)/actors/%.wasm: FORCE
+	GOOS=wasip1 GOARCH=wasm $(GOBUILD) -buildmode=c-shared -ldflags "-s -w" -o $@ ./examples/$*
+
+.PHONY: demo
+demo: $(DIST)/edged actors ## build, and show the whole path at work in one terminal
+	$(DIST)/edged demo
+
+##@ Proving
+
+.PHONY: test
+test: needs check ## everything: installs what the tests start, make check, all tests, raced where it fits
+	@race=-race; command -v gcc >/dev/null || { race=; echo "no gcc: the tests run without the race detector" >&2; }; \
+	set -x; $(GO) test $$race -timeout 20m ./...
+
+.PHONY: needs
+needs: ## the programs that tests start: Mosquitto and others (apt-get when root, else it says what to install)
+	@test/needs.sh
+
+.PHONY: check
+check: ## format, vet, staticcheck, modules, house rules, the unit's hardening
+	@test/check.sh
+
+.PHONY: race
+race: ## all tests under the race detector, twice and shuffled
+	$(GO) test -race -shuffle=on -count=2 -timeout 40m ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzzer for FUZZTIME (10s)
+	@test/fuzz.sh $(FUZZTIME)
+
+.PHONY: cross
+cross: ## vet code and tests of every package for each box
+	$(foreach box,$(BOXES),$($(box)) CGO_ENABLED=0 $(GO) vet ./... &&) true
+
+.PHONY: bench
+bench: $(DIST)/edged ## beside JetStream, nats-server and Mosquitto, in one run of about three minutes (BENCH="-json out.json" for more)
+	$(GO) -C test/bench run . -edged $(CURDIR)/$(DIST)/edged $(BENCH)
+
+##@ Shipping
+
+.PHONY: deb
+deb: build ## dist/*.deb for amd64, arm64 and armhf
+	@packaging/deb.sh $(VERSION)
+
+.PHONY: clean
+clean: ## remove dist/
+	rm -rf $(DIST)
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.DEFAULT_GOAL := help
