@@ -74,3 +74,39 @@ func Overlap(a, b string) bool {
 		a, b = aRest, bRest
 	}
 }
+
+// Covers reports whether every subject that the valid subject filter narrow matches is also matched by the valid subject filter wide.
+func Covers(wide, narrow string) bool {
+	for {
+		w, wRest, wMore := strings.Cut(wide, ".")
+		if w == ">" && !wMore {
+			return true
+		}
+		n, nRest, nMore := strings.Cut(narrow, ".")
+		if n == ">" && !nMore || w != "*" && w != n || wMore != nMore {
+			return false
+		}
+		if !wMore {
+			return true
+		}
+		wide, narrow = wRest, nRest
+	}
+}
+
+// Reserved reports whether a subject or subject filter is in the space of the machinery and must be in no stream: one that begins with "$", replies
+// under _INBOX, the lattice under wasmbus, the uplink under edge.up; or a filter that covers all of these, as ">" does.
+func Reserved(s string) bool {
+	first, rest, more := strings.Cut(s, ".")
+	switch first {
+	case ">":
+		return true
+	case "*":
+		return rest == ">"
+	case "_INBOX", "wasmbus":
+		return true
+	case "edge":
+		second, _, _ := strings.Cut(rest, ".")
+		return more && (second == "up" || second == ">" || second == "*")
+	}
+	return strings.HasPrefix(first, "$") || strings.HasPrefix(first, "_INBOX")
+}

@@ -285,3 +285,28 @@ func BenchmarkMatch(b *testing.B) {
 		topic.Match("greenhouse.*.temperature.>", "greenhouse.bench-7.temperature.raw")
 	}
 }
+
+// TestCovers_agreesWithMatch tries all short filters against each other by the subjects they match.
+func TestCovers_agreesWithMatch(t *testing.T) {
+	subjects := words([]string{"a", "b"}, 5)
+	filters := slices.DeleteFunc(words([]string{"a", "*", ">"}, 3), func(s string) bool { return !topic.ValidFilter(s) })
+	for _, wide := range filters {
+		for _, narrow := range filters {
+			want := !slices.ContainsFunc(subjects, func(s string) bool { return topic.Match(narrow, s) && !topic.Match(wide, s) })
+			if got := topic.Covers(wide, narrow); got != want {
+				t.Errorf("Covers(%q, %q): got %v, want %v", wide, narrow, got, want)
+			}
+		}
+	}
+}
+
+func TestReserved(t *testing.T) {
+	for s, want := range map[string]bool{
+		"$JS.API": true, "$x": true, "_INBOX.a": true, "_INBOX_b.c": true, "wasmbus.rpc.x": true, "edge.up.x": true, "edge.>": true, "edge.*.x": true, ">": true, "*.>": true,
+		"edge.down.x": false, "edge": false, "edged.x": false, "sensors.>": false, "*.temperature": false, "a.$x": false, "wasmbuses.x": false,
+	} {
+		if got := topic.Reserved(s); got != want {
+			t.Errorf("Reserved(%q): got %v", s, got)
+		}
+	}
+}
