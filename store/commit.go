@@ -1,0 +1,410 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Bounds of a group, and of what may wait for the next one.
+const (
+	groupTurns = 4096
+	groupBytes = 4 << 20
+	queueTurns = 4 * groupTurns
+	queueBytes = 8 * groupBytes
+	trimLimit  = 4 * groupTurns // messages removed in one commit, so that none takes long
+)
+
+// queue is what waits for the writer. DB.mu guards it.
+type queue struct {
+	turns []*Turn
+	bytes int64
+	admin []adminRequest
+}
+
+type adminRequest struct {
+	fn   func(*bolt.Tx) (apply func(), err error)
+	done chan error
+}
+
+func (db *DB) usable() error {
+	if db.err != nil {
+		return db.err
+	}
+	if db.closing {
+		return ErrClosed
+	}
+	return nil
+}
+
+// admin runs fn in a transaction of its own, in the writer, and then apply
+// with db.mu held.
+func (db *DB) admin(fn func(*bolt.Tx) (apply func(), err error)) error {
+	r := adminRequest{fn, make(chan error, 1)}
+	db.mu.Lock()
+	if err := db.usable(); err != nil {
+		db.mu.Unlock()
+		return err
+	}
+	db.queue.admin = append(db.queue.admin, r)
+	db.mu.Unlock()
+	db.wakeWriter()
+	return <-r.done
+}
+
+// enqueue validates t and puts it at the end of the queue, where it is visible
+// to turns that read from then on. It waits while there is no room.
+func (db *DB) enqueue(t *Turn) error {
+	for {
+		changed := db.changed.wait()
+		db.mu.Lock()
+		wait, err := db.tryEnqueue(t)
+		db.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if !wait {
+			db.wakeWriter()
+			return nil
+		}
+		<-changed
+	}
+}
+
+func (db *DB) tryEnqueue(t *Turn) (wait bool, err error) {
+	if t.ended {
+		return false, errors.New("the turn has ended")
+	}
+	if err := db.usable(); err != nil {
+		return false, err
+	}
+	if t.lost || db.state.conflicts(t) {
+		return false, ErrConflict
+	}
+	if o := db.holds.blocker(t); o != nil {
+		if t.causedBy(o) {
+			return false, ErrDeadlock
+		}
+		if len(t.reads) > 0 {
+			return false, ErrConflict // what it read is likely to change
+		}
+		return true, nil
+	}
+	if len(db.queue.turns) >= queueTurns || db.queue.bytes+t.size > queueBytes && len(db.queue.turns) > 0 {
+		return true, nil
+	}
+	if err := db.resolveAcks(t); err != nil {
+		return false, err
+	}
+	if err := db.checkRoom(t); err != nil {
+		return false, err
+	}
+	db.place(t)
+	db.state.queue(t)
+	db.queue.turns = append(db.queue.turns, t)
+	db.queue.bytes += t.size
+	db.end(t)
+	return false, nil
+}
+
+// end takes t out of what is under way. Call it with db.mu held.
+func (db *DB) end(t *Turn) {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	delete(db.state.active, t)
+	if db.holds.release(t) {
+		db.changed.fire()
+	}
+}
+
+func (db *DB) resolveAcks(t *Turn) error {
+	for i := range t.acks {
+		a := &t.acks[i]
+		sub, ok := db.subs[a.subscription]
+		if !ok {
+			return fmt.Errorf("acknowledge %d: subscription %s: %w", a.seq, a.subscription, ErrNoSubscription)
+		}
+		if a.seq > sub.stream.last {
+			return fmt.Errorf("acknowledge %d: subscription %s: stream %s ends at %d", a.seq, a.subscription, sub.stream.config.Name, sub.stream.last)
+		}
+		if !a.upTo && a.attempts == 0 && a.seq > sub.pos.floor+maxAhead {
+			return fmt.Errorf("acknowledge %d: subscription %s: more than %d ahead of %d", a.seq, a.subscription, maxAhead, sub.pos.floor+1)
+		}
+		a.sub = sub
+	}
+	return nil
+}
+
+// checkRoom finds whether the messages of t fit, and which are repeats, without
+// changing anything.
+func (db *DB) checkRoom(t *Turn) error {
+	for i := range t.messages {
+		p := &t.messages[i]
+		s := p.s
+		if db.streams[s.config.Name] != s {
+			return fmt.Errorf("publish %s to stream %s: %w", p.m.Subject, s.config.Name, ErrNoStream)
+		}
+		if p.m.ID != "" {
+			if _, repeat := s.ids[p.hash]; repeat {
+				continue
+			}
+		}
+		if s.config.OnFull == DropOldest {
+			continue // the writer makes room, for the stream and for the store
+		}
+		msgs, bytes := int64(1), p.m.size()
+		for j := range i {
+			if o := &t.messages[j]; o.s == s {
+				msgs++
+				bytes += o.m.size()
+			}
+		}
+		switch {
+		case s.config.MaxMsgs > 0 && s.msgs+msgs > s.config.MaxMsgs:
+			return fmt.Errorf("stream %s holds %d messages: %w", s.config.Name, s.msgs, ErrFull)
+		case s.config.MaxBytes > 0 && s.bytes+bytes > s.config.MaxBytes:
+			return fmt.Errorf("stream %s holds %d bytes: %w", s.config.Name, s.bytes, ErrFull)
+		case db.heldBytes()+bytes > db.o.MaxBytes:
+			return fmt.Errorf("store holds %d bytes: %w", db.heldBytes(), ErrFull)
+		}
+	}
+	return nil
+}
+
+// heldBytes is what counts against MaxBytes, queued included.
+func (db *DB) heldBytes() int64 {
+	n := db.dead.bytes
+	for _, s := range db.streams {
+		n += s.bytes
+	}
+	return n
+}
+
+// place gives the messages of t their sequences.
+func (db *DB) place(t *Turn) {
+	for i := range t.messages {
+		p := &t.messages[i]
+		s := p.s
+		if p.m.ID != "" {
+			if first, ok := s.ids[p.hash]; ok {
+				p.receipt.Seq, p.receipt.Duplicate = first, true
+				continue
+			}
+		}
+		s.last++
+		s.msgs++
+		s.bytes += p.m.size()
+		if p.m.ID != "" {
+			s.remember(p.hash, s.last)
+		}
+		if p.m.Time.IsZero() {
+			p.m.Time = db.o.Now()
+		}
+		p.m.Seq, p.receipt.Seq = s.last, s.last
+	}
+}
+
+// writer commits what is queued, one group after the other. Whatever waits
+// when it comes back from the disk is the next group.
+func (db *DB) writer() {
+	defer db.loops.Done()
+	defer close(db.confirmed)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last := 0
+	for {
+		select {
+		case <-tick.C:
+			db.housekeep()
+		default:
+		}
+		group, admin, end := db.nextGroup(&last)
+		switch {
+		case end:
+			db.refuse(group, admin)
+			return
+		case len(admin) > 0 || len(group) > 0:
+			for _, r := range admin {
+				r.done <- db.runAdmin(r)
+			}
+			if len(group) > 0 {
+				db.commit(group)
+			}
+		default:
+			select {
+			case <-db.wake:
+			case <-tick.C:
+				db.housekeep()
+			}
+		}
+	}
+}
+
+// nextGroup takes the next group off the queue. A group smaller than the last
+// gives the publishers just released the chance to get into it, and not only
+// into the next: at 16 publishers that is twice the throughput.
+func (db *DB) nextGroup(last *int) (group []*Turn, admin []adminRequest, end bool) {
+	for yields := 0; ; yields++ {
+		db.mu.Lock()
+		n := len(db.queue.turns)
+		if n > 0 && n < *last && yields < 3 && len(db.queue.admin) == 0 && db.err == nil {
+			db.mu.Unlock()
+			runtime.Gosched()
+			continue
+		}
+		break
+	}
+	defer db.mu.Unlock()
+	admin, db.queue.admin = db.queue.admin, nil
+	if db.err != nil {
+		group, db.queue.turns = db.queue.turns, nil
+		db.state.rollback()
+		return group, admin, true
+	}
+	var bytes int64
+	n := 0
+	for n < len(db.queue.turns) && n < groupTurns && (n == 0 || bytes+db.queue.turns[n].size <= groupBytes) {
+		bytes += db.queue.turns[n].size
+		n++
+	}
+	group, db.queue.turns = db.queue.turns[:n:n], db.queue.turns[n:]
+	db.queue.bytes -= bytes
+	if n > 0 {
+		*last = n
+	}
+	return group, admin, db.closing && n == 0 && len(admin) == 0
+}
+
+// refuse tells everybody who still waits why the store ended.
+func (db *DB) refuse(group []*Turn, admin []adminRequest) {
+	err := db.Err()
+	if err == nil {
+		err = ErrClosed
+	}
+	for _, r := range admin {
+		r.done <- err
+	}
+	for _, t := range group {
+		t.err = err
+	}
+	db.confirmed <- group
+}
+
+func (db *DB) runAdmin(r adminRequest) error {
+	var apply func()
+	err := db.update(func(tx *bolt.Tx) (err error) {
+		apply, err = r.fn(tx)
+		return err
+	})
+	if err != nil {
+		if fatal(err) {
+			db.fail(err)
+		}
+		return err
+	}
+	db.mu.Lock()
+	apply()
+	db.mu.Unlock()
+	return nil
+}
+
+// commit writes a group and hands it on to the confirmer.
+func (db *DB) commit(group []*Turn) {
+	w := newGroupWrite(db)
+	err := db.update(func(tx *bolt.Tx) error { return w.write(tx, group) })
+	db.mu.Lock()
+	switch {
+	case err == nil:
+		w.apply()
+		db.state.committed(group)
+		db.stats.commits.Add(1)
+		db.stats.turns.Add(uint64(len(group)))
+	case fatal(err):
+		db.mu.Unlock()
+		db.fail(err)
+		db.mu.Lock()
+		for _, t := range group {
+			t.err = db.err
+		}
+	default:
+		group = db.rollback(group, err)
+	}
+	db.mu.Unlock()
+	db.changed.fire()
+	db.confirmed <- group
+}
+
+// rollback undoes in memory what did not reach the disk: the group, and the
+// turns queued behind it, which may have seen it.
+func (db *DB) rollback(group []*Turn, err error) []*Turn {
+	group = append(group, db.queue.turns...)
+	db.queue.turns, db.queue.bytes = nil, 0
+	for _, t := range group {
+		t.err = err
+	}
+	for _, s := range db.streams {
+		s.rollback()
+	}
+	db.state.rollback()
+	return group
+}
+
+// fatal says whether err leaves the state of the file in doubt. A transaction
+// that found no room was not begun on disk: bbolt writes its meta page last.
+func fatal(err error) bool {
+	return !errors.Is(err, ErrFull)
+}
+
+// update is bolt's Update, with errors told apart and damage not a panic.
+func (db *DB) update(fn func(*bolt.Tx) error) (err error) {
+	defer recoverDamage(&err)
+	err = db.bolt.Update(fn)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, bolterrors.ErrMaxSizeReached) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+func (db *DB) view(fn func(*bolt.Tx) error) (err error) {
+	defer func() {
+		if errors.Is(err, ErrDamaged) {
+			db.fail(err)
+		}
+	}()
+	defer recoverDamage(&err)
+	err = db.bolt.View(fn)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
+
+// recoverDamage turns the panics by which bbolt reports a page that makes no
+// sense into ErrDamaged.
+func recoverDamage(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
+	}
+}
+
+// confirmer tells committers of their turns' fate, in order.
+func (db *DB) confirmer() {
+	defer db.loops.Done()
+	for group := range db.confirmed {
+		for _, t := range group {
+			if t.err == nil {
+				for _, fn := range t.after {
+					fn()
+				}
+			}
+			t.done(t.err)
+		}
+	}
+}

@@ -1,0 +1,377 @@
+package store
+
+import (
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// groupWrite is one group on its way to the disk: what the file will say once
+// it is committed. Only the writer makes one, and nothing but the writer
+// changes what it starts from (stream.disk, subscription.pos).
+type groupWrite struct {
+	db        *DB
+	streams   map[*stream]*streamWrite
+	positions map[*subscription]*position
+	dead      deadLetters
+}
+
+// streamWrite is what a group does to one stream.
+type streamWrite struct {
+	counters          // as the file will say
+	added    bool     // messages were added
+	gone     counters // messages removed: only msgs and bytes are used
+	forget   int      // identities forgotten, oldest first
+}
+
+func newGroupWrite(db *DB) *groupWrite {
+	return &groupWrite{
+		db:        db,
+		streams:   make(map[*stream]*streamWrite),
+		positions: make(map[*subscription]*position),
+		dead:      db.dead,
+	}
+}
+
+func (w *groupWrite) of(s *stream) *streamWrite {
+	c, ok := w.streams[s]
+	if !ok {
+		c = &streamWrite{counters: s.disk}
+		w.streams[s] = c
+	}
+	return c
+}
+
+func (w *groupWrite) position(sub *subscription) *position {
+	p, ok := w.positions[sub]
+	if !ok {
+		c := sub.pos.clone()
+		p = &c
+		w.positions[sub] = p
+	}
+	return p
+}
+
+// write stages the group in tx.
+func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
+	age := w.db.clock.now()
+	messages := tx.Bucket(bucketMessages)
+	messages.FillPercent = 1 // sequences only grow: a half-full page would stay so
+	ids := tx.Bucket(bucketIDs)
+	ids.FillPercent = 1
+	state := make(map[stateKey][]byte)
+	for _, t := range group {
+		for i := range t.messages {
+			if err := w.putMessage(messages, ids, &t.messages[i], age); err != nil {
+				return err
+			}
+		}
+		for k, v := range t.writes {
+			state[k] = v // the last turn of the group wins
+		}
+		for _, a := range t.acks {
+			w.ack(a)
+		}
+	}
+	if err := putState(tx.Bucket(bucketState), state); err != nil {
+		return err
+	}
+	var err error
+	if w.dead, err = putDeadLetters(tx, w.dead, group, w.db.o.Now(), w.db.o.MaxBytes/4); err != nil {
+		return err
+	}
+	return w.finish(tx, age)
+}
+
+// finish trims what is consumed or over a limit, and writes what changed of
+// streams and positions.
+func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
+	for sub := range w.positions {
+		w.of(sub.stream)
+	}
+	for s := range w.streams {
+		if err := w.trim(tx, s, age); err != nil {
+			return err
+		}
+		if err := w.trimIDs(tx, s); err != nil {
+			return err
+		}
+	}
+	for s, c := range w.streams {
+		key := idKey(s.id)
+		if err := tx.Bucket(bucketCounters).Put(key, c.encode(key)); err != nil {
+			return err
+		}
+	}
+	for sub, p := range w.positions {
+		key := idKey(sub.id)
+		if err := tx.Bucket(bucketPositions).Put(key, p.encode(key)); err != nil {
+			return err
+		}
+	}
+	return putClock(tx, age)
+}
+
+func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
+	if p.receipt.Duplicate {
+		return nil
+	}
+	key := seqKey(p.s.id, p.m.Seq)
+	if err := messages.Put(key, encodeMessage(key, &p.m, age)); err != nil {
+		return fmt.Errorf("stream %s, message %d: %w", p.s.config.Name, p.m.Seq, err)
+	}
+	c := w.of(p.s)
+	if c.msgs == 0 {
+		c.first = p.m.Seq
+	}
+	c.last = p.m.Seq
+	c.msgs++
+	c.bytes += p.m.size()
+	c.added = true
+	if p.m.ID == "" {
+		return nil
+	}
+	return ids.Put(key, seal(key, p.hash[:]))
+}
+
+func putState(b *bolt.Bucket, state map[stateKey][]byte) error {
+	for k, v := range state {
+		key := []byte(k)
+		var err error
+		if v == nil {
+			err = b.Delete(key)
+		} else {
+			err = b.Put(key, seal(key, v))
+		}
+		if err != nil {
+			return fmt.Errorf("space %s, key %s: %w", k[1:1+k[0]], k[1+k[0]:], err)
+		}
+	}
+	return nil
+}
+
+func (w *groupWrite) ack(a pendingAck) {
+	if w.db.subscription(a.subscription) != a.sub {
+		return // deleted since it was queued
+	}
+	p := w.position(a.sub)
+	switch {
+	case a.attempts > 0:
+		p.tried(a.seq, a.attempts)
+	case a.upTo:
+		p.ackUpTo(a.seq)
+	default:
+		// How far ahead it is was checked when it was queued, against a floor
+		// that can only have risen since.
+		_ = p.ack(a.seq)
+	}
+}
+
+func (db *DB) subscription(name string) *subscription {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.subs[name]
+}
+
+// trim removes the messages that every subscription has acknowledged, then
+// those beyond the limits of the stream.
+func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
+	c := w.of(s)
+	keep, consumed := w.keepFrom(s)
+	over := w.overStore(s)
+	cursor := tx.Bucket(bucketMessages).Cursor()
+	for n := 0; c.msgs > 0; n++ {
+		if n == trimLimit {
+			return nil // the rest goes with the next group
+		}
+		k, v := cursor.Seek(seqKey(s.id, c.first))
+		id, seq, ok := splitSeqKey(k)
+		if !ok || id != s.id {
+			return fmt.Errorf("stream %s should hold %d messages from %d on: %w", s.config.Name, c.msgs, c.first, ErrDamaged)
+		}
+		c.first = seq
+		m, stored, err := decodeMessage(k, v)
+		if err != nil {
+			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
+		}
+		reason, out := 0, consumed && seq < keep
+		if !out {
+			if reason, out = overLimit(&s.config, &c.counters, age-stored, over); !out {
+				return nil
+			}
+			c.dropped[reason]++
+		}
+		size := m.size()
+		if err := cursor.Delete(); err != nil {
+			return err
+		}
+		c.first, c.msgs, c.bytes, over = seq+1, c.msgs-1, c.bytes-size, over-size
+		c.gone.msgs++
+		c.gone.bytes += size
+	}
+	return nil
+}
+
+// overLimit says whether the oldest message of a stream has to go, and why.
+// over is by how many bytes the whole store is over its bound.
+func overLimit(cfg *StreamConfig, c *counters, age time.Duration, over int64) (reason int, out bool) {
+	switch {
+	case cfg.MaxAge > 0 && age > cfg.MaxAge:
+		return dropAge, true
+	case cfg.MaxMsgs > 0 && c.msgs > cfg.MaxMsgs, cfg.MaxBytes > 0 && c.bytes > cfg.MaxBytes:
+		return dropFull, cfg.OnFull == DropOldest
+	case over > 0 && c.msgs > 1:
+		return dropFull, cfg.OnFull == DropOldest
+	}
+	return 0, false
+}
+
+// overStore is by how much what streams hold together is over the store's
+// bound, if s is one that gives way.
+func (w *groupWrite) overStore(s *stream) int64 {
+	if s.config.OnFull != DropOldest {
+		return 0
+	}
+	w.db.mu.Lock()
+	defer w.db.mu.Unlock()
+	n := w.dead.bytes - w.db.o.MaxBytes
+	for _, o := range w.db.streams {
+		if c, ok := w.streams[o]; ok {
+			n += c.bytes
+		} else {
+			n += o.disk.bytes
+		}
+	}
+	return n
+}
+
+// keepFrom is DB.keepFrom with the positions of this group.
+func (w *groupWrite) keepFrom(s *stream) (uint64, bool) {
+	w.db.mu.Lock()
+	defer w.db.mu.Unlock()
+	from, any := uint64(0), false
+	for _, sub := range w.db.subs {
+		if sub.stream != s {
+			continue
+		}
+		p, ok := w.positions[sub]
+		if !ok {
+			p = &sub.pos
+		}
+		if !any || p.floor+1 < from {
+			from, any = p.floor+1, true
+		}
+	}
+	return from, any
+}
+
+// trimIDs forgets the oldest identities beyond what a stream remembers.
+func (w *groupWrite) trimIDs(tx *bolt.Tx, s *stream) error {
+	w.db.mu.Lock()
+	excess := max(0, len(s.idOrder)-maxIDs)
+	old := s.idOrder[:excess:excess]
+	w.db.mu.Unlock()
+	ids := tx.Bucket(bucketIDs)
+	for _, e := range old {
+		if e.seq > w.of(s).last {
+			break // queued behind this group
+		}
+		if err := ids.Delete(seqKey(s.id, e.seq)); err != nil {
+			return err
+		}
+		w.of(s).forget++
+	}
+	return nil
+}
+
+// apply makes what was written what is known. Call it with db.mu held.
+func (w *groupWrite) apply() {
+	for s, c := range w.streams {
+		s.disk = c.counters
+		s.msgs -= c.gone.msgs
+		s.bytes -= c.gone.bytes
+		for _, e := range s.idOrder[:c.forget] {
+			delete(s.ids, e.hash)
+		}
+		s.idOrder = s.idOrder[c.forget:]
+		if c.added {
+			s.wakeWatchers()
+		}
+	}
+	for sub, p := range w.positions {
+		sub.pos = *p
+	}
+	w.db.dead = w.dead
+}
+
+// housekeep removes what is consumed, expired or over a limit in streams that
+// no turn has touched: limits were lowered, a subscription was deleted, time
+// has passed.
+func (db *DB) housekeep() {
+	age := db.clock.now()
+	due := db.dueStreams(age)
+	if len(due) == 0 && !db.clock.saveDue(age) {
+		return
+	}
+	w := newGroupWrite(db)
+	for _, s := range due {
+		w.of(s)
+	}
+	if err := db.update(func(tx *bolt.Tx) error { return w.finish(tx, age) }); err != nil {
+		if fatal(err) {
+			db.fail(err)
+		} else {
+			db.log.Warn("no room to remove what is consumed", "err", err)
+		}
+		return
+	}
+	db.mu.Lock()
+	w.apply()
+	db.mu.Unlock()
+	db.changed.fire()
+}
+
+// dueStreams returns the streams whose oldest message has to go.
+func (db *DB) dueStreams(age time.Duration) (due []*stream) {
+	db.mu.Lock()
+	var aging []*stream
+	for _, s := range db.streams {
+		keep, consumed := db.keepFrom(s)
+		_, dropping := overLimit(&s.config, &s.disk, 0, 0)
+		switch {
+		case s.disk.msgs == 0:
+		case consumed && s.disk.first < keep, dropping:
+			due = append(due, s)
+		case s.config.MaxAge > 0:
+			aging = append(aging, s)
+		}
+	}
+	db.mu.Unlock()
+	for _, s := range aging {
+		if age-db.storedAt(s) > s.config.MaxAge {
+			due = append(due, s)
+		}
+	}
+	if len(aging) > 0 {
+		db.clock.needed()
+	}
+	return due
+}
+
+// storedAt returns when, by the store's clock, the oldest message of s came.
+func (db *DB) storedAt(s *stream) (stored time.Duration) {
+	stored = db.clock.now()
+	_ = db.view(func(tx *bolt.Tx) error {
+		k, v := tx.Bucket(bucketMessages).Cursor().Seek(seqKey(s.id, s.disk.first))
+		if id, _, ok := splitSeqKey(k); !ok || id != s.id {
+			return nil
+		}
+		_, at, err := decodeMessage(k, v)
+		if err == nil {
+			stored = at
+		}
+		return err
+	}) // damage ends the store through view itself
+	return stored
+}

@@ -1,0 +1,329 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// fileName is the store in Options.Dir.
+const fileName = "store.db"
+
+// Open opens the store in o.Dir, creating it if there is none. It fails with
+// ErrLocked if another process has it open, and with ErrUnusable if the file or
+// the folder can not be used.
+//
+// A file that is damaged is set aside in quarantine/ beside it, and what can be
+// read of it is carried over into a new one; the log says what was lost.
+func Open(o Options) (*DB, error) {
+	o.setDefaults()
+	path := filepath.Join(o.Dir, fileName)
+	db, err := open(path, o)
+	if errors.Is(err, ErrDamaged) {
+		o.Logger.Error("store file is damaged", "file", path, "err", err)
+		if err := salvage(path, o); err != nil {
+			return nil, fmt.Errorf("open store %s: %w: salvage: %w", path, ErrUnusable, err)
+		}
+		db, err = open(path, o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	db.loops.Add(2) // Close waits
+	go db.writer()
+	go db.confirmer()
+	return db, nil
+}
+
+func open(path string, o Options) (_ *DB, err error) {
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		if err := create(path, o); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkExtent(path); err != nil {
+		return nil, err
+	}
+	db := &DB{
+		o: o, log: o.Logger, runID: newRunID(),
+		streams:   make(map[string]*stream),
+		subs:      make(map[string]*subscription),
+		wake:      make(chan struct{}, 1),
+		confirmed: make(chan []*Turn, 4),
+		failed:    make(chan struct{}),
+		state: stateView{
+			pending: make(map[stateKey]queuedWrite),
+			written: make(map[stateKey]uint64),
+			active:  make(map[*Turn]uint64),
+		},
+	}
+	db.holds = newHolds(db)
+	// A page beyond the end of the file is a memory fault when bbolt touches
+	// it; here and in load it becomes a panic, and that an error.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if err != nil && db.bolt != nil {
+			_ = db.bolt.Close()
+		}
+	}()
+	defer recoverDamage(&err)
+	if db.bolt, err = bolt.Open(path, 0o600, boltOptions(o)); err != nil {
+		return nil, openError(err)
+	}
+	if err := db.load(); err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+func boltOptions(o Options) *bolt.Options {
+	opt := &bolt.Options{
+		Timeout:        time.Second,
+		NoFreelistSync: true, // a third fewer bytes a commit; the list is found again at open
+		FreelistType:   bolt.FreelistMapType,
+		PageSize:       4096,
+		MaxSize:        int(min(2*o.MaxBytes+64<<20, 1<<(strconv.IntSize-2))),
+	}
+	if strconv.IntSize == 64 {
+		// Address space is free: growing never has to wait for readers.
+		opt.InitialMmapSize = opt.MaxSize
+	}
+	return opt
+}
+
+func openError(err error) error {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%w; is another edged running on this state directory?", ErrLocked)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnusable, err)
+}
+
+// newRunID is part of the ids of turns.
+func newRunID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// create makes an empty store at path. It appears there whole: a crash on the
+// way leaves no file that looks like a store and is none.
+func create(path string, o Options) (err error) {
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrUnusable, err)
+	}
+	b, err := newFile(tmp, o)
+	if err == nil {
+		err = b.Close()
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnusable, errors.Join(err, ignoreMissing(os.Remove(tmp))))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+var versionKey = []byte("version")
+
+// newFile makes a file with empty buckets.
+func newFile(path string, o Options) (*bolt.DB, error) {
+	b, err := bolt.Open(path, 0o600, boltOptions(o))
+	if err != nil {
+		return nil, err
+	}
+	err = b.Update(func(tx *bolt.Tx) error {
+		for _, name := range allBuckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(versionKey, seal(versionKey, []byte{formatVersion}))
+	})
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func checkVersion(tx *bolt.Tx, _ map[uint32]*stream) error {
+	v, err := unseal(versionKey, tx.Bucket(bucketMeta).Get(versionKey))
+	if err != nil || len(v) != 1 {
+		return fmt.Errorf("format version: %w", ErrDamaged)
+	}
+	if v[0] > formatVersion {
+		return fmt.Errorf("format version %d is newer than this program knows (%d): %w", v[0], formatVersion, ErrUnusable)
+	}
+	return nil
+}
+
+// syncDir makes a file that was created or renamed in dir stay there.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// load reads what is kept in memory, and checks every value on the way.
+func (db *DB) load() error {
+	return db.bolt.View(func(tx *bolt.Tx) error {
+		for _, name := range allBuckets {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("bucket %s is missing: %w", name, ErrDamaged)
+			}
+		}
+		byID, err := db.loadStreams(tx)
+		if err != nil {
+			return err
+		}
+		for _, load := range []func(*bolt.Tx, map[uint32]*stream) error{
+			checkVersion, db.checkMessages, db.loadIDs, db.loadSubscriptions, db.checkState, db.loadDeadLetters,
+		} {
+			if err := load(tx, byID); err != nil {
+				return err
+			}
+		}
+		db.clock, err = loadClock(tx)
+		return err
+	})
+}
+
+func (db *DB) loadStreams(tx *bolt.Tx) (map[uint32]*stream, error) {
+	byID := make(map[uint32]*stream)
+	err := tx.Bucket(bucketStreams).ForEach(func(k, v []byte) error {
+		var r streamRecord
+		if err := getJSON(k, v, &r); err != nil {
+			return fmt.Errorf("stream %s: %w", k, err)
+		}
+		s := newStream(r.ID, r.Config)
+		key := idKey(r.ID)
+		if v := tx.Bucket(bucketCounters).Get(key); v != nil {
+			var err error
+			if s.disk, err = decodeCounters(key, v); err != nil {
+				return fmt.Errorf("counters of stream %s: %w", k, err)
+			}
+		}
+		s.rollback()
+		db.streams[r.Config.Name], byID[r.ID] = s, s
+		return nil
+	})
+	return byID, err
+}
+
+// checkMessages reads every message, and holds the counters against them.
+func (db *DB) checkMessages(tx *bolt.Tx, byID map[uint32]*stream) error {
+	found := make(map[uint32]*counters)
+	err := tx.Bucket(bucketMessages).ForEach(func(k, v []byte) error {
+		id, seq, ok := splitSeqKey(k)
+		s := byID[id]
+		if !ok || s == nil {
+			return fmt.Errorf("message under key %x belongs to no stream: %w", k, ErrDamaged)
+		}
+		m, _, err := decodeMessage(k, v)
+		if err != nil {
+			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
+		}
+		c := found[id]
+		if c == nil {
+			c = &counters{first: seq}
+			found[id] = c
+		}
+		c.last = seq
+		c.msgs++
+		c.bytes += m.size()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id, s := range byID {
+		c := found[id]
+		if c == nil {
+			c = &counters{}
+		}
+		if c.msgs != s.disk.msgs || c.bytes != s.disk.bytes || c.last > s.disk.last || c.msgs > 0 && c.first < s.disk.first {
+			return fmt.Errorf("stream %s holds %d messages (%d bytes) where %d (%d bytes) were written: %w",
+				s.config.Name, c.msgs, c.bytes, s.disk.msgs, s.disk.bytes, ErrDamaged)
+		}
+	}
+	return nil
+}
+
+func (db *DB) loadIDs(tx *bolt.Tx, byID map[uint32]*stream) error {
+	return tx.Bucket(bucketIDs).ForEach(func(k, v []byte) error {
+		id, seq, ok := splitSeqKey(k)
+		s := byID[id]
+		body, err := unseal(k, v)
+		if !ok || s == nil || err != nil || len(body) != len(idHash{}) {
+			return fmt.Errorf("identity of message under key %x: %w", k, ErrDamaged)
+		}
+		s.remember(idHash(body), seq)
+		return nil
+	})
+}
+
+func (db *DB) loadSubscriptions(tx *bolt.Tx, _ map[uint32]*stream) error {
+	return tx.Bucket(bucketSubs).ForEach(func(k, v []byte) error {
+		var r subscriptionRecord
+		if err := getJSON(k, v, &r); err != nil {
+			return fmt.Errorf("subscription %s: %w", k, err)
+		}
+		sub := &subscription{id: r.ID, name: string(k), stream: db.streams[r.Stream]}
+		if sub.stream == nil {
+			return fmt.Errorf("subscription %s of stream %s, which is missing: %w", k, r.Stream, ErrDamaged)
+		}
+		key := idKey(r.ID)
+		var err error
+		if sub.pos, err = decodePosition(key, tx.Bucket(bucketPositions).Get(key)); err != nil {
+			return fmt.Errorf("position of subscription %s: %w", k, err)
+		}
+		db.subs[sub.name] = sub
+		return nil
+	})
+}
+
+func (db *DB) checkState(tx *bolt.Tx, _ map[uint32]*stream) error {
+	return tx.Bucket(bucketState).ForEach(func(k, v []byte) error {
+		if _, err := unseal(k, v); err != nil {
+			return fmt.Errorf("state under key %q: %w", k, err)
+		}
+		return nil
+	})
+}
+
+func (db *DB) loadDeadLetters(tx *bolt.Tx, _ map[uint32]*stream) error {
+	return tx.Bucket(bucketDead).ForEach(func(k, v []byte) error {
+		var l DeadLetter
+		if err := getJSON(k, v, &l); err != nil {
+			return fmt.Errorf("dead letter %x: %w", k, err)
+		}
+		db.dead.count++
+		db.dead.bytes += l.size()
+		return nil
+	})
+}

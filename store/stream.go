@@ -1,0 +1,346 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Message is what a stream holds. Header and Data are opaque to the store.
+type Message struct {
+	Stream  string    // set by the store
+	Seq     uint64    // set by the store: 1, 2, 3, … in each stream
+	Subject string    // at most 65535 bytes
+	Header  []byte    // kept as it is
+	Data    []byte    // kept as it is
+	ID      string    // identity by which a repeat is recognised in the stream; "" for none. Not read back.
+	Time    time.Time // the wall clock when it was stored; set by the store when zero
+}
+
+// OnFull says what a full stream does with one more message.
+type OnFull int
+
+// A full stream refuses what comes (the publisher is told, with ErrFull), or
+// drops what is oldest, counted in StreamInfo.Dropped.
+const (
+	Reject OnFull = iota
+	DropOldest
+)
+
+// StreamConfig describes a stream. Limits of 0 mean none but the store's own.
+type StreamConfig struct {
+	Name     string        `json:"name"`
+	MaxBytes int64         `json:"max_bytes,omitempty"`
+	MaxMsgs  int64         `json:"max_msgs,omitempty"`
+	MaxAge   time.Duration `json:"max_age,omitempty"` // by the store's own clock, which stands still while the box is off
+	OnFull   OnFull        `json:"on_full,omitempty"`
+}
+
+// Reasons for which a message leaves a stream before all its readers had it.
+const (
+	dropFull = iota // on_full = drop-oldest
+	dropAge         // max_age
+	numDropReasons
+)
+
+var dropNames = [numDropReasons]string{"full", "age"}
+
+// StreamInfo is the state of a stream on disk.
+type StreamInfo struct {
+	StreamConfig
+	First, Last uint64 // sequences held; First is Last+1 when there is none
+	Msgs, Bytes int64
+	// Dropped counts messages that a limit took before every subscription of
+	// the stream had acknowledged them, by reason: "full" or "age".
+	Dropped map[string]uint64
+}
+
+// maxIDs bounds how many identities of messages a stream remembers.
+const maxIDs = 1 << 16
+
+type idHash [16]byte
+
+func hashID(id string) idHash {
+	sum := sha256.Sum256([]byte(id))
+	return idHash(sum[:16])
+}
+
+type streamRecord struct {
+	ID     uint32       `json:"id"`
+	Config StreamConfig `json:"config"`
+}
+
+// stream is a stream in memory. disk is what the file says; the other numbers
+// include what is queued.
+type stream struct {
+	id       uint32
+	config   StreamConfig
+	disk     counters
+	last     uint64 // of the last message queued
+	msgs     int64
+	bytes    int64
+	ids      map[idHash]uint64 // identity → sequence
+	idOrder  []idEntry         // the same, oldest first
+	watchers map[chan struct{}]struct{}
+}
+
+type idEntry struct {
+	seq  uint64
+	hash idHash
+}
+
+func newStream(id uint32, c StreamConfig) *stream {
+	return &stream{
+		id: id, config: c, disk: counters{first: 1},
+		ids: make(map[idHash]uint64), watchers: make(map[chan struct{}]struct{}),
+	}
+}
+
+// rollback forgets what was queued.
+func (s *stream) rollback() {
+	s.last, s.msgs, s.bytes = s.disk.last, s.disk.msgs, s.disk.bytes
+	n := len(s.idOrder)
+	for n > 0 && s.idOrder[n-1].seq > s.disk.last {
+		n--
+		delete(s.ids, s.idOrder[n].hash)
+	}
+	s.idOrder = s.idOrder[:n]
+}
+
+func (s *stream) remember(h idHash, seq uint64) {
+	s.ids[h] = seq
+	s.idOrder = append(s.idOrder, idEntry{seq, h})
+}
+
+func (s *stream) wakeWatchers() {
+	for ch := range s.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// EnsureStream creates the stream, or gives the one of that name these limits.
+// Messages beyond new limits are dropped with the next commit to the stream.
+func (db *DB) EnsureStream(c StreamConfig) error {
+	if c.Name == "" || len(c.Name) > 255 {
+		return fmt.Errorf("stream %q: name of %d bytes", c.Name, len(c.Name))
+	}
+	db.mu.Lock()
+	s, exists := db.streams[c.Name]
+	same := exists && s.config == c
+	db.mu.Unlock()
+	if same {
+		return nil
+	}
+	return db.admin(func(tx *bolt.Tx) (func(), error) {
+		r := streamRecord{Config: c}
+		if exists {
+			r.ID = s.id
+		} else {
+			id, err := tx.Bucket(bucketStreams).NextSequence()
+			if err != nil {
+				return nil, err
+			}
+			r.ID = uint32(id)
+		}
+		if err := putJSON(tx.Bucket(bucketStreams), []byte(c.Name), r); err != nil {
+			return nil, err
+		}
+		return func() {
+			if exists {
+				s.config = c
+			} else {
+				db.streams[c.Name] = newStream(r.ID, c)
+			}
+		}, nil
+	})
+}
+
+// DeleteStream removes a stream with its messages and subscriptions. It fails
+// with ErrNoStream if there is none.
+func (db *DB) DeleteStream(name string) error {
+	db.mu.Lock()
+	s, ok := db.streams[name]
+	var subs []*subscription
+	for _, sub := range db.subs {
+		if sub.stream == s {
+			subs = append(subs, sub)
+		}
+	}
+	db.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("delete stream %s: %w", name, ErrNoStream)
+	}
+	return db.admin(func(tx *bolt.Tx) (func(), error) {
+		for _, sub := range subs {
+			if err := deleteSubscription(tx, sub); err != nil {
+				return nil, err
+			}
+		}
+		for _, b := range [][]byte{bucketMessages, bucketIDs} {
+			if err := deleteRange(tx.Bucket(b), s.id); err != nil {
+				return nil, err
+			}
+		}
+		if err := tx.Bucket(bucketCounters).Delete(idKey(s.id)); err != nil {
+			return nil, err
+		}
+		if err := tx.Bucket(bucketStreams).Delete([]byte(name)); err != nil {
+			return nil, err
+		}
+		return func() {
+			for _, sub := range subs {
+				delete(db.subs, sub.name)
+			}
+			delete(db.streams, name)
+			s.wakeWatchers()
+		}, nil
+	})
+}
+
+func deleteRange(b *bolt.Bucket, stream uint32) error {
+	c := b.Cursor()
+	for k, _ := c.Seek(seqKey(stream, 0)); k != nil; k, _ = c.Seek(seqKey(stream, 0)) {
+		if id, _, ok := splitSeqKey(k); !ok || id != stream {
+			return nil
+		}
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Streams returns all streams, by name.
+func (db *DB) Streams() []StreamInfo {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	infos := make([]StreamInfo, 0, len(db.streams))
+	for _, s := range db.streams {
+		infos = append(infos, s.info())
+	}
+	sort.Slice(infos, func(i, j int) bool { return infos[i].Name < infos[j].Name })
+	return infos
+}
+
+// Stream returns the state of one stream, or ErrNoStream.
+func (db *DB) Stream(name string) (StreamInfo, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s, ok := db.streams[name]
+	if !ok {
+		return StreamInfo{}, fmt.Errorf("stream %s: %w", name, ErrNoStream)
+	}
+	return s.info(), nil
+}
+
+func (s *stream) info() StreamInfo {
+	info := StreamInfo{
+		StreamConfig: s.config,
+		First:        s.disk.first, Last: s.disk.last,
+		Msgs: s.disk.msgs, Bytes: s.disk.bytes,
+		Dropped: make(map[string]uint64),
+	}
+	for i, n := range s.disk.dropped {
+		if n > 0 {
+			info.Dropped[dropNames[i]] = n
+		}
+	}
+	return info
+}
+
+// Watch returns a channel that gets a token after each commit that added
+// messages to the stream; tokens do not pile up. The first is there at once,
+// so that a reader begins by reading. stop ends it.
+func (db *DB) Watch(name string) (wake <-chan struct{}, stop func(), err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s, ok := db.streams[name]
+	if !ok {
+		return nil, nil, fmt.Errorf("watch stream %s: %w", name, ErrNoStream)
+	}
+	ch := make(chan struct{}, 1)
+	ch <- struct{}{}
+	s.watchers[ch] = struct{}{}
+	return ch, func() {
+		db.mu.Lock()
+		defer db.mu.Unlock()
+		delete(s.watchers, ch)
+	}, nil
+}
+
+// Read calls fn for at most limit committed messages of the stream from
+// sequence from on, in order, and stops when they hold more than maxBytes
+// together or when fn fails. Messages that were consumed or dropped are not
+// there any more. The bytes of a message are fn's to keep.
+func (db *DB) Read(name string, from uint64, limit, maxBytes int, fn func(Message) error) error {
+	db.mu.Lock()
+	s, ok := db.streams[name]
+	var id uint32
+	var last uint64
+	if ok {
+		id, last = s.id, s.disk.last
+	}
+	db.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("read stream %s: %w", name, ErrNoStream)
+	}
+	if from > last {
+		return nil
+	}
+	var batch []Message
+	err := db.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketMessages).Cursor()
+		size := 0
+		for k, v := c.Seek(seqKey(id, from)); k != nil && len(batch) < limit && size < maxBytes; k, v = c.Next() {
+			stream, seq, ok := splitSeqKey(k)
+			if !ok || stream != id {
+				break
+			}
+			v = slices.Clone(v)
+			m, _, err := decodeMessage(k, v)
+			if err != nil {
+				return fmt.Errorf("stream %s, message %d: %w", name, seq, err)
+			}
+			m.Stream, m.Seq = name, seq
+			size += len(v)
+			batch = append(batch, m)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range batch {
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func putJSON(b *bolt.Bucket, key []byte, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return b.Put(key, seal(key, body))
+}
+
+func getJSON(key, v []byte, to any) error {
+	body, err := unseal(key, v)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, to); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// Turn is one atomic change: what it stages is committed together, or not at
+// all. A turn is used by one goroutine at a time and ends with one of Commit,
+// Submit and Discard.
+type Turn struct {
+	db     *DB
+	number uint64
+	causes []string // ids of turns that wait for this one
+
+	reads  map[stateKey]uint64 // how many turns were queued when the key was first read
+	writes map[stateKey][]byte // nil deletes
+	seen   uint64              // the last queued turn whose effects were read
+	lost   bool                // what was read can not be committed any more
+
+	messages []pendingMessage
+	acks     []pendingAck
+	dead     []DeadLetter
+	after    []func()
+	size     int64
+
+	irrevocable bool
+	alone       bool
+	ended       bool
+	order       uint64 // its place in the queue, from 1
+	done        func(error)
+	err         error
+}
+
+type pendingMessage struct {
+	m       Message
+	s       *stream
+	receipt *Receipt
+	hash    idHash
+}
+
+// pendingAck acknowledges seq, or all up to it, or remembers attempts.
+type pendingAck struct {
+	subscription string
+	sub          *subscription
+	seq          uint64
+	upTo         bool
+	attempts     int
+}
+
+// Receipt tells where a published message went. It is filled in when the turn
+// has been committed.
+type Receipt struct {
+	Stream    string
+	Seq       uint64
+	Duplicate bool // a repeat: Seq is that of the first
+}
+
+// Begin starts a turn. Use Do where the work can be run again.
+func (db *DB) Begin() *Turn {
+	return &Turn{db: db, number: db.turns.Add(1)}
+}
+
+// ID names the turn; no other turn of this store, before or after a restart,
+// has the same.
+func (t *Turn) ID() string { return t.db.runID + "-" + strconv.FormatUint(t.number, 10) }
+
+// maxConflicts is how often a turn may lose before it runs alone.
+const maxConflicts = 8
+
+// Do runs fn in a turn and commits it. If ctx carries a turn, fn joins that
+// one, and it is the other's beginner who commits. Otherwise, when another
+// turn changed what fn read, fn runs again from the start, the ninth time with
+// every other turn held back. An error of fn discards the turn and is
+// returned as it is.
+func (db *DB) Do(ctx context.Context, fn func(ctx context.Context, t *Turn) error) error {
+	if t := TurnFrom(ctx); t != nil {
+		return fn(ctx, t)
+	}
+	for try := 0; ; try++ {
+		held := db.changed.wait()
+		t := db.Begin()
+		t.causes = causes(ctx)
+		err := db.attempt(ctx, t, try >= maxConflicts, fn)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if t.blocked() {
+			// The key is held by a turn that can not lose. Running again
+			// before that one has ended could only conflict again.
+			select {
+			case <-held:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			try--
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (db *DB) attempt(ctx context.Context, t *Turn, alone bool, fn func(context.Context, *Turn) error) error {
+	defer t.Discard()
+	if alone {
+		if err := db.holds.goAlone(ctx, t); err != nil {
+			return err
+		}
+	}
+	if err := fn(WithTurn(ctx, t), t); err != nil {
+		if t.stale() {
+			return ErrConflict
+		}
+		return err
+	}
+	return t.Commit()
+}
+
+// stale says whether something that t read has changed, which makes any error
+// of its handler meaningless.
+func (t *Turn) stale() bool {
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	return t.lost || t.db.state.conflicts(t)
+}
+
+// blocked says whether a key of t is held by another turn now.
+func (t *Turn) blocked() bool {
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	return t.db.holds.blocker(t) != nil
+}
+
+// Get returns the value of key in space: what this turn wrote, else what is
+// queued, else what is on disk. The bytes are not to be changed.
+func (t *Turn) Get(space, key string) (value []byte, ok bool, err error) {
+	k, err := newStateKey(space, key)
+	if err != nil {
+		return nil, false, err
+	}
+	if v, ok := t.writes[k]; ok {
+		return v, v != nil, nil
+	}
+	db := t.db
+	db.mu.Lock()
+	if err := db.usable(); err != nil {
+		db.mu.Unlock()
+		return nil, false, err
+	}
+	if err := t.hold(k); err != nil {
+		db.mu.Unlock()
+		return nil, false, err
+	}
+	v, ok := db.state.read(t, k)
+	db.mu.Unlock()
+	if ok {
+		return v, v != nil, nil
+	}
+	v, err = db.readState(k)
+	return v, v != nil, err
+}
+
+// Put stages value for key in space. The turn keeps value.
+func (t *Turn) Put(space, key string, value []byte) error {
+	if len(value) > maxValue {
+		return fmt.Errorf("put %s in space %s: value of %d bytes, at most %d: %w", key, space, len(value), maxValue, ErrTooLarge)
+	}
+	if value == nil {
+		value = []byte{}
+	}
+	return t.write(space, key, value)
+}
+
+// Delete stages the removal of key from space. It is no error if there is no
+// such key.
+func (t *Turn) Delete(space, key string) error { return t.write(space, key, nil) }
+
+func (t *Turn) write(space, key string, value []byte) error {
+	k, err := newStateKey(space, key)
+	if err != nil {
+		return err
+	}
+	if t.irrevocable {
+		t.db.mu.Lock()
+		err := t.hold(k)
+		t.db.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if t.writes == nil {
+		t.writes = make(map[stateKey][]byte)
+	}
+	t.writes[k] = value
+	t.size += int64(len(k) + len(value) + 32)
+	return nil
+}
+
+// Publish stages a message for a stream. The turn keeps header and data of m.
+// It fails with ErrNoStream and ErrTooLarge; ErrFull is found when the turn is
+// committed.
+func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
+	db := t.db
+	db.mu.Lock()
+	s, ok := db.streams[stream]
+	db.mu.Unlock()
+	if !ok {
+		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, ErrNoStream)
+	}
+	size := m.size()
+	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || s.config.MaxBytes > 0 && size > s.config.MaxBytes {
+		return nil, fmt.Errorf("publish %s to stream %s: message of %d bytes: %w", m.Subject, stream, size-messageOverhead, ErrTooLarge)
+	}
+	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}}
+	if m.ID != "" {
+		p.hash = hashID(m.ID)
+	}
+	t.messages = append(t.messages, p)
+	t.size += size
+	return p.receipt, nil
+}
+
+// Ack stages that the subscription has done with message seq.
+func (t *Turn) Ack(subscription string, seq uint64) {
+	t.acks = append(t.acks, pendingAck{subscription: subscription, seq: seq})
+}
+
+// AckUpTo stages that the subscription has done with every message up to seq.
+func (t *Turn) AckUpTo(subscription string, seq uint64) {
+	t.acks = append(t.acks, pendingAck{subscription: subscription, seq: seq, upTo: true})
+}
+
+// Attempt stages that message seq was tried n times by the subscription.
+func (t *Turn) Attempt(subscription string, seq uint64, n int) {
+	t.acks = append(t.acks, pendingAck{subscription: subscription, seq: seq, attempts: n})
+}
+
+// DeadLetter stages a dead letter. Error is cut to 8 KiB.
+func (t *Turn) DeadLetter(d DeadLetter) {
+	if len(d.Error) > maxErrorText {
+		d.Error = d.Error[:maxErrorText]
+	}
+	t.dead = append(t.dead, d)
+	t.size += d.size()
+}
+
+// AfterCommit lets fn run once the turn is on disk, before its committer is
+// told. All such functions of a store run in one goroutine, in the order of
+// the commits; fn must not block and must not commit. It does not run if the
+// turn is not committed, nor after a crash.
+func (t *Turn) AfterCommit(fn func()) { t.after = append(t.after, fn) }
+
+// Commit ends the turn and returns when it is on disk. ErrConflict means that
+// the work should be done again from the start; ErrFull that trying later can
+// help. Once queued, a turn is not given up before its fate is known.
+func (t *Turn) Commit() error {
+	result := make(chan error, 1)
+	t.Submit(func(err error) { result <- err })
+	return <-result
+}
+
+// Submit ends the turn and lets done be called once its fate is known: in one
+// goroutine of the store, in the order of commits. done must not block and must
+// not commit. Submit waits while too much is queued, or a turn that must not
+// lose is under way; a turn that can not be queued is told so before Submit
+// returns.
+func (t *Turn) Submit(done func(error)) {
+	t.done = done
+	if err := t.db.enqueue(t); err != nil {
+		t.Discard()
+		done(err)
+	}
+}
+
+// Discard ends the turn without effect. After Commit or Submit it does nothing.
+func (t *Turn) Discard() {
+	t.db.mu.Lock()
+	t.db.end(t)
+	t.db.mu.Unlock()
+}
+
+type turnKey struct{}
+type causeKey struct{}
+
+// WithTurn returns a context that carries t.
+func WithTurn(ctx context.Context, t *Turn) context.Context {
+	return context.WithValue(ctx, turnKey{}, t)
+}
+
+// TurnFrom returns the turn that ctx carries, or nil.
+func TurnFrom(ctx context.Context) *Turn {
+	t, _ := ctx.Value(turnKey{}).(*Turn)
+	return t
+}
+
+// WithCause returns a context whose turns are known to be awaited by the turn
+// with that id: a call that came back from another process or box. They fail
+// with ErrDeadlock, instead of waiting, for keys that turn holds. It carries no
+// turn.
+func WithCause(ctx context.Context, id string) context.Context {
+	ids := append(slices.Clone(causes(ctx)), id)
+	return WithTurn(context.WithValue(ctx, causeKey{}, ids), nil)
+}
+
+func causes(ctx context.Context) []string {
+	ids, _ := ctx.Value(causeKey{}).([]string)
+	return ids
+}
