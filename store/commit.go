@@ -318,7 +318,15 @@ func (db *DB) runAdmin(r adminRequest) error {
 // commit writes a group and hands it on to the confirmer.
 func (db *DB) commit(group []*Turn) {
 	w := newGroupWrite(db)
-	err := db.update(func(tx *bolt.Tx) error { return w.write(tx, group) })
+	err := db.update(func(tx *bolt.Tx) error {
+		if err := w.write(tx, group); err != nil {
+			return err
+		}
+		return db.o.Failpoint(FailpointBeforeSync)
+	})
+	if err == nil {
+		err = db.o.Failpoint(FailpointAfterSync)
+	}
 	db.mu.Lock()
 	switch {
 	case err == nil:

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -50,7 +49,7 @@ func open(path string, o Options) (_ *DB, err error) {
 			return nil, err
 		}
 	}
-	if err := checkExtent(path); err != nil {
+	if err := checkFile(path); err != nil {
 		return nil, err
 	}
 	db := &DB{
@@ -67,9 +66,6 @@ func open(path string, o Options) (_ *DB, err error) {
 		},
 	}
 	db.holds = newHolds(db)
-	// A page beyond the end of the file is a memory fault when bbolt touches
-	// it; here and in load it becomes a panic, and that an error.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if err != nil && db.bolt != nil {
 			_ = db.bolt.Close()

@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"os"
 )
@@ -69,31 +68,6 @@ func readMetas(f *os.File) []metaPage {
 		metas[0], metas[1] = metas[1], metas[0]
 	}
 	return metas
-}
-
-// checkExtent finds a file that has lost its end, before bbolt maps it: a
-// process that touches a page beyond the end of its file is killed.
-func checkExtent(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnusable, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnusable, err)
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: not a regular file", ErrUnusable)
-	}
-	metas := readMetas(f)
-	if len(metas) == 0 {
-		return fmt.Errorf("%w: it has no valid root page", ErrDamaged)
-	}
-	if want := int64(metas[0].pages) * int64(metas[0].pageSize); info.Size() < want {
-		return fmt.Errorf("%w: it has %d bytes of %d", ErrDamaged, info.Size(), want)
-	}
-	return nil
 }
 
 // walker reads the tree of a file that may be damaged anywhere. It never
@@ -163,13 +137,12 @@ func (w *walker) elements(b []byte, depth int, fn func(flags uint32, key, value 
 			w.tree(binary.LittleEndian.Uint64(e[8:]), depth+1, fn)
 			continue
 		}
-		pos, ksize, vsize := uint64(binary.LittleEndian.Uint32(e[4:])), uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
-		if at+pos+ksize+vsize > uint64(len(b)) {
+		key, value, ok := element(b, i, flags)
+		if !ok {
 			w.lost++
 			continue
 		}
-		key := e[pos : pos+ksize]
-		fn(binary.LittleEndian.Uint32(e), key, e[pos+ksize:pos+ksize+vsize])
+		fn(binary.LittleEndian.Uint32(e), key, value)
 	}
 }
 

@@ -77,6 +77,7 @@ type salvaged struct {
 	lost     map[string]int               // values with a wrong checksum, by bucket
 	pages    int                          // pages that could not be read
 	rootless bool
+	found    int // messages and streams found outside the tree
 	streams  map[uint32]*salvagedStream
 	maxSub   uint32
 }
@@ -101,12 +102,21 @@ func newSalvage() *salvaged {
 }
 
 func (s *salvaged) read(f *os.File) {
+	w := &walker{f: f, meta: metaPage{pageSize: 4096}, visited: make(map[uint64]bool)}
+	if info, err := f.Stat(); err == nil {
+		w.meta.pages = uint64(info.Size()) / 4096
+	}
+	defer func() {
+		if s.pages = w.lost; s.pages > 0 || s.rootless {
+			s.scan(w)
+		}
+	}()
 	metas := readMetas(f)
 	if len(metas) == 0 {
 		s.rootless = true
 		return
 	}
-	w := &walker{f: f, meta: metas[0], visited: make(map[uint64]bool)}
+	w.meta = metas[0]
 	w.tree(metas[0].root, 0, func(flags uint32, name, value []byte) {
 		to, ok := s.buckets[string(name)]
 		if !ok || flags&leafBucket == 0 {
@@ -120,7 +130,34 @@ func (s *salvaged) read(f *os.File) {
 			to[string(k)] = slices.Clone(v)
 		})
 	})
-	s.pages = w.lost
+}
+
+// scan looks for messages, and for the streams they belong to, in pages that
+// the tree does not lead to. Some of those are left over from before, so that a
+// message which was consumed may come back; of state and positions, where an
+// old value is worse than none, nothing is taken from them.
+func (s *salvaged) scan(w *walker) {
+	for id := uint64(2); id < w.meta.pages; id++ {
+		b, err := w.page(id)
+		if err != nil || binary.LittleEndian.Uint16(b[8:]) != pageLeaf {
+			continue
+		}
+		w.elements(b, 0, func(_ uint32, k, v []byte) {
+			var r streamRecord
+			bucket := bucketMessages
+			if _, _, ok := splitSeqKey(k); ok {
+				if _, _, err := decodeMessage(k, v); err != nil {
+					return
+				}
+			} else if bucket = bucketStreams; getJSON(k, v, &r) != nil || r.ID == 0 || r.Config.Name != string(k) {
+				return
+			}
+			if _, known := s.bucket(bucket)[string(k)]; !known {
+				s.bucket(bucket)[string(k)] = slices.Clone(v)
+				s.found++
+			}
+		})
+	}
 }
 
 func (s *salvaged) bucket(name []byte) map[string][]byte { return s.buckets[string(name)] }
@@ -296,7 +333,7 @@ func fill(b *bolt.DB, bucket []byte, entries map[string][]byte) error {
 // report names what was lost.
 func (s *salvaged) report(log *slog.Logger, aside string) {
 	log.Warn("damaged store set aside, what could be read was carried over",
-		"file", aside, "unreadable_pages", s.pages, "no_root", s.rootless, "damaged_values", s.lost)
+		"file", aside, "unreadable_pages", s.pages, "no_root", s.rootless, "found_outside", s.found, "damaged_values", s.lost)
 	ids := make([]uint32, 0, len(s.streams))
 	for id := range s.streams {
 		ids = append(ids, id)

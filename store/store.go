@@ -73,7 +73,17 @@ type Options struct {
 	// Now is the wall clock that stamps messages; nil means time.Now. Nothing
 	// but the stamps depends on it.
 	Now func() time.Time
+	// Failpoint, if set, is called by the writer at the points named by the
+	// constants Failpoint…. Tests of crashes end the process in it; an error
+	// stands for one of the disk.
+	Failpoint func(point string) error
 }
+
+// Points at which Options.Failpoint is called.
+const (
+	FailpointBeforeSync = "store-before-sync" // a group is written, and not synced
+	FailpointAfterSync  = "store-after-sync"  // a group is on disk, and nobody was told
+)
 
 func (o *Options) setDefaults() {
 	if o.MaxBytes <= 0 {
@@ -87,6 +97,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) error { return nil }
 	}
 }
 
