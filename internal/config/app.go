@@ -1,0 +1,142 @@
+package config
+
+import (
+	"strconv"
+	"time"
+)
+
+// ManifestName is the manifest in the folder of an app.
+const ManifestName = "app.toml"
+
+// Contract ids of the built-in providers.
+const (
+	ContractKeyValue  = "wasmcloud:keyvalue"
+	ContractPubSub    = "edged:pubsub"
+	ContractGPIO      = "edged:gpio"
+	ContractLogging   = "wasmcloud:builtin:logging"
+	ContractNumberGen = "wasmcloud:builtin:numbergen"
+)
+
+// Built-in providers, as Link.Provider names them. A manifest says pubsub.mqtt or pubsub.local, by where messages come from; what an actor
+// publishes goes to the box's own streams either way, so that both are links to one provider.
+const (
+	ProviderKeyValue  = "keyvalue"
+	ProviderPubSub    = "pubsub"
+	ProviderGPIO      = "gpio"
+	ProviderLogging   = "logging"
+	ProviderNumberGen = "numbergen"
+)
+
+// App is a checked manifest. Capabilities are translated: each is a link, and a source or line where it brings messages in or moves hardware.
+type App struct {
+	Dir     string // folder of the app
+	Digest  string // of app.toml, "sha256:" and 64 lower-case hexadecimal digits
+	Name    string
+	Version string
+
+	Actors        []Actor
+	Streams       []Stream
+	Links         []Link // one for each actor, contract and link name
+	MQTT          []MQTTSource
+	Local         []LocalSource
+	GPIO          []GPIOLine
+	Subscriptions []Subscription
+}
+
+// Actor is a module that runs.
+type Actor struct {
+	Name   string // within the app
+	Module string // file in the folder of the app, relative, with slashes
+	Memory int64  // bytes, at most
+	Time   time.Duration
+}
+
+// Stream is a set of subjects whose messages are kept. Its name is unique on the box.
+type Stream struct {
+	Name     string
+	Subjects []string // subject filters
+	Uplink   bool
+	MaxBytes int64
+	MaxMsgs  int64         // 0 for no limit
+	MaxAge   time.Duration // 0 for no limit
+	// DropOldest says that a full stream drops its oldest messages; else it refuses new ones.
+	DropOldest bool
+}
+
+// Link lets an actor use a provider.
+type Link struct {
+	Actor    string // name within the app
+	Contract string
+	Provider string // ProviderKeyValue, …
+	Name     string // "default" unless the manifest says otherwise
+	// Values are, for keyvalue: "bucket"; for gpio: "lines", as CHIP/LINE with a space between; else empty.
+	Values map[string]string
+}
+
+// Source is a place from which messages come to an actor. Feeds says where they are kept on the way.
+type Source struct {
+	// Name is <app>-<capability>-<n>, n from 1 within app and capability, "." as "-": the name of the inbox stream, should it need one.
+	Name  string
+	Actor string
+	// Filters are the one or two subject filters of the topic; they never match the same subject.
+	Filters []string
+	// Operation of the actor that is called.
+	Operation string
+}
+
+// MQTTSource is a subscription at an MQTT broker.
+type MQTTSource struct {
+	Source
+	URL      string // tcp, mqtt, ssl, tls, mqtts, ws or wss
+	Topic    string // MQTT topic filter
+	QoS      byte   // 0 or 1
+	ClientID string // "" for the default; see SessionID
+	n        int
+}
+
+// SessionID returns the client id at the broker, by which the broker keeps the session: the one of the manifest, or edged-<device>-<app>-<n>.
+func (s *MQTTSource) SessionID(device, app string) string {
+	if s.ClientID != "" {
+		return s.ClientID
+	}
+	return "edged-" + device + "-" + app + "-" + strconv.Itoa(s.n)
+}
+
+// LocalSource is a subscription to subjects of the box.
+type LocalSource struct{ Source }
+
+// GPIOLine is a line of a GPIO chip and what is done with it. It has one owner on the box.
+type GPIOLine struct {
+	Actor    string
+	Link     string // link name
+	Chip     string
+	Line     int
+	Output   bool
+	Rising   bool // edges that are reported, of an input
+	Falling  bool
+	Debounce time.Duration
+	Subject  string // to which edges are published; "" without edges
+	Safe     int    // level of an output before it is set first and after the box stops
+}
+
+// Subscription delivers the messages of a stream to an actor.
+type Subscription struct {
+	Name        string // unique on the box
+	Stream      string
+	Filter      string
+	Actor       string
+	Operation   string
+	MaxInFlight int
+	OrderedBy   string // "none" or "subject"
+	MaxDeliver  int
+	AckWait     time.Duration
+	Backoff     []time.Duration // the last one repeats
+}
+
+// operation returns what on_message stands for.
+func operation(onMessage string) string {
+	if onMessage == "" || onMessage == "on_message" {
+		return "PubSub.OnMessage"
+	}
+	return onMessage
+}

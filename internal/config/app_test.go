@@ -1,0 +1,475 @@
+package config_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edged-io/edged/internal/config"
+)
+
+const greenhouse = `specversion = "0.2"
+name    = "greenhouse"
+version = "1.4.0"
+
+[[actor]]
+name   = "thermostat"
+module = "thermostat.wasm"
+limits = { memory = "16MiB", time = "500ms" }
+
+[[stream]]
+name     = "telemetry"
+subjects = ["sensors.>"]
+uplink   = true
+max_bytes = "256MiB"
+on_full   = "drop-oldest"
+
+[[capability]]
+name = "pubsub.mqtt"
+actor = "thermostat"
+[[capability.config]]
+url      = "tcp://localhost:1883"
+qos      = 1
+topic    = "greenhouse/+/temperature"
+delivery = "push"
+on_message = "on_message"
+
+[[capability]]
+name = "keyvalue"
+
+[[capability]]
+name = "gpio"
+[[capability.config]]
+chip = "gpiochip0"
+line = 3
+direction = "in"
+edge  = "both"
+debounce = "20ms"
+topic = "greenhouse.door"
+[[capability.config]]
+chip = "sim0"
+line = 4
+direction = "out"
+safe = 1
+
+[[capability]]
+name = "pubsub.local"
+[[capability.config]]
+topic = "sensors/#"
+on_message = "Reading"
+
+[[link]]
+actor    = "thermostat"
+contract = "wasmcloud:builtin:logging"
+provider = "logging"
+
+[[link]]
+actor    = "thermostat"
+contract = "wasmcloud:keyvalue"
+provider = "keyvalue"
+name     = "shared"
+values   = { bucket = "plant" }
+
+[[subscription]]
+name   = "audit"
+stream = "telemetry"
+filter = "sensors.*.temperature"
+max_in_flight = 8
+ordered_by    = "none"
+backoff = ["1s", "1m"]
+`
+
+// app writes a folder with a manifest and a module thermostat.wasm, and returns it.
+func app(t *testing.T, dir, name, manifest string) string {
+	t.Helper()
+	write(t, dir, name+"/thermostat.wasm", "module")
+	return filepath.Dir(write(t, dir, name+"/app.toml", manifest))
+}
+
+func TestLoadApp(t *testing.T) {
+	dir := app(t, t.TempDir(), "g", greenhouse)
+	got, err := config.LoadApp(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(greenhouse))
+	if want := "sha256:" + hex.EncodeToString(sum[:]); got.Digest != want || got.Name != "greenhouse" || got.Version != "1.4.0" || got.Dir != dir {
+		t.Errorf("got %+v", got)
+	}
+	same(t, "actors", got.Actors, []config.Actor{{Name: "thermostat", Module: "thermostat.wasm", Memory: 16 << 20, Time: 500 * time.Millisecond}})
+	same(t, "streams", got.Streams, []config.Stream{{Name: "telemetry", Subjects: []string{"sensors.>"}, Uplink: true, MaxBytes: 256 << 20, DropOldest: true}})
+	same(t, "links", got.Links, []config.Link{
+		{Actor: "thermostat", Contract: config.ContractPubSub, Provider: "pubsub", Name: "default", Values: map[string]string{}},
+		{Actor: "thermostat", Contract: config.ContractKeyValue, Provider: "keyvalue", Name: "default", Values: map[string]string{"bucket": "greenhouse"}},
+		{Actor: "thermostat", Contract: config.ContractGPIO, Provider: "gpio", Name: "default", Values: map[string]string{"lines": "gpiochip0/3 sim0/4"}},
+		{Actor: "thermostat", Contract: config.ContractLogging, Provider: "logging", Name: "default", Values: map[string]string{}},
+		{Actor: "thermostat", Contract: config.ContractKeyValue, Provider: "keyvalue", Name: "shared", Values: map[string]string{"bucket": "plant"}},
+	})
+	if len(got.MQTT) != 1 || got.MQTT[0].URL != "tcp://localhost:1883" || got.MQTT[0].Topic != "greenhouse/+/temperature" || got.MQTT[0].QoS != 1 {
+		t.Errorf("mqtt: got %+v", got.MQTT)
+	}
+	same(t, "mqtt source", got.MQTT[0].Source, config.Source{Name: "greenhouse-pubsub-mqtt-1", Actor: "thermostat", Filters: []string{"greenhouse.*.temperature"}, Operation: "PubSub.OnMessage"})
+	if id := got.MQTT[0].SessionID("press-7", got.Name); id != "edged-press-7-greenhouse-1" {
+		t.Errorf("session id %q", id)
+	}
+	same(t, "local", got.Local, []config.LocalSource{{Source: config.Source{Name: "greenhouse-pubsub-local-1", Actor: "thermostat", Filters: []string{"sensors.>", "sensors"}, Operation: "Reading"}}})
+	same(t, "gpio", got.GPIO, []config.GPIOLine{
+		{Actor: "thermostat", Link: "default", Chip: "gpiochip0", Line: 3, Rising: true, Falling: true, Debounce: 20 * time.Millisecond, Subject: "greenhouse.door"},
+		{Actor: "thermostat", Link: "default", Chip: "sim0", Line: 4, Output: true, Safe: 1},
+	})
+	same(t, "subscriptions", got.Subscriptions, []config.Subscription{{
+		Name: "audit", Stream: "telemetry", Filter: "sensors.*.temperature", Actor: "thermostat", Operation: "PubSub.OnMessage",
+		MaxInFlight: 8, OrderedBy: "none", MaxDeliver: 10, AckWait: 30 * time.Second, Backoff: []time.Duration{time.Second, time.Minute},
+	}})
+	same(t, "feeds", config.Feeds([]*config.App{got}, got.Local[0].Source), []config.Feed{
+		{Subscription: "greenhouse-pubsub-local-1.telemetry", Stream: "telemetry", Filter: "sensors.>"},
+		{Subscription: "greenhouse-pubsub-local-1.parent", Stream: "greenhouse-pubsub-local-1", Filter: "sensors"},
+	})
+	same(t, "feeds", config.Feeds([]*config.App{got}, got.MQTT[0].Source), []config.Feed{
+		{Subscription: "greenhouse-pubsub-mqtt-1", Stream: "greenhouse-pubsub-mqtt-1", Filter: "greenhouse.*.temperature"},
+	})
+}
+
+func same(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got\n%+v\nwant\n%+v", what, got, want)
+	}
+}
+
+func TestLoadApp_defaults(t *testing.T) {
+	got, err := config.LoadApp(app(t, t.TempDir(), "a", `
+specversion = "0.2"
+name = "a"
+version = "1"
+[[actor]]
+name = "x"
+module = "thermostat.wasm"
+[[stream]]
+name = "s"
+subjects = ["s"]
+[[subscription]]
+name = "q"
+stream = "s"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "actors", got.Actors, []config.Actor{{Name: "x", Module: "thermostat.wasm", Memory: 32 << 20, Time: 5 * time.Second}})
+	same(t, "streams", got.Streams, []config.Stream{{Name: "s", Subjects: []string{"s"}, MaxBytes: 256 << 20}})
+	same(t, "subscriptions", got.Subscriptions, []config.Subscription{{
+		Name: "q", Stream: "s", Filter: ">", Actor: "x", Operation: "PubSub.OnMessage", MaxInFlight: 64, OrderedBy: "subject", MaxDeliver: 10, AckWait: 30 * time.Second,
+		Backoff: []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute},
+	}})
+}
+
+func TestLoadApp_allFaultsAtOnce(t *testing.T) {
+	dir := app(t, t.TempDir(), "bad", `specversion = "0.3"
+name = "green house"
+version = 1
+
+[[actor]]
+name = "a"
+module = "../other/x.wasm"
+digest = "sha256:00"
+limits = { memory = "5GiB", time = 5, calls = 1 }
+
+[[actor]]
+name = "a"
+module = "missing.wasm"
+
+[[stream]]
+name = "s"
+subjects = ["x.>", "x.y", "$JS.x", "a b"]
+durability = "batch:5ms"
+on_full = "explode"
+priority = 3
+
+[[stream]]
+name = "s"
+subjects = []
+durability = "none"
+
+[[capability]]
+name = "keyvalue"
+
+[[capability]]
+name = "teleport"
+actor = "a"
+
+[[capability]]
+name = "pubsub.nats"
+actor = "b"
+
+[[capability]]
+name = "pubsub.mqtt"
+actor = "a"
+[[capability.config]]
+url = "http://localhost"
+qos = 2
+topic = "a/#/b"
+delivery = "pull"
+queue = "q"
+[[capability.config]]
+url = "tcp://u:p@localhost:1883"
+qos = "1"
+client_id = "a b"
+
+[[capability]]
+name = "gpio"
+actor = "a"
+[[capability.config]]
+chip = "gpiochip0"
+line = 3
+direction = "in"
+topic = "door"
+safe = 1
+[[capability.config]]
+chip = "gpiochip0"
+line = 3
+direction = "out"
+edge = "both"
+
+[[link]]
+actor = "a"
+contract = "wasmcloud:httpserver"
+provider = "keyvalue"
+
+[[link]]
+actor = "a"
+contract = "wasmcloud:keyvalue"
+provider = "VAHNM37G4ARHZ3CYHB3L5SZTTPFWNQLHWO4QVYBUDSDIKULKAQHEDTBR"
+
+[[link]]
+actor = "a"
+contract = "wasmcloud:keyvalue"
+provider = "keyvalue"
+values = { bucket = 5, other = "x" }
+
+[[subscription]]
+name = "q"
+stream = "t"
+actor = "a"
+ordered_by = "key"
+max_deliver = 0
+backoff = ["1s", "x"]
+
+[[subscription]]
+name = "q"
+stream = "s"
+actor = "a"
+filter = "z.>"
+
+[[provider]]
+name = "modbus"
+`)
+	_, err := config.LoadApp(dir)
+	wantFaults(t, err,
+		`1: specversion: is "0.3", want 0.2`,
+		"2: name: must match",
+		"3: version: want a string, got 1",
+		"7: actor[0].module: want a file in the folder of the app",
+		"8: actor[0].digest: not enforced by this version",
+		"9: actor[0].limits.calls: unknown key",
+		"9: actor[0].limits.memory: too large, at most 4GiB",
+		`9: actor[0].limits.time: want a duration like "500ms", got 5`,
+		`12: actor[1].name: actor "a" is there already, in line 6`,
+		`13: actor[1].module: file "missing.wasm": no such file`,
+		`17: stream[0].subjects[1]: "x.y" overlaps "x.>" in line 17`,
+		`17: stream[0].subjects[2]: "$JS.x" is reserved`,
+		"17: stream[0].subjects[3]: not a legal subject",
+		`18: stream[0].durability: "batch:5ms" is not enforced by this version`,
+		`19: stream[0].on_full: is "explode", want reject or drop-oldest`,
+		"20: stream[0].priority: not enforced",
+		`23: stream[1].name: stream "s" is there already`,
+		"24: stream[1].subjects: must not be empty",
+		`25: stream[1].durability: is "none", want synced`,
+		"27: capability[0].actor: required, since the app has 2 actors",
+		`31: capability[1].name: unknown capability "teleport"`,
+		`35: capability[2].name: "pubsub.nats" is not enforced`,
+		`36: capability[2].actor: the app has no actor "b"`,
+		`42: capability[3].config[0].url: scheme must be`,
+		`43: capability[3].config[0].qos: "2" is not enforced`,
+		`44: capability[3].config[0].topic: "a/#/b": not a legal filter`,
+		`45: capability[3].config[0].delivery: "pull" is not enforced`,
+		"46: capability[3].config[0].queue: not enforced",
+		"47: capability[3].config[1].topic: required",
+		"48: capability[3].config[1].url: must not hold a user or password",
+		`49: capability[3].config[1].qos: want an integer, got "1"`,
+		"50: capability[3].config[1].client_id: want at most 128 printable",
+		"55: capability[4].config[0].edge: required, since there is a topic",
+		"60: capability[4].config[0].safe: is for outputs",
+		"63: capability[4].config[1].line: gpiochip0/3 is in use already, in line 57",
+		"65: capability[4].config[1].edge: is for inputs",
+		`69: link[0].contract: keyvalue serves "wasmcloud:keyvalue", not`,
+		"75: link[1].provider: \"VAHNM37G4ARHZ3CYHB3L5SZTTPFWNQLHWO4QVYBUDSDIKULKAQHEDTBR\" is not enforced",
+		"81: link[2].values.bucket: want a string, got 5",
+		"81: link[2].values.other: unknown key",
+		`85: subscription[0].stream: the app has no stream "t"`,
+		`87: subscription[0].ordered_by: "key" is not enforced`,
+		"88: subscription[0].max_deliver: too small, at least 1",
+		"89: subscription[0].backoff[1]: want a duration",
+		`92: subscription[1].name: subscription "q" is there already`,
+		`95: subscription[1].filter: matches nothing that stream "s" holds`,
+		"97: provider: not enforced",
+	)
+}
+
+func TestLoadApp_linkValues(t *testing.T) {
+	manifest := `specversion = "0.2"
+name = "a"
+version = "1"
+[[actor]]
+name = "x"
+module = "thermostat.wasm"
+[[link]]
+actor = "x"
+contract = "edged:pubsub"
+provider = "pubsub.mqtt"
+values = { url = "mqtts://broker", topic = "a/#", qos = "0", client_id = "c" }
+[[link]]
+actor = "x"
+contract = "edged:gpio"
+provider = "gpio"
+name = "relay"
+values = { chip = "sim0", line = "7", direction = "out", safe = "high" }
+`
+	_, err := config.LoadApp(app(t, t.TempDir(), "a", manifest))
+	wantFaults(t, err, `17: link[1].values.safe: want an integer, got "high"`)
+	got, err := config.LoadApp(app(t, t.TempDir(), "a", strings.Replace(manifest, "high", "1", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := got.MQTT[0]; m.QoS != 0 || m.ClientID != "c" || m.SessionID("d", "a") != "c" {
+		t.Errorf("got %+v", m)
+	}
+	same(t, "gpio", got.GPIO, []config.GPIOLine{{Actor: "x", Link: "relay", Chip: "sim0", Line: 7, Output: true, Safe: 1}})
+}
+
+func TestLoadApp_twoLinks(t *testing.T) {
+	_, err := config.LoadApp(app(t, t.TempDir(), "a", strings.Replace(greenhouse, `name     = "shared"`, "", 1)))
+	wantFaults(t, err, `56: link[1]: actor "thermostat" has a link "default" for wasmcloud:keyvalue already`)
+}
+
+func TestLoadApp_moduleOutside(t *testing.T) {
+	dir := t.TempDir()
+	outside := write(t, dir, "outside.wasm", "x")
+	folder := app(t, dir, "a", strings.Replace(greenhouse, "thermostat.wasm", "link.wasm", 1))
+	if err := os.Symlink(outside, filepath.Join(folder, "link.wasm")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.LoadApp(folder)
+	wantFaults(t, err, `7: actor[0].module: file "link.wasm": path escapes from parent`)
+	_, err = config.LoadApp(app(t, dir, "b", strings.Replace(greenhouse, `"thermostat.wasm"`, `"."`, 1)))
+	wantFaults(t, err, "7: actor[0].module: want a file")
+	write(t, dir, "c/sub/x", "")
+	_, err = config.LoadApp(app(t, dir, "c", strings.Replace(greenhouse, `"thermostat.wasm"`, `"sub"`, 1)))
+	wantFaults(t, err, `7: actor[0].module: "sub" is not a file`)
+}
+
+func TestLoadApp_missing(t *testing.T) {
+	dir := t.TempDir()
+	_, err := config.LoadApp(filepath.Join(dir, "none"))
+	wantFaults(t, err, "1: cannot be read: no such file")
+	_, err = config.LoadApp(dir)
+	wantFaults(t, err, "1: cannot be read: no such file")
+	_, err = config.LoadApp(app(t, dir, "wasm", "\x00asm\x01\x00\x00\x00"))
+	wantFaults(t, err, "1: not TOML")
+	_, err = config.LoadApp(app(t, dir, "empty", "\n"))
+	wantFaults(t, err, "1: name: required", "1: specversion: required", "1: version: required")
+}
+
+func TestLoadApps(t *testing.T) {
+	dir := t.TempDir()
+	if apps, err := config.LoadApps(filepath.Join(dir, "none")); err != nil || apps != nil {
+		t.Errorf("a folder that does not exist: got %v, %v", apps, err)
+	}
+	app(t, dir, "b", greenhouse)
+	app(t, dir, "a", "specversion='0.2'\nname='a'\nversion='1'")
+	app(t, dir, ".staging", "broken")
+	write(t, dir, "notes/readme.txt", "no app")
+	write(t, dir, "app.toml", "not in a folder")
+	apps, err := config.LoadApps(dir)
+	if err != nil || len(apps) != 2 || apps[0].Name != "a" || apps[1].Name != "greenhouse" {
+		t.Fatalf("got %v, %v", apps, err)
+	}
+	app(t, dir, "c", "broken")
+	apps, err = config.LoadApps(dir)
+	wantFaults(t, err, "1: not TOML")
+	if len(apps) != 2 {
+		t.Errorf("got %d apps beside a broken one", len(apps))
+	}
+}
+
+func TestCheckApps(t *testing.T) {
+	dir := t.TempDir()
+	one, err := config.LoadApp(app(t, dir, "one", greenhouse))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := config.CheckApps([]*config.App{one}); f != nil {
+		t.Errorf("one app: %v", f)
+	}
+	two, err := config.LoadApp(app(t, dir, "two", strings.Replace(greenhouse, `name    = "greenhouse"`, `name = "other"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFaults(t, config.CheckApps([]*config.App{one, two}),
+		`1: gpio line "gpiochip0/3" is also in`,
+		`1: gpio line "sim0/4" is also in`,
+		`1: stream "telemetry" is also in`,
+		`1: subject "sensors.>" of stream telemetry overlaps "sensors.>" of stream telemetry in`,
+		`1: subscription "audit" is also in`,
+	)
+	twin := *one
+	twin.Dir = filepath.Join(dir, "twin")
+	if f := config.CheckApps([]*config.App{one, &twin}); !strings.Contains(f.Error(), `app "greenhouse" is also in`) {
+		t.Errorf("got %v", f)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, dir, "edged.toml", "[device]\nid = 'x'\nzz = 1\n")
+	app(t, dir, "apps/g", greenhouse)
+	app(t, dir, "apps/bad", strings.Replace(greenhouse, `name    = "greenhouse"`, "colour = 'red'", 1))
+	err := config.Check(file)
+	wantFaults(t, err, "1: name: required", "2: colour: unknown key", "3: device.zz: unknown key")
+	want := fmt.Sprintf("%s:2: colour: unknown key", filepath.Join(dir, "apps", "bad", "app.toml"))
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want a line %s", err, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
+		t.Errorf("the state directory was touched: %v", err)
+	}
+}
+
+func FuzzManifest(f *testing.F) {
+	f.Add([]byte(greenhouse))
+	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[link]]\nactor='x'\ncontract='edged:gpio'\nprovider='gpio'\nvalues={chip='a',line='1',direction='in'}\n"))
+	f.Add([]byte("[[capability]]\nname='pubsub.mqtt'\nconfig=[{url='x'},{a.b=1}]\n[[stream]]\nsubjects=['>',1]\n"))
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thermostat.wasm"), nil, 0o644); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, "app.toml"), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		a, err := config.LoadApp(dir)
+		checkFaults(t, err, data)
+		if err == nil {
+			for _, s := range a.Local {
+				if len(config.Feeds([]*config.App{a}, s.Source)) == 0 {
+					t.Fatalf("%+v is fed by nothing", s)
+				}
+			}
+		}
+	})
+}

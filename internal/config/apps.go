@@ -1,0 +1,164 @@
+package config
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/edged-io/edged/internal/topic"
+)
+
+const (
+	maxApps     = 256
+	maxSubjects = 4096 // of all streams of a box
+)
+
+// LoadApps reads each folder in dir that has an app.toml, in the order of their names; everything else in dir is ignored, and so are folders whose name
+// begins with a dot. A dir that does not exist has no apps. When something is wrong, within an app or between them, the error is a Faults, and the apps
+// without a fault of their own are returned beside it.
+func LoadApps(dir string) ([]*App, error) {
+	apps, faults := loadApps(dir)
+	return apps, faults.err()
+}
+
+func loadApps(dir string) ([]*App, Faults) {
+	entries, err := os.ReadDir(dir)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, Faults{{File: dir, Line: 1, Reason: "cannot be read: " + plainCause(err).Error()}}
+	}
+	var apps []*App
+	var faults Faults
+	for _, e := range entries {
+		folder := filepath.Join(dir, e.Name())
+		if e.Name()[0] == '.' || !isApp(folder, e) {
+			continue
+		}
+		if len(apps) == maxApps {
+			return apps, append(faults, Fault{File: folder, Line: 1, Reason: "more than " + strconv.Itoa(maxApps) + " apps"})
+		}
+		app, bad := loadApp(folder)
+		if faults = append(faults, bad...); len(bad) == 0 {
+			apps = append(apps, app)
+		}
+	}
+	return apps, append(faults, CheckApps(apps)...)
+}
+
+// isApp reports whether a folder has a manifest, readable or not.
+func isApp(folder string, e fs.DirEntry) bool {
+	if e.Type()&(fs.ModeDir|fs.ModeSymlink) == 0 {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(folder, ManifestName))
+	return err == nil
+}
+
+// CheckApps returns what is wrong between apps that are right by themselves, nil if nothing: names of apps, streams and subscriptions and GPIO lines that two
+// of them have, and streams whose subjects overlap.
+func CheckApps(apps []*App) Faults {
+	var faults Faults
+	first := make(map[string]string) // owner of a name, by kind and name
+	claim := func(a *App, kind, name string) {
+		if owner, ok := first[kind+" "+name]; ok && owner != a.Dir {
+			faults = append(faults, a.fault(kind+" "+strconv.Quote(name)+" is also in "+owner))
+			return
+		}
+		first[kind+" "+name] = a.Dir
+	}
+	for _, a := range apps {
+		claim(a, "app", a.Name)
+		for _, s := range a.Streams {
+			claim(a, "stream", s.Name)
+		}
+		for _, s := range a.Subscriptions {
+			claim(a, "subscription", s.Name)
+		}
+		for _, s := range a.sources() {
+			claim(a, "stream", s.Name)
+			claim(a, "subscription", s.Name)
+		}
+		for _, l := range a.GPIO {
+			claim(a, "gpio line", l.Chip+"/"+strconv.Itoa(l.Line))
+		}
+	}
+	return append(faults, overlaps(apps)...).sorted()
+}
+
+func (a *App) fault(reason string) Fault {
+	return Fault{File: filepath.Join(a.Dir, ManifestName), Line: 1, Reason: reason}
+}
+
+// sources returns all places the app's messages come from.
+func (a *App) sources() []Source {
+	var all []Source
+	for _, s := range a.MQTT {
+		all = append(all, s.Source)
+	}
+	for _, s := range a.Local {
+		all = append(all, s.Source)
+	}
+	return all
+}
+
+// overlaps finds subjects that streams of two apps hold.
+func overlaps(apps []*App) Faults {
+	type held struct {
+		app             *App
+		stream, subject string
+	}
+	var all []held
+	var faults Faults
+	for _, a := range apps {
+		for _, s := range a.Streams {
+			for _, subject := range s.Subjects {
+				i := slices.IndexFunc(all, func(h held) bool { return h.app != a && topic.Overlap(h.subject, subject) })
+				if i >= 0 {
+					h := all[i]
+					faults = append(faults, a.fault("subject "+strconv.Quote(subject)+" of stream "+s.Name+" overlaps "+strconv.Quote(h.subject)+" of stream "+h.stream+" in "+h.app.Dir))
+				}
+				if all = append(all, held{a, s.Name, subject}); len(all) > maxSubjects {
+					return append(faults, a.fault("more than "+strconv.Itoa(maxSubjects)+" subjects in the streams of all apps"))
+				}
+			}
+		}
+	}
+	return faults
+}
+
+// Feed is one durable subscription of the actor of a source.
+type Feed struct {
+	Subscription string // its name, unique on the box
+	Stream       string // a declared stream, or Source.Name for the inbox stream of the source
+	Filter       string
+}
+
+// Feeds returns the subscriptions that together give the actor of a source each of its messages once. A message whose subject is in a declared stream of
+// any of the apps is kept there and nowhere else; there is an inbox stream for what is left of each filter.
+func Feeds(apps []*App, s Source) []Feed {
+	var feeds []Feed
+	for i, f := range s.Filters {
+		suffix := ""
+		if i > 0 {
+			suffix = ".parent"
+		}
+		whole := false
+		for _, a := range apps {
+			for _, st := range a.Streams {
+				whole = whole || slices.ContainsFunc(st.Subjects, func(t string) bool { return topic.Covers(t, f) })
+				if slices.ContainsFunc(st.Subjects, func(t string) bool { return topic.Overlap(t, f) }) {
+					// Names in a manifest have no dot, so this one is nobody else's.
+					feeds = append(feeds, Feed{s.Name + "." + st.Name + suffix, st.Name, f})
+				}
+			}
+		}
+		if !whole {
+			feeds = append(feeds, Feed{s.Name + suffix, s.Name, f})
+		}
+	}
+	return feeds
+}

@@ -1,0 +1,208 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/edged-io/edged/internal/topic"
+)
+
+// builder turns a manifest into an App and notes what is wrong with it.
+type builder struct {
+	*document
+	app   *App
+	m     *manifest
+	names map[string]string // what has a name, by kind and name: the path of the first
+	links map[linkKey]int   // index in app.Links
+	lines map[string]string // GPIO lines: the path of the first owner
+	count map[string]int    // sources by capability
+}
+
+type linkKey struct{ actor, contract, name string }
+
+// LoadApp reads the app in a folder. The error is a Faults.
+func LoadApp(dir string) (*App, error) {
+	app, faults := loadApp(dir)
+	if err := faults.err(); err != nil {
+		return nil, err
+	}
+	return app, nil
+}
+
+// loadApp returns what could be read, nil if nothing, and all that is wrong with it.
+func loadApp(dir string) (*App, Faults) {
+	path := filepath.Join(dir, ManifestName)
+	unread := func(err error) (*App, Faults) {
+		return nil, Faults{{File: path, Line: 1, Reason: "cannot be read: " + plainCause(err).Error()}}
+	}
+	// A root keeps the manifest and what it names inside the folder, symbolic links included.
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return unread(err)
+	}
+	defer root.Close() // only read from
+	data, err := readFile(ManifestName, root.OpenFile)
+	if err != nil {
+		return unread(err)
+	}
+	return decodeApp(dir, data, root.Stat)
+}
+
+// decodeApp builds the app of a manifest. stat finds a file of the app's folder.
+func decodeApp(dir string, data []byte, stat func(string) (os.FileInfo, error)) (*App, Faults) {
+	doc := parse(filepath.Join(dir, ManifestName), data)
+	if doc.faults != nil {
+		return nil, doc.faults
+	}
+	var m manifest
+	doc.decode(table{values: doc.values}, &m)
+	sum := sha256.Sum256(data)
+	b := &builder{
+		document: doc,
+		m:        &m,
+		app:      &App{Dir: dir, Digest: "sha256:" + hex.EncodeToString(sum[:]), Name: m.Name, Version: m.Version},
+		names:    make(map[string]string),
+		links:    make(map[linkKey]int),
+		lines:    make(map[string]string),
+		count:    make(map[string]int),
+	}
+	b.checkName("name", m.Name)
+	if m.Version == "" || len(m.Version) > 64 || strings.ContainsFunc(m.Version, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		b.fault("version", "must be 1 to 64 printable characters without spaces, got %q", clip(m.Version))
+	}
+	b.actors(stat)
+	b.streams()
+	b.grants()
+	b.subscriptions()
+	return b.app, doc.faults
+}
+
+// named checks a name and that nothing of its kind has it yet.
+func (b *builder) named(kind, path, name string) {
+	if !b.checkName(path, name) {
+		return
+	}
+	b.unique(kind, path, name)
+}
+
+func (b *builder) unique(kind, path, name string) {
+	if first, ok := b.names[kind+" "+name]; ok {
+		b.fault(path, "%s %q is there already, in line %d", kind, name, b.line(first))
+		return
+	}
+	b.names[kind+" "+name] = path
+}
+
+func (b *builder) actors(stat func(string) (os.FileInfo, error)) {
+	for i, a := range b.m.Actors {
+		path := item("actor", i)
+		b.named("actor", child(path, "name"), a.Name)
+		b.checkModule(child(path, "module"), a.Module, stat)
+		b.app.Actors = append(b.app.Actors, Actor{Name: a.Name, Module: a.Module, Memory: int64(a.Limits.Memory), Time: a.Limits.Time})
+	}
+}
+
+func (b *builder) checkModule(path, file string, stat func(string) (os.FileInfo, error)) {
+	if !filepath.IsLocal(file) || strings.Contains(file, `\`) || file == "." {
+		b.fault(path, "want a file in the folder of the app, got %q", clip(file))
+		return
+	}
+	info, err := stat(file)
+	switch {
+	case err != nil:
+		b.fault(path, "file %q: %v", clip(file), plainCause(err))
+	case !info.Mode().IsRegular():
+		b.fault(path, "%q is not a file", clip(file))
+	}
+}
+
+// actor checks the name of an actor of the app and returns it. It may be left out where there is one.
+func (b *builder) actor(path, name string) string {
+	switch {
+	case name == "" && len(b.m.Actors) == 1:
+		return b.m.Actors[0].Name
+	case name == "":
+		b.fault(path, "required, since the app has %d actors", len(b.m.Actors))
+	case !slices.ContainsFunc(b.m.Actors, func(a actorTable) bool { return a.Name == name }):
+		b.fault(path, "the app has no actor %q", clip(name))
+	}
+	return name
+}
+
+func (b *builder) streams() {
+	type held struct{ path, subject string }
+	var all []held
+	for i, s := range b.m.Streams {
+		path := item("stream", i)
+		b.named("stream", child(path, "name"), s.Name)
+		if len(s.Subjects) == 0 {
+			b.fault(child(path, "subjects"), "must not be empty")
+		}
+		for j, subject := range s.Subjects {
+			at := item(child(path, "subjects"), j)
+			if !b.checkSubject(at, subject, topic.ValidFilter) {
+				continue
+			}
+			for _, h := range all {
+				if topic.Overlap(h.subject, subject) {
+					b.fault(at, "%q overlaps %q in line %d", clip(subject), clip(h.subject), b.line(h.path))
+					break
+				}
+			}
+			all = append(all, held{at, subject})
+		}
+		b.app.Streams = append(b.app.Streams, Stream{
+			Name: s.Name, Subjects: s.Subjects, Uplink: s.Uplink,
+			MaxBytes: int64(s.MaxBytes), MaxMsgs: s.MaxMsgs, MaxAge: s.MaxAge, DropOldest: s.OnFull == "drop-oldest",
+		})
+	}
+}
+
+// checkSubject checks a subject or subject filter.
+func (b *builder) checkSubject(path, s string, valid func(string) bool) bool {
+	switch {
+	case !valid(s):
+		b.fault(path, "not a legal subject: %q", clip(s))
+	case topic.Reserved(s):
+		b.fault(path, "%q is reserved", clip(s))
+	default:
+		return true
+	}
+	return false
+}
+
+func (b *builder) subscriptions() {
+	for i, s := range b.m.Subscriptions {
+		path := item("subscription", i)
+		b.named("subscription", child(path, "name"), s.Name)
+		actor := b.actor(child(path, "actor"), s.Actor)
+		b.checkOperation(child(path, "on_message"), s.OnMessage)
+		n := slices.IndexFunc(b.m.Streams, func(t streamTable) bool { return t.Name == s.Stream })
+		switch {
+		case n < 0:
+			b.fault(child(path, "stream"), "the app has no stream %q", clip(s.Stream))
+		case !topic.ValidFilter(s.Filter):
+			b.fault(child(path, "filter"), "not a subject filter: %q", clip(s.Filter))
+		case !slices.ContainsFunc(b.m.Streams[n].Subjects, func(t string) bool { return topic.Overlap(t, s.Filter) }):
+			b.fault(child(path, "filter"), "matches nothing that stream %q holds", s.Stream)
+		}
+		if len(s.Backoff) == 0 {
+			b.fault(child(path, "backoff"), "must not be empty")
+		}
+		b.app.Subscriptions = append(b.app.Subscriptions, Subscription{
+			Name: s.Name, Stream: s.Stream, Filter: s.Filter, Actor: actor, Operation: operation(s.OnMessage),
+			MaxInFlight: s.MaxInFlight, OrderedBy: s.OrderedBy, MaxDeliver: s.MaxDeliver, AckWait: s.AckWait, Backoff: s.Backoff,
+		})
+	}
+}
+
+// checkOperation checks the name of an operation of an actor.
+func (b *builder) checkOperation(path, name string) {
+	if len(name) > 128 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		b.fault(path, "not the name of an operation: %q", clip(name))
+	}
+}

@@ -1,0 +1,219 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/edged-io/edged/internal/topic"
+)
+
+// grant is what a capability or a link gives to an actor.
+type grant struct {
+	actor    string
+	link     string // link name
+	provider string // as the manifest names it
+	path     string // of the capability or link
+	configs  []table
+}
+
+// builtin is a provider that a manifest can name.
+type builtin struct {
+	contract string
+	provider string // as a Link names it
+	// config reads one table of configuration.
+	config func(b *builder, g grant, t table, l *Link)
+}
+
+var builtins = map[string]builtin{
+	"keyvalue":     {ContractKeyValue, ProviderKeyValue, (*builder).keyValue},
+	"gpio":         {ContractGPIO, ProviderGPIO, (*builder).gpio},
+	"pubsub.mqtt":  {ContractPubSub, ProviderPubSub, (*builder).mqtt},
+	"pubsub.local": {ContractPubSub, ProviderPubSub, (*builder).local},
+	"logging":      {ContractLogging, ProviderLogging, (*builder).none},
+	"numbergen":    {ContractNumberGen, ProviderNumberGen, (*builder).none},
+}
+
+// builtinNames is for faults.
+const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.local, logging or numbergen"
+
+// grants translates capabilities and links.
+func (b *builder) grants() {
+	for i, c := range b.m.Capabilities {
+		path := item("capability", i)
+		g := grant{actor: b.actor(child(path, "actor"), c.Actor), link: "default", provider: c.Name, path: path, configs: c.Config}
+		switch _, ok := builtins[c.Name]; {
+		case c.Name == "pubsub.nats":
+			b.fault(child(path, "name"), "%q is not enforced by this version", c.Name)
+		case !ok:
+			b.fault(child(path, "name"), "unknown capability %q, want %s", clip(c.Name), builtinNames)
+		default:
+			b.grant(g)
+		}
+	}
+	for i, l := range b.m.Links {
+		path := item("link", i)
+		g := grant{actor: b.actor(child(path, "actor"), l.Actor), link: l.Name, provider: l.Provider, path: path}
+		if l.Values.values != nil {
+			l.Values.text = true
+			b.onlyStrings(l.Values)
+			g.configs = []table{l.Values}
+		}
+		b.checkName(child(path, "name"), l.Name)
+		switch p, ok := builtins[l.Provider]; {
+		case !ok && (len(l.Provider) == 56 && l.Provider[0] == 'V' || l.Provider == "pubsub.nats"):
+			b.fault(child(path, "provider"), "%q is not enforced by this version", l.Provider)
+		case !ok:
+			b.fault(child(path, "provider"), "unknown provider %q, want %s", clip(l.Provider), builtinNames)
+		case l.Contract != p.contract:
+			b.fault(child(path, "contract"), "%s serves %q, not %q", l.Provider, p.contract, clip(l.Contract))
+		default:
+			b.grant(g)
+		}
+	}
+}
+
+// onlyStrings faults values of a link that are no strings, as they are for providers of strangers.
+func (b *builder) onlyStrings(t table) {
+	for key, v := range t.values {
+		if _, ok := v.(string); !ok {
+			b.fault(child(t.path, key), "want a string, got %s", describe(v))
+		}
+	}
+}
+
+// grant adds a link, or to the link that is there: several pubsub or gpio capabilities of one actor are one link.
+func (b *builder) grant(g grant) {
+	p := builtins[g.provider]
+	key := linkKey{g.actor, p.contract, g.link}
+	n, again := b.links[key]
+	if again && p.provider != ProviderPubSub && p.provider != ProviderGPIO {
+		b.fault(g.path, "actor %q has a link %q for %s already", g.actor, g.link, p.contract)
+		return
+	}
+	if !again {
+		n = len(b.app.Links)
+		b.links[key] = n
+		b.app.Links = append(b.app.Links, Link{Actor: g.actor, Contract: p.contract, Provider: p.provider, Name: g.link, Values: map[string]string{}})
+	}
+	l := &b.app.Links[n]
+	if p.provider == ProviderKeyValue {
+		l.Values["bucket"] = b.app.Name
+		if len(g.configs) > 1 {
+			b.fault(g.configs[1].path, "keyvalue takes one configuration")
+		}
+	}
+	for _, t := range g.configs {
+		p.config(b, g, t, l)
+	}
+}
+
+func (b *builder) none(_ grant, t table, _ *Link) { b.decode(t, &noConfig{}) }
+
+func (b *builder) keyValue(_ grant, t table, l *Link) {
+	var c keyValueConfig
+	b.decode(t, &c)
+	if c.Bucket != "" {
+		b.checkName(child(t.path, "bucket"), c.Bucket)
+		l.Values["bucket"] = c.Bucket
+	}
+}
+
+func (b *builder) mqtt(g grant, t table, _ *Link) {
+	var c mqttConfig
+	b.decode(t, &c)
+	if u := b.checkURL(child(t.path, "url"), c.URL, "tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss"); u != nil && u.User != nil {
+		b.fault(child(t.path, "url"), "must not hold a user or password: a manifest is no place for secrets")
+	}
+	if len(c.ClientID) > 128 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		b.fault(child(t.path, "client_id"), "want at most 128 printable characters without spaces, got %q", clip(c.ClientID))
+	}
+	filters, err := topic.Filters(c.Topic)
+	if err != nil {
+		b.fault(child(t.path, "topic"), "%q: %v", clip(c.Topic), err)
+	}
+	if strings.HasPrefix(c.Topic, "$share/") {
+		b.fault(child(t.path, "topic"), "shared subscriptions are not enforced by this version")
+	}
+	s := b.source(g, t, filters, c.OnMessage)
+	b.app.MQTT = append(b.app.MQTT, MQTTSource{Source: s, URL: c.URL, Topic: c.Topic, QoS: byte(c.QoS), ClientID: c.ClientID, n: b.count[g.provider]})
+	if c.ClientID != "" {
+		b.unique("client id at "+c.URL, child(t.path, "client_id"), c.ClientID)
+	}
+}
+
+func (b *builder) local(g grant, t table, _ *Link) {
+	var c localConfig
+	b.decode(t, &c)
+	filters, err := topic.ResolveFilter(c.Topic)
+	if err != nil {
+		b.fault(child(t.path, "topic"), "%q: %v", clip(c.Topic), err)
+	}
+	b.app.Local = append(b.app.Local, LocalSource{b.source(g, t, filters, c.OnMessage)})
+}
+
+// source checks what all sources have.
+func (b *builder) source(g grant, t table, filters []string, onMessage string) Source {
+	b.count[g.provider]++
+	s := Source{
+		Name:      fmt.Sprintf("%s-%s-%d", b.app.Name, strings.ReplaceAll(g.provider, ".", "-"), b.count[g.provider]),
+		Actor:     g.actor,
+		Filters:   filters,
+		Operation: operation(onMessage),
+	}
+	b.checkOperation(child(t.path, "on_message"), onMessage)
+	path := child(t.path, "topic")
+	for _, f := range filters {
+		// To listen to everything is allowed: what is reserved is never published to a source.
+		if topic.Reserved(f) && f != ">" && f != "*.>" && f != "*" {
+			b.fault(path, "%q is reserved", clip(f))
+		}
+	}
+	b.unique("stream", path, s.Name)
+	b.unique("subscription", path, s.Name)
+	return s
+}
+
+func (b *builder) gpio(g grant, t table, l *Link) {
+	var c gpioConfig
+	b.decode(t, &c)
+	b.checkName(child(t.path, "chip"), c.Chip)
+	out := c.Direction == "out"
+	for _, key := range []string{"edge", "debounce", "topic"} {
+		if _, ok := t.values[key]; ok && out {
+			b.fault(child(t.path, key), "is for inputs")
+		}
+	}
+	if _, ok := t.values["safe"]; ok && c.Direction == "in" {
+		b.fault(child(t.path, "safe"), "is for outputs")
+	}
+	line := GPIOLine{Actor: g.actor, Link: g.link, Chip: c.Chip, Line: c.Line, Output: out, Debounce: c.Debounce, Safe: c.Safe}
+	if edges := c.Edge != "none" && c.Edge != ""; !out {
+		line.Rising, line.Falling = edges && c.Edge != "falling", edges && c.Edge != "rising"
+		switch {
+		case edges && c.Topic == "":
+			b.fault(child(t.path, "topic"), "required, to publish the edges on")
+		case !edges && c.Topic != "":
+			b.fault(child(t.path, "edge"), "required, since there is a topic: rising, falling or both")
+		case edges:
+			line.Subject = b.gpioSubject(child(t.path, "topic"), c.Topic)
+		}
+	}
+	name := c.Chip + "/" + strconv.Itoa(c.Line)
+	if first, ok := b.lines[name]; ok {
+		b.fault(child(t.path, "line"), "%s is in use already, in line %d", name, b.line(first))
+	}
+	b.lines[name] = child(t.path, "line")
+	l.Values["lines"] = strings.TrimSpace(l.Values["lines"] + " " + name)
+	b.app.GPIO = append(b.app.GPIO, line)
+}
+
+func (b *builder) gpioSubject(path, name string) string {
+	subject, err := topic.Resolve(name)
+	if err != nil {
+		b.fault(path, "%q: %v", clip(name), err)
+		return ""
+	}
+	b.checkSubject(path, subject, topic.ValidSubject)
+	return subject
+}

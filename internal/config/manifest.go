@@ -1,0 +1,103 @@
+package config
+
+// manifest is app.toml as it is written.
+type manifest struct {
+	SpecVersion   string              `toml:"specversion" required:"true" oneof:"0.2"`
+	Name          string              `toml:"name" required:"true"`
+	Version       string              `toml:"version" required:"true"`
+	Actors        []actorTable        `toml:"actor" items:"64"`
+	Streams       []streamTable       `toml:"stream" items:"64"`
+	Capabilities  []capabilityTable   `toml:"capability" items:"256"`
+	Links         []linkTable         `toml:"link" items:"256"`
+	Subscriptions []subscriptionTable `toml:"subscription" items:"256"`
+	Providers     refused             `toml:"provider"`
+}
+
+type actorTable struct {
+	Name   string      `toml:"name" required:"true"`
+	Module string      `toml:"module" required:"true"`
+	Digest refused     `toml:"digest"`
+	OCI    refused     `toml:"oci"`
+	Limits limitsTable `toml:"limits"`
+}
+
+type limitsTable struct {
+	Memory Size     `toml:"memory" default:"32MiB" min:"64KiB" max:"4GiB"`
+	Time   Duration `toml:"time" default:"5s" min:"1ms" max:"10m"`
+}
+
+type streamTable struct {
+	Name       string   `toml:"name" required:"true"`
+	Subjects   []string `toml:"subjects" required:"true" items:"32"`
+	Uplink     bool     `toml:"uplink" default:"false"`
+	Durability string   `toml:"durability" default:"synced" oneof:"synced" later:"memory|batch:*"`
+	MaxBytes   Size     `toml:"max_bytes" default:"256MiB" min:"64KiB" max:"16TiB"`
+	MaxMsgs    int64    `toml:"max_msgs" default:"0" min:"0" max:"1000000000000"`
+	MaxAge     Duration `toml:"max_age" default:"0s" max:"87600h"`
+	OnFull     string   `toml:"on_full" default:"reject" oneof:"reject|drop-oldest"`
+	Priority   refused  `toml:"priority"`
+	Dedupe     refused  `toml:"dedupe"`
+}
+
+type capabilityTable struct {
+	Name   string  `toml:"name" required:"true"`
+	Actor  string  `toml:"actor" default:""`
+	Config []table `toml:"config" items:"256"`
+}
+
+type linkTable struct {
+	Actor    string `toml:"actor" required:"true"`
+	Contract string `toml:"contract" required:"true"`
+	Provider string `toml:"provider" required:"true"`
+	Name     string `toml:"name" default:"default"`
+	Values   table  `toml:"values"`
+}
+
+type subscriptionTable struct {
+	Name        string     `toml:"name" required:"true"`
+	Stream      string     `toml:"stream" required:"true"`
+	Filter      string     `toml:"filter" default:">"`
+	Actor       string     `toml:"actor" default:""`
+	OnMessage   string     `toml:"on_message" default:"on_message"`
+	MaxInFlight int        `toml:"max_in_flight" default:"64" min:"1" max:"1000"`
+	OrderedBy   string     `toml:"ordered_by" default:"subject" oneof:"none|subject" later:"key"`
+	MaxDeliver  int        `toml:"max_deliver" default:"10" min:"1" max:"1000000"`
+	AckWait     Duration   `toml:"ack_wait" default:"30s" min:"100ms" max:"1h"`
+	Backoff     []Duration `toml:"backoff" default:"100ms,500ms,2s,10s,30s,1m" items:"32" min:"1ms" max:"24h"`
+}
+
+// The configuration of each built-in provider: an element of [[capability.config]], or the values of a link.
+
+type keyValueConfig struct {
+	Bucket string `toml:"bucket" default:""`
+}
+
+type mqttConfig struct {
+	URL       string  `toml:"url" required:"true"`
+	ClientID  string  `toml:"client_id" default:""`
+	QoS       int     `toml:"qos" default:"1" min:"0" max:"1" later:"2"`
+	Topic     string  `toml:"topic" required:"true"`
+	Queue     refused `toml:"queue"`
+	Delivery  string  `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	OnMessage string  `toml:"on_message" default:"on_message"`
+}
+
+type localConfig struct {
+	Topic     string  `toml:"topic" required:"true"`
+	Queue     refused `toml:"queue"`
+	Delivery  string  `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	OnMessage string  `toml:"on_message" default:"on_message"`
+}
+
+type gpioConfig struct {
+	Chip      string   `toml:"chip" required:"true"`
+	Line      int      `toml:"line" required:"true" min:"0" max:"1023"`
+	Direction string   `toml:"direction" required:"true" oneof:"in|out"`
+	Edge      string   `toml:"edge" default:"none" oneof:"rising|falling|both|none"`
+	Debounce  Duration `toml:"debounce" default:"0s" max:"10s"`
+	Topic     string   `toml:"topic" default:""`
+	Safe      int      `toml:"safe" default:"0" min:"0" max:"1"`
+}
+
+// noConfig is for providers that take none.
+type noConfig struct{}
