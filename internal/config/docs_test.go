@@ -1,0 +1,174 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const docs = "../../docs/"
+
+// section returns what stands in a page under a heading, up to the next heading of any level.
+func section(t *testing.T, page, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile(docs + page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("%s has no heading %q", page, heading)
+	}
+	rest, _, _ = strings.Cut(rest, "\n#")
+	return rest
+}
+
+// documented returns the rows of a section's table by key, other columns joined.
+func documented(text string) map[string]string {
+	rows := make(map[string]string)
+	for line := range strings.Lines(text) {
+		keys, rest, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+		if !ok || !strings.HasPrefix(keys, "`") {
+			continue
+		}
+		for key := range strings.SplitSeq(keys, ", ") {
+			rows[strings.Trim(key, "`")] = rest
+		}
+	}
+	return rows
+}
+
+// checkPage compares the keys of a struct, with defaults, with a section.
+func checkPage(t *testing.T, page, heading string, v any) {
+	t.Helper()
+	rows := documented(section(t, page, heading))
+	known := make(map[string]bool)
+	var walk func(prefix string, typ reflect.Type)
+	walk = func(prefix string, typ reflect.Type) {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			key := prefix + f.Tag.Get("toml")
+			if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Type.Elem() != tableType || heading == "## The app" && f.Type == refusedType {
+				continue // has a section of its own
+			}
+			known[key] = true
+			row, ok := rows[key]
+			if !ok {
+				t.Errorf("%s, %s: %s is missing", page, heading, key)
+				continue
+			}
+			def := f.Tag.Get("default")
+			switch {
+			case f.Tag.Get("required") != "" && !strings.Contains(row, "required"):
+				t.Errorf("%s, %s: %s is required", page, heading, key)
+			case f.Type == refusedType && !strings.Contains(row, "ot enforced by this version"):
+				t.Errorf("%s, %s: %s is not enforced", page, heading, key)
+			case def != "" && !strings.Contains(row, "| `"+strings.ReplaceAll(def, ",", "`, `")+"` |"):
+				t.Errorf("%s, %s: default of %s is %q, documented is %q", page, heading, key, def, row)
+			}
+			for _, tag := range []string{"min", "max", "items"} {
+				if limit := f.Tag.Get(tag); len(limit) > 1 && limit != "1000000000000" && !strings.Contains(row, limit) {
+					t.Errorf("%s, %s: %s %s of %s is not in %q", page, heading, tag, limit, key, row)
+				}
+			}
+			for value := range strings.SplitSeq(f.Tag.Get("oneof"), "|") {
+				if !strings.Contains(row, value) {
+					t.Errorf("%s, %s: value %s of %s is not in %q", page, heading, value, key, row)
+				}
+			}
+			if f.Type.Kind() == reflect.Struct && f.Type != refusedType && f.Type != tableType {
+				walk(key+".", f.Type)
+			}
+		}
+	}
+	walk("", reflect.TypeOf(v))
+	for key := range rows {
+		if !known[key] {
+			t.Errorf("%s, %s: %s does not exist", page, heading, key)
+		}
+	}
+}
+
+func TestDocs_deviceFile(t *testing.T) {
+	typ := reflect.TypeFor[Device]()
+	for i := range typ.NumField() {
+		f := typ.Field(i).Type
+		if f.Kind() == reflect.Pointer {
+			f = f.Elem()
+		}
+		checkPage(t, "device-file.md", "## `["+typ.Field(i).Tag.Get("toml")+"]`", reflect.Zero(f).Interface())
+	}
+}
+
+func TestDocs_manifest(t *testing.T) {
+	for heading, v := range map[string]any{
+		"## The app": manifest{}, "## `[[actor]]`": actorTable{}, "## `[[stream]]`": streamTable{}, "## `[[capability]]`": capabilityTable{}, "## `[[link]]`": linkTable{},
+		"## `[[subscription]]`": subscriptionTable{}, "### `pubsub.mqtt`": mqttConfig{}, "### `pubsub.local`": localConfig{}, "### `keyvalue`": keyValueConfig{},
+		"### `gpio`": gpioConfig{}, "### `logging`, `numbergen`": noConfig{},
+	} {
+		checkPage(t, "manifest.md", heading, v)
+	}
+	for name := range builtins {
+		if !strings.Contains(builtinNames, name) || !strings.Contains(section(t, "manifest.md", "## `[[capability]]`"), "`"+name+"`") {
+			t.Errorf("capability %s is not listed", name)
+		}
+	}
+}
+
+// example returns the first TOML block of a page.
+func example(t *testing.T, page string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(docs + page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(text, []byte("```toml\n"))
+	block, _, ok := bytes.Cut(rest, []byte("```"))
+	if !ok {
+		t.Fatalf("%s has no example", page)
+	}
+	return block
+}
+
+func TestDocs_examplesLoad(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"edged.toml": example(t, "device-file.md"), "app.toml": example(t, "manifest.md"), "thermostat.wasm": nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := LoadDevice(filepath.Join(dir, "edged.toml")); err != nil {
+		t.Error(err)
+	}
+	if _, err := LoadApp(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSample_complete checks that the sample shows every key of the device file that has a section in it.
+func TestSample_complete(t *testing.T) {
+	typ := reflect.TypeFor[Device]()
+	for i := range typ.NumField() {
+		name := typ.Field(i).Tag.Get("toml")
+		_, rest, ok := strings.Cut(string(sample), "["+name+"]")
+		if !ok {
+			t.Errorf("the sample has no [%s]", name)
+			continue
+		}
+		rest, _, _ = strings.Cut(rest, "\n[")
+		f := typ.Field(i).Type
+		if f.Kind() == reflect.Pointer {
+			f = f.Elem()
+		}
+		for j := range f.NumField() {
+			key := f.Field(j).Tag.Get("toml")
+			if key != "insecure" && !slices.ContainsFunc(strings.Split(rest, "\n"), func(l string) bool { return strings.HasPrefix(strings.TrimPrefix(l, "# "), key+" = ") }) {
+				t.Errorf("the sample does not show %s.%s", name, key)
+			}
+		}
+	}
+}
