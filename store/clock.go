@@ -60,3 +60,8 @@ func loadClock(tx *bolt.Tx) (clock, error) {
 	c.saved = c.base
 	return c, nil
 }
+
+// Elapsed is the store's own time: how long it has been open, over all
+// restarts. It never runs backwards by more than what a crash took from it, and
+// no wall clock moves it. It is good for saying when something expires.
+func (db *DB) Elapsed() time.Duration { return db.clock.now() }
