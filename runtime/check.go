@@ -1,0 +1,133 @@
+package runtime
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// MaxModuleBytes is the largest module that is loaded.
+const MaxModuleBytes = 64 << 20
+
+var wasmMagic = []byte("\x00asm")
+
+// checkHeader says what is wrong with bytes that are no core module.
+func checkHeader(wasm []byte) error {
+	switch {
+	case len(wasm) > MaxModuleBytes:
+		return faultf("the module has %d bytes, the limit is %d", len(wasm), MaxModuleBytes)
+	case len(wasm) == 0:
+		return faultf("the module is empty")
+	case !bytes.HasPrefix(wasm, wasmMagic[:min(len(wasm), len(wasmMagic))]):
+		if bytes.HasPrefix(bytes.TrimSpace(wasm[:min(len(wasm), 256)]), []byte("(")) {
+			return faultf("not a wasm module but its text form; assemble it first, with wat2wasm")
+		}
+		return faultf("not a wasm module: it begins with %q, not with %q", wasm[:min(len(wasm), 8)], wasmMagic)
+	case len(wasm) < 8:
+		return faultf("the module ends after %d bytes", len(wasm))
+	}
+	// The version: 16 bits of version and 16 bits of layer.
+	version, layer := binary.LittleEndian.Uint16(wasm[4:]), binary.LittleEndian.Uint16(wasm[6:])
+	switch {
+	case layer == 1:
+		return faultf("a WebAssembly component; actors are core modules: build for wasm32-unknown-unknown or wasip1, not for wasip2, and leave out the step that makes a component")
+	case version != 1 || layer != 0:
+		return faultf("wasm version %d (layer %d) is not known, only version 1", version, layer)
+	}
+	return nil
+}
+
+// checkImports names everything that the module needs and nobody provides.
+func checkImports(c wazero.CompiledModule, provided map[string]map[string]api.FunctionDefinition) error {
+	var missing []string
+	for _, f := range c.ImportedFunctions() {
+		module, name, _ := f.Import()
+		have, ok := provided[module][name]
+		switch {
+		case !ok:
+			missing = append(missing, module+"."+name+hintFor(module, name))
+		case slices.Equal(have.ParamTypes(), f.ParamTypes()) && slices.Equal(have.ResultTypes(), f.ResultTypes()):
+		case name == "__host_call" && len(f.ParamTypes()) == 4:
+			return faultf("imports %s.__host_call with 4 parameters: a waSCC module of 2019 or 2020; build it again with a waPC or wasmCloud library, whose __host_call has 8", module)
+		default:
+			missing = append(missing, fmt.Sprintf("%s.%s as %s (it is %s)", module, name, signature(f), signature(have)))
+		}
+	}
+	for _, m := range c.ImportedMemories() {
+		module, name, _ := m.Import()
+		missing = append(missing, module+"."+name+" (a memory; an actor exports its own)")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	const most = 8
+	more := ""
+	if len(missing) > most {
+		more = fmt.Sprintf(" and %d more", len(missing)-most)
+		missing = missing[:most]
+	}
+	return faultf("imports what no host provides: %s%s; an actor may import %s and %s", strings.Join(missing, ", "), more, strings.Join(abiModules, ", "), wasiModule)
+}
+
+func hintFor(module, name string) string {
+	switch {
+	case module == "env" && name == "abort":
+		return " (AssemblyScript: build with --use abort=)"
+	case module == "wasi_unstable":
+		return " (WASI before preview 1)"
+	case strings.HasPrefix(module, "__wbindgen") || module == "wbg":
+		return " (made for a browser by wasm-bindgen)"
+	case module == "gojs" || module == "go":
+		return " (Go for a browser: build with GOOS=wasip1)"
+	}
+	return ""
+}
+
+// checkExports looks for what every actor exports, and returns the initialisers
+// that are there.
+func checkExports(c wazero.CompiledModule) (starts []string, err error) {
+	functions := c.ExportedFunctions()
+	call, ok := functions["__guest_call"]
+	switch {
+	case !ok && functions["_start"] != nil:
+		return nil, faultf("no export __guest_call: a WASI command, which runs once; an actor in Go is built with -buildmode=c-shared")
+	case !ok:
+		return nil, faultf("no export __guest_call, by which actors are called")
+	case !slices.Equal(call.ParamTypes(), i32s(2)) || !slices.Equal(call.ResultTypes(), i32s(1)):
+		return nil, faultf("__guest_call is %s, not %s", signature(call), "(i32, i32) → (i32)")
+	}
+	if _, ok := c.ExportedMemories()["memory"]; !ok {
+		return nil, faultf("no memory is exported as %q", "memory")
+	}
+	for _, name := range initialisers {
+		if f := functions[name]; f != nil && len(f.ParamTypes()) == 0 && len(f.ResultTypes()) == 0 {
+			starts = append(starts, name)
+		}
+	}
+	return starts, nil
+}
+
+// checkMemory says whether a module fits into an actor's memory at all.
+func checkMemory(c wazero.CompiledModule, limit uint64) error {
+	const page = 64 << 10
+	if need := uint64(c.ExportedMemories()["memory"].Min()) * page; need > limit {
+		return faultf("the module begins with %d bytes of memory, the actor's limit is %d", need, limit)
+	}
+	return nil
+}
+
+func signature(f api.FunctionDefinition) string {
+	list := func(types []api.ValueType) string {
+		names := make([]string, len(types))
+		for i, t := range types {
+			names[i] = api.ValueTypeName(t)
+		}
+		return "(" + strings.Join(names, ", ") + ")"
+	}
+	return list(f.ParamTypes()) + " → " + list(f.ResultTypes())
+}

@@ -1,0 +1,191 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// HostCall does what an actor asks of the outside: the operation of a contract,
+// or of another actor, under a link name (binding). It gets the context of the
+// call that the actor is serving, which ends at the actor's time limit, and
+// owns the payload. Its error becomes the text that the guest sees.
+//
+// It is called from many goroutines at once, but for one call to an actor by
+// one at a time.
+type HostCall func(ctx context.Context, actor, binding, namespace, operation string, payload []byte) ([]byte, error)
+
+// Options of a Host.
+type Options struct {
+	// CacheDir keeps compiled code between starts. It is made, with mode 0700,
+	// since what is in it will be executed. "" for none.
+	CacheDir string
+	// MaxCacheBytes bounds CacheDir; modules that were not loaded for the
+	// longest time go first. Default 256 MiB.
+	MaxCacheBytes int64
+	// Logger is required. Actors' output goes there with their identity.
+	Logger *slog.Logger
+	// Call is required.
+	Call HostCall
+	// IdleInstance is how long an instance beyond Limits.MinInstances waits
+	// for a call before it is closed. Default one minute.
+	IdleInstance time.Duration
+}
+
+// A Host loads actors. Its methods may be called concurrently.
+type Host struct {
+	log     *slog.Logger
+	call    HostCall
+	cache   *codeCache
+	idleFor time.Duration
+
+	compiling chan struct{} // one at a time: compiling takes memory and a core
+
+	mu      sync.Mutex // guards what follows
+	modules map[string]*module
+	actors  map[*Actor]struct{}
+	closed  bool
+}
+
+// New makes a host; it starts nothing.
+func New(o Options) (*Host, error) {
+	if o.Logger == nil || o.Call == nil {
+		return nil, errors.New("runtime: Logger and Call are required")
+	}
+	if o.MaxCacheBytes <= 0 {
+		o.MaxCacheBytes = 256 << 20
+	}
+	if o.IdleInstance <= 0 {
+		o.IdleInstance = time.Minute
+	}
+	cache, err := newCodeCache(o.CacheDir, o.MaxCacheBytes, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{
+		log: o.Logger, call: o.Call, cache: cache, idleFor: o.IdleInstance,
+		compiling: make(chan struct{}, 1), modules: map[string]*module{}, actors: map[*Actor]struct{}{},
+	}, nil
+}
+
+// Load makes an actor of a verified module: it compiles it, or finds it in the
+// cache, and runs its initialisers once, so that a module that cannot start is
+// refused here. The same bytes may be loaded many times, under one identity
+// too; their code is shared.
+//
+// An error that is ErrModule is the module's own fault. A *TrapError is a trap
+// in its initialisers.
+func (h *Host) Load(ctx context.Context, identity string, wasm []byte, limits Limits) (*Actor, error) {
+	a, err := h.load(ctx, identity, wasm, limits.withDefaults())
+	if err != nil {
+		var trap *TrapError
+		if errors.As(err, &trap) {
+			return nil, fmt.Errorf("load %w", err) // it names the actor
+		}
+		return nil, fmt.Errorf("load actor %s: %w", identity, err)
+	}
+	return a, nil
+}
+
+func (h *Host) load(ctx context.Context, identity string, wasm []byte, limits Limits) (*Actor, error) {
+	m, err := h.acquire(ctx, wasm)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMemory(m.compiled, limits.MemoryBytes); err != nil {
+		return nil, errors.Join(err, h.release(ctx, m))
+	}
+	a := &Actor{
+		identity: identity, limits: limits, host: h, module: m,
+		output: &guestLog{log: h.log.With("actor", identity)},
+		pool:   newPool(limits.MinInstances, limits.MaxInstances, h.idleFor),
+	}
+	in, err := a.newInstance(ctx)
+	if err != nil {
+		return nil, errors.Join(err, h.release(ctx, m))
+	}
+	a.pool.idle = append(a.pool.idle, in) // nobody else has the actor yet
+	h.mu.Lock()
+	closed := h.closed
+	if !closed {
+		h.actors[a] = struct{}{}
+	}
+	h.mu.Unlock()
+	if closed {
+		return nil, errors.Join(ErrClosed, a.Close(ctx))
+	}
+	return a, nil
+}
+
+// acquire returns the code of wasm with one more reference.
+func (h *Host) acquire(ctx context.Context, wasm []byte) (*module, error) {
+	select {
+	case h.compiling <- struct{}{}:
+		defer func() { <-h.compiling }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	digest := digestOf(wasm)
+	h.mu.Lock()
+	m, closed := h.modules[digest], h.closed
+	if m != nil {
+		m.refs++
+	}
+	h.mu.Unlock()
+	switch {
+	case closed:
+		return nil, ErrClosed
+	case m != nil:
+		return m, nil
+	}
+	m, err := h.compile(ctx, digest, wasm)
+	if err != nil {
+		return nil, err
+	}
+	m.refs = 1
+	h.mu.Lock()
+	h.modules[digest] = m
+	h.mu.Unlock()
+	return m, nil
+}
+
+// release gives a reference back; the last one closes the module.
+func (h *Host) release(ctx context.Context, m *module) error {
+	h.mu.Lock()
+	m.refs--
+	last := m.refs == 0
+	if last {
+		delete(h.modules, m.digest)
+	}
+	h.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return m.close(ctx)
+}
+
+func (h *Host) forget(a *Actor) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.actors, a)
+}
+
+// Close closes all actors, waiting for their calls in progress, and refuses to
+// load more. When ctx ends first, Close says so and can be called again.
+func (h *Host) Close(ctx context.Context) error {
+	h.mu.Lock()
+	h.closed = true
+	var actors []*Actor
+	for a := range h.actors {
+		actors = append(actors, a)
+	}
+	h.mu.Unlock()
+	var errs []error
+	for _, a := range actors {
+		errs = append(errs, a.Close(ctx))
+	}
+	return errors.Join(errs...)
+}

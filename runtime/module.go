@@ -1,0 +1,103 @@
+package runtime
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+)
+
+// A module is compiled code, shared by all actors that were loaded from the same
+// bytes. It has an engine of its own, so that what it takes is given back when
+// its last actor is closed.
+type module struct {
+	digest       string
+	refs         int // guarded by the host's mu
+	runtime      wazero.Runtime
+	cache        wazero.CompilationCache // nil without a directory
+	compiled     wazero.CompiledModule
+	initialisers []string // to call in each new instance, in this order
+}
+
+// initialisers that a module may export, in the order of waPC hosts.
+var initialisers = []string{"_start", "_initialize", "start", "wapc_init"}
+
+func digestOf(wasm []byte) string {
+	sum := sha256.Sum256(wasm)
+	return hex.EncodeToString(sum[:])
+}
+
+// compile makes code of wasm, from the host's cache where it can.
+func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module, error) {
+	if err := checkHeader(wasm); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	m, err := h.cache.compile(ctx, digest, wasm)
+	if err != nil {
+		return nil, err
+	}
+	h.log.Debug("module compiled", "digest", digest[:16], "bytes", len(wasm), "took", time.Since(began))
+	return m, nil
+}
+
+// newModule compiles wasm in a new engine, with cache where it is not nil. The
+// engine belongs to the module; the cache too.
+func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.CompilationCache) (m *module, err error) {
+	config := wazero.NewRuntimeConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
+	if cache != nil {
+		config = config.WithCompilationCache(cache)
+	}
+	m = &module{digest: digest, cache: cache, runtime: wazero.NewRuntimeWithConfig(ctx, config)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.close(ctx))
+		}
+	}()
+	provided, err := instantiateABI(ctx, m.runtime)
+	if err != nil {
+		return m, err
+	}
+	if m.compiled, err = compileForeign(ctx, m.runtime, wasm); err != nil {
+		return m, err
+	}
+	if err := checkImports(m.compiled, provided); err != nil {
+		return m, err
+	}
+	m.initialisers, err = checkExports(m.compiled)
+	return m, err
+}
+
+// compileForeign keeps a fault of the compiler, met with bytes from outside,
+// from ending the daemon.
+func compileForeign(ctx context.Context, rt wazero.Runtime, wasm []byte) (c wazero.CompiledModule, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the compiler failed: %v", r)
+		}
+	}()
+	c, err = rt.CompileModule(ctx, wasm)
+	if err != nil {
+		return nil, &compileError{err}
+	}
+	return c, nil
+}
+
+// A compileError may be the module's fault or the cache's.
+type compileError struct{ cause error }
+
+func (e *compileError) Error() string        { return "invalid module: " + e.cause.Error() }
+func (e *compileError) Unwrap() error        { return e.cause }
+func (e *compileError) Is(target error) bool { return target == ErrModule }
+
+func (m *module) close(ctx context.Context) error {
+	err := m.runtime.Close(ctx)
+	if m.cache != nil {
+		err = errors.Join(err, m.cache.Close(ctx))
+	}
+	return err
+}
