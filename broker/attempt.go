@@ -1,0 +1,188 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edged-io/edged/store"
+)
+
+// outcome is how one attempt ended.
+type outcome int
+
+const (
+	outcomeAcked   outcome = iota // and committed
+	outcomeDead                   // a dead letter, committed
+	outcomeGone                   // a limit of the stream took the message
+	outcomeRetry                  // failed; counts
+	outcomeLater                  // could not be tried, or not be committed; does not count
+	outcomeAborted                // the server ends
+	outcomeBroken                 // the store or the subscription is gone
+	outcomeSaved                  // no message: position and attempts were saved
+)
+
+// result is what a handler's goroutine reports to the delivery loop.
+type result struct {
+	it      *item
+	outcome outcome
+	floor   uint64         // committed with it
+	saved   map[uint64]int // attempts that outcomeSaved wrote
+	pause   time.Duration  // before the next attempt; < 0 means by the backoff
+	verdict *deadReason    // the next attempt writes a dead letter
+	err     error
+}
+
+// job is what an attempt needs; the loop owns the rest.
+type job struct {
+	it      *item
+	m       Message
+	loaded  bool
+	tried   int // failed attempts before this one
+	verdict *deadReason
+	floor   uint64 // everything up to here is done, and rides along
+}
+
+// errDropped: the message is not in the stream any more.
+var errDropped = errors.New("the message is not held any more")
+
+// attempt hands one message out, in a turn, and reports how that ended.
+func (d *delivery) attempt(ctx context.Context, deliver deliverFunc, j job) result {
+	r := result{it: j.it, floor: j.floor, pause: -1}
+	if !j.loaded {
+		m, err := d.load(j.it.seq)
+		if err != nil {
+			return d.judge(ctx, r, j, err)
+		}
+		j.m = m
+	}
+	if limit := d.sub.MaxDeliver; j.verdict == nil && limit > 0 && j.tried >= limit {
+		j.verdict = &deadReason{reason: "max-deliver", err: fmt.Sprintf("given up after %d attempts", j.tried)}
+	}
+	if j.verdict != nil {
+		return d.bury(ctx, r, j)
+	}
+	run, cancel := context.WithTimeout(ctx, d.sub.AckWait)
+	defer cancel()
+	err := d.s.o.Store.Do(run, func(ctx context.Context, t *store.Turn) error {
+		if err := deliver(ctx, j.m, j.tried+1); err != nil {
+			return err
+		}
+		d.ack(t, j)
+		d.s.o.Failpoint("deliver-before-commit")
+		return nil
+	})
+	if err == nil {
+		d.s.o.Failpoint("deliver-after-commit")
+		r.outcome = outcomeAcked
+		return r
+	}
+	return d.judge(ctx, r, j, err)
+}
+
+// ack stages that the message is done with, and what lies before it.
+func (d *delivery) ack(t *store.Turn, j job) {
+	if j.floor > 0 {
+		t.AckUpTo(d.sub.Name, j.floor)
+	}
+	t.Ack(d.sub.Name, j.it.seq)
+}
+
+// judge decides what an error means for the message.
+func (d *delivery) judge(ctx context.Context, r result, j job, err error) result {
+	r.err = err
+	var rejected *rejectError
+	var later *retryError
+	switch {
+	case errors.Is(err, errDropped):
+		r.outcome = outcomeGone
+	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrDamaged),
+		errors.Is(err, store.ErrNoSubscription):
+		r.outcome = outcomeBroken
+	case errors.As(err, &rejected):
+		j.verdict = d.blame("rejected", rejected.reason, err)
+		return d.bury(ctx, r, j)
+	case ctx.Err() != nil:
+		r.outcome = outcomeAborted
+	case errors.Is(err, store.ErrFull):
+		r.outcome = outcomeLater
+	case d.sub.MaxDeliver > 0 && j.tried+1 >= d.sub.MaxDeliver:
+		j.tried++
+		j.verdict = d.blame("max-deliver", err.Error(), err)
+		return d.bury(ctx, r, j)
+	default:
+		r.outcome = outcomeRetry
+		if errors.As(err, &later) {
+			r.pause = later.after
+		}
+	}
+	return r
+}
+
+// blame notes who failed, if the error tells.
+func (d *delivery) blame(reason, text string, err error) *deadReason {
+	v := &deadReason{reason: reason, err: text}
+	var b Blame
+	if errors.As(err, &b) {
+		v.actor, v.version = b.Actor()
+	}
+	return v
+}
+
+// bury makes the message a dead letter and acknowledges it, in one turn that
+// holds nothing of the handler's.
+func (d *delivery) bury(ctx context.Context, r result, j job) result {
+	if !j.loaded && j.m.Data == nil {
+		m, err := d.load(j.it.seq)
+		if err != nil {
+			j.verdict = nil
+			return d.judge(ctx, r, j, err)
+		}
+		j.m = m
+	}
+	t := d.s.o.Store.Begin()
+	t.DeadLetter(store.DeadLetter{
+		Stream: d.sub.Stream, Seq: j.it.seq, Subject: j.m.Subject, Subscription: d.sub.Name,
+		Attempts: max(j.tried, 1), Reason: j.verdict.reason, Error: j.verdict.err,
+		Actor: j.verdict.actor, ActorVersion: j.verdict.version,
+		Header: j.m.Header, Data: j.m.Data,
+	})
+	d.ack(t, j)
+	switch err := t.Commit(); {
+	case err == nil:
+		r.outcome, r.verdict = outcomeDead, j.verdict
+	case errors.Is(err, store.ErrFull):
+		r.outcome, r.verdict, r.err = outcomeLater, j.verdict, err
+	default:
+		r.outcome, r.err = outcomeBroken, err
+	}
+	return r
+}
+
+// load reads one message again.
+func (d *delivery) load(seq uint64) (m Message, err error) {
+	err = d.s.o.Store.Read(d.sub.Stream, seq, 1, 1, func(r Message) error {
+		m = r
+		return nil
+	})
+	if err == nil && m.Seq != seq {
+		err = errDropped
+	}
+	return m, err
+}
+
+// save writes how far the subscription has come, and attempts, without a
+// message.
+func (d *delivery) save(floor uint64, attempts map[uint64]int) result {
+	t := d.s.o.Store.Begin()
+	if floor > 0 {
+		t.AckUpTo(d.sub.Name, floor)
+	}
+	for seq, n := range attempts {
+		t.Attempt(d.sub.Name, seq, n)
+	}
+	r := result{outcome: outcomeSaved, floor: floor, saved: attempts}
+	r.err = t.Commit()
+	return r
+}

@@ -1,0 +1,351 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edged-io/edged/store"
+)
+
+type deliverFunc func(ctx context.Context, m Message, attempt int) error
+
+const (
+	readMessages = 256
+	readBytes    = 1 << 20
+	// savePause is how long attempts, and a position that no message carries
+	// along, may stay in memory alone. Losing them costs nothing but work.
+	savePause = time.Second
+)
+
+// delivery runs one subscription. All below loop belongs to the loop's
+// goroutine.
+type delivery struct {
+	s    *Server
+	sub  Subscription // Deliver is in gate
+	log  *slog.Logger
+	gate gate
+	stop func()        // nil until it was started
+	gone chan struct{} // closed when the loop has ended
+	seen deliverySeen
+
+	loop struct {
+		win      *window
+		next     uint64              // first sequence not read yet
+		above    map[uint64]struct{} // acknowledged in the store beyond saved
+		saved    uint64              // floor in the store
+		attempts map[uint64]int      // from before the start, for messages not read yet
+		unsaved  map[uint64]int      // attempts that the store does not know of
+		saving   bool
+		more     bool // there may be something to read
+		broken   bool // the store or the subscription is gone
+		full     bool // the last commit found no room
+		results  chan result
+	}
+}
+
+// deliverySeen are the counters that others may read.
+type deliverySeen struct {
+	next, window, inFlight            atomic.Uint64
+	delivered, redelivered, dead, bad atomic.Uint64
+}
+
+func newDelivery(s *Server, sub Subscription) *delivery {
+	d := &delivery{s: s, sub: sub, log: s.log.With("subscription", sub.Name), gone: make(chan struct{})}
+	d.gate = gate{deliver: sub.Deliver, kick: make(chan struct{}, 1)}
+	d.sub.Deliver = nil
+	return d
+}
+
+// run hands messages out until ctx ends, and then waits for its handlers: for
+// a while as they are, after that with their context cancelled.
+func (d *delivery) run(ctx context.Context) {
+	defer close(d.gone)
+	wake, unwatch, err := d.s.o.Store.Watch(d.sub.Stream)
+	if err == nil {
+		defer unwatch()
+		err = d.begin()
+	}
+	if err != nil {
+		d.log.Error("subscription cannot run", "err", err)
+		return
+	}
+	handlers, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var wg sync.WaitGroup
+	d.handOut(ctx, handlers, &wg, wake)
+	grace := time.AfterFunc(d.s.o.Grace, cancel)
+	defer grace.Stop()
+	wg.Wait()
+	d.end()
+}
+
+// begin takes up the position in the store.
+func (d *delivery) begin() error {
+	pos, err := d.s.o.Store.Position(d.sub.Name)
+	if err != nil {
+		return err
+	}
+	l := &d.loop
+	l.win = newWindow(d.sub.OrderedBy == orderedBySubject)
+	l.next, l.saved = pos.Floor+1, pos.Floor
+	l.above = make(map[uint64]struct{}, len(pos.Above))
+	for _, seq := range pos.Above {
+		l.above[seq] = struct{}{}
+	}
+	l.attempts, l.unsaved = pos.Attempts, make(map[uint64]int)
+	l.more = true
+	l.results = make(chan result, d.sub.MaxInFlight+1)
+	return nil
+}
+
+// handOut is the loop: read, hand out, wait for something to happen.
+func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wake <-chan struct{}) {
+	l := &d.loop
+	var inFlight int
+	retry, save := newStoppedTimer(), newStoppedTimer()
+	defer retry.Stop()
+	defer save.Stop()
+	saveSet := false
+	for ctx.Err() == nil && !l.broken {
+		d.fill()
+		l.win.advance(time.Now())
+		for inFlight < d.sub.MaxInFlight && d.start(handlers, wg) {
+			inFlight++
+		}
+		d.seen.window.Store(uint64(len(l.win.items)))
+		d.seen.inFlight.Store(uint64(inFlight))
+		if due, ok := l.win.nextDue(); ok {
+			retry.Reset(time.Until(due))
+		}
+		if d.unsaved() && !saveSet && !l.saving {
+			save.Reset(savePause)
+			saveSet = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+			l.more = true
+		case <-d.gate.kick:
+		case <-retry.C:
+		case <-save.C:
+			saveSet = false
+			d.startSave(wg)
+		case r := <-l.results:
+			if r.it != nil {
+				inFlight--
+			}
+			d.settle(r)
+		}
+	}
+	d.seen.inFlight.Store(0)
+}
+
+func newStoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// fill reads what there is, as far as it is wanted now.
+func (d *delivery) fill() {
+	l := &d.loop
+	for l.more && !l.broken && l.win.open(l.next, 2*d.sub.MaxInFlight) {
+		n := 0
+		err := d.s.o.Store.Read(d.sub.Stream, l.next, readMessages, readBytes, func(m Message) error {
+			n++
+			l.next = m.Seq + 1
+			if _, done := l.above[m.Seq]; done {
+				return nil
+			}
+			if d.sub.matches(m.Subject) {
+				l.win.add(m, l.attempts[m.Seq])
+			}
+			delete(l.attempts, m.Seq)
+			return nil
+		})
+		if err != nil {
+			d.broke(err)
+			return
+		}
+		l.more = n > 0
+		d.seen.next.Store(l.next)
+	}
+}
+
+// start hands out one message, if one may be handed out now.
+func (d *delivery) start(handlers context.Context, wg *sync.WaitGroup) bool {
+	l := &d.loop
+	it := l.win.next()
+	if it == nil {
+		return false
+	}
+	deliver, ok := d.gate.enter()
+	if !ok { // paused; it keeps its place
+		l.win.again(it)
+		return false
+	}
+	j := job{it: it, m: it.m, loaded: it.loaded, tried: it.attempts, verdict: it.verdict}
+	if floor := l.win.floor(l.next); floor > l.saved {
+		j.floor = floor
+	}
+	if it.attempts > 0 {
+		d.seen.redelivered.Add(1)
+	}
+	wg.Go(func() {
+		r := d.attempt(handlers, deliver, j)
+		l.results <- r // has room for all
+		d.gate.leave()
+	})
+	return true
+}
+
+// settle takes note of how an attempt ended.
+func (d *delivery) settle(r result) {
+	l := &d.loop
+	switch r.outcome {
+	case outcomeAcked, outcomeDead:
+		d.acked(r)
+	case outcomeGone:
+		l.win.finish(r.it)
+		delete(l.unsaved, r.it.seq)
+	case outcomeRetry:
+		d.failed(r)
+	case outcomeLater:
+		d.later(r)
+	case outcomeAborted: // the loop has ended
+	case outcomeBroken:
+		d.broke(r.err)
+	case outcomeSaved:
+		d.noteSaved(r)
+	}
+}
+
+func (d *delivery) acked(r result) {
+	l := &d.loop
+	if l.full {
+		l.full = false
+		d.log.Info("store has room again")
+	}
+	l.above[r.it.seq] = struct{}{}
+	d.raise(r.floor)
+	delete(l.unsaved, r.it.seq)
+	if r.outcome == outcomeDead {
+		d.seen.dead.Add(1)
+		d.log.Warn("message became a dead letter", "subject", r.it.subject, "seq", r.it.seq,
+			"reason", r.verdict.reason, "err", r.verdict.err)
+	} else {
+		d.seen.delivered.Add(1)
+	}
+	l.win.finish(r.it)
+}
+
+// raise notes what the store makes of floor and of what is acknowledged beyond.
+func (d *delivery) raise(floor uint64) {
+	l := &d.loop
+	for ; l.saved < floor; l.saved++ {
+		delete(l.above, l.saved+1)
+	}
+	for {
+		if _, ok := l.above[l.saved+1]; !ok {
+			return
+		}
+		l.saved++
+		delete(l.above, l.saved)
+	}
+}
+
+func (d *delivery) failed(r result) {
+	l := &d.loop
+	it := r.it
+	it.attempts++
+	l.unsaved[it.seq] = it.attempts
+	d.seen.bad.Add(1)
+	pause := r.pause
+	if pause < 0 {
+		pause = d.sub.pause(it.attempts)
+	}
+	d.log.Debug("message will be tried again", "subject", it.subject, "seq", it.seq, "attempts", it.attempts, "after", pause, "err", r.err)
+	l.win.retry(it, time.Now().Add(pause))
+}
+
+// fullPause is how long a message waits when a stream or the disk is full.
+const fullPause = 500 * time.Millisecond
+
+func (d *delivery) later(r result) {
+	l := &d.loop
+	if !l.full {
+		l.full = true
+		d.log.Warn("no room for what handlers publish; messages wait", "err", r.err)
+	}
+	r.it.verdict = r.verdict
+	l.win.retry(r.it, time.Now().Add(jitter(fullPause)))
+}
+
+func (d *delivery) broke(err error) {
+	d.loop.broken = true
+	if !errors.Is(err, store.ErrClosed) {
+		d.log.Error("subscription ends", "err", err)
+	}
+}
+
+// unsaved says whether the store should be told something that no message
+// carries along.
+func (d *delivery) unsaved() bool {
+	l := &d.loop
+	return len(l.unsaved) > 0 || l.win.floor(l.next) > l.saved
+}
+
+func (d *delivery) startSave(wg *sync.WaitGroup) {
+	l := &d.loop
+	if l.saving || !d.unsaved() {
+		return
+	}
+	l.saving = true
+	floor, attempts := d.toSave()
+	wg.Go(func() { l.results <- d.save(floor, attempts) })
+}
+
+// toSave takes what is to be written.
+func (d *delivery) toSave() (floor uint64, attempts map[uint64]int) {
+	l := &d.loop
+	attempts, l.unsaved = l.unsaved, make(map[uint64]int)
+	if floor = l.win.floor(l.next); floor <= l.saved {
+		floor = 0
+	}
+	return floor, attempts
+}
+
+func (d *delivery) noteSaved(r result) {
+	l := &d.loop
+	l.saving = false
+	switch {
+	case r.err == nil:
+		d.raise(r.floor)
+	case errors.Is(r.err, store.ErrFull):
+		for seq, n := range r.saved {
+			if _, newer := l.unsaved[seq]; !newer {
+				l.unsaved[seq] = n
+			}
+		}
+	default:
+		d.broke(r.err)
+	}
+}
+
+// end settles what came in while the handlers ended, and saves the rest.
+func (d *delivery) end() {
+	l := &d.loop
+	for len(l.results) > 0 {
+		d.settle(<-l.results)
+	}
+	if l.broken || !d.unsaved() {
+		return
+	}
+	if r := d.save(d.toSave()); r.err != nil && !errors.Is(r.err, store.ErrClosed) {
+		d.log.Warn("position not saved; some messages will be skipped over again", "err", r.err)
+	}
+}

@@ -1,0 +1,108 @@
+package broker
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// maxControlLine bounds a protocol line, and with it subject and reply
+// together. The server's default is 4 KiB, less than a long MQTT topic needs.
+const maxControlLine = 16 << 10
+
+// maxSubject bounds a subject, so that it fits into a line with the rest.
+const maxSubject = maxControlLine - 1024
+
+// startTimeout is how long the embedded server may take to listen.
+const startTimeout = 5 * time.Second
+
+// Login is a user of the embedded server.
+type Login struct{ User, Password string }
+
+// LogValue keeps the password out of logs.
+func (l Login) LogValue() slog.Value { return slog.StringValue(l.User) }
+
+// embedded is the NATS server inside, with the logins of its accounts. They are
+// born with the process.
+type embedded struct {
+	ns        *server.Server
+	log       *serverLog
+	app, link Login
+}
+
+func newEmbedded(o *Options) (*embedded, error) {
+	e := &embedded{
+		log:  newServerLog(o.Logger),
+		app:  Login{"app", rand.Text()},
+		link: Login{"link", rand.Text()},
+	}
+	app, link := server.NewAccount(AccountApp), server.NewAccount(AccountLink)
+	so := &server.Options{
+		ServerName: o.Device,
+		NoSigs:     true, NoLog: true,
+		MaxPayload:     int32(o.MaxMessage),
+		MaxControlLine: maxControlLine,
+		Accounts:       []*server.Account{app, link},
+		Users: []*server.User{
+			{Username: e.app.User, Password: e.app.Password, Account: app},
+			{Username: e.link.User, Password: e.link.Password, Account: link},
+		},
+		NoAuthUser:            e.app.User,
+		PingInterval:          o.Hub.Ping,
+		MaxPingsOut:           2,
+		DisableShortFirstPing: true,
+		DontListen:            o.Listen == "",
+	}
+	if o.Listen != "" {
+		host, port, err := splitListen(o.Listen)
+		if err != nil {
+			return nil, err
+		}
+		if port == 0 {
+			port = server.RANDOM_PORT
+		}
+		so.Host, so.Port = host, port
+	}
+	if err := share(app, link, o.Hub.Share); err != nil {
+		return nil, err
+	}
+	if o.Hub.URL != "" {
+		remote, err := leafRemote(&o.Hub)
+		if err != nil {
+			return nil, err
+		}
+		so.LeafNode.Remotes = []*server.RemoteLeafOpts{remote}
+		so.LeafNode.ReconnectInterval = o.Hub.Reconnect
+		so.LeafNode.DialTimeout = 5 * time.Second
+	}
+	ns, err := server.NewServer(so)
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	ns.SetLoggerV2(e.log, false, false, false)
+	e.ns = ns
+	return e, nil
+}
+
+// start returns when clients can connect, or with the reason why not.
+func (e *embedded) start() error {
+	e.ns.Start() // returns when its goroutines run
+	if e.ns.ReadyForConnections(startTimeout) {
+		return nil
+	}
+	err := e.log.fatal()
+	if err == nil {
+		err = errors.New("not ready in time")
+	}
+	return fmt.Errorf("embedded NATS server: %w", err)
+}
+
+// stop ends the server and waits for its goroutines.
+func (e *embedded) stop() {
+	e.ns.Shutdown()
+	e.ns.WaitForShutdown()
+}

@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Server is the box's NATS server with its streams. Its methods may be called
+// from any goroutine. What comes in through the methods of Port is what
+// neither a client nor another port published: actors, and control.
+type Server struct {
+	*Port
+	o       Options
+	log     *slog.Logger
+	nats    *embedded
+	local   *local
+	link    *linkState
+	routes  atomic.Pointer[routes]
+	taps    taps
+	room    room
+	metrics *metrics
+	ready   chan struct{}
+
+	newHub func(nc *nats.Conn) (hubPart, error) // nil if there is no hub
+
+	configured configured
+	work       work
+}
+
+// work is what runs beside the NATS server: deliveries and pumps.
+type work struct {
+	mu         sync.Mutex                                   // guards the fields below
+	start      func(fn func(context.Context)) (stop func()) // runs fn until stop or the end of Run; nil while Run does not run
+	deliveries map[string]*delivery
+	uplinked   map[string]bool // streams whose messages go to the hub
+	hub        hubPart         // nil while Run does not run, or if there is no hub
+}
+
+// hubPart moves messages between the box and the hub.
+type hubPart interface {
+	// add makes a stream of the store an uplinked one, before or during Run;
+	// remove ends that.
+	add(stream string) error
+	remove(stream string)
+	// Run works until ctx ends and returns nil then. It waits for the link
+	// itself. An error is one that nothing can be done about: the store's.
+	Run(ctx context.Context) error
+}
+
+// New checks the options and makes the server; it starts nothing.
+func New(o Options) (*Server, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	e, err := newEmbedded(&o)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	s := &Server{
+		o: o, log: o.Logger, nats: e, link: newLinkState(time.Now()),
+		room:  room{max: maxOnTheWay},
+		ready: make(chan struct{}),
+	}
+	s.Port = &Port{s: s}
+	s.local = &local{s: s, listeners: make(map[*listener]struct{})}
+	s.routes.Store(newRoutes(nil))
+	s.configured.listeners, s.configured.owner = make(map[string]*listener), make(map[string]string)
+	s.work.deliveries = make(map[string]*delivery)
+	if s.metrics, err = newMetrics(s, o.Registerer); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	return s, nil
+}
+
+// Ready is closed when clients can connect and what was configured is served.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addr returns the address that local clients connect to, with the port that
+// was bound, or "" if there is none. It is valid once Ready is closed.
+func (s *Server) Addr() string {
+	if s.o.Listen == "" || s.nats.ns.Addr() == nil {
+		return ""
+	}
+	return s.nats.ns.Addr().String()
+}
+
+// LinkLogin returns the user of the account LINK. It is born with the process.
+func (s *Server) LinkLogin() Login { return s.nats.link }
+
+// ConnectApp returns a client connection in the account APP, inside this
+// process; ConnectLink one in the account LINK. The caller closes it. They fail
+// while the server does not run.
+func (s *Server) ConnectApp(opts ...nats.Option) (*nats.Conn, error) {
+	return s.connect(s.nats.app, opts)
+}
+
+// ConnectLink is described at ConnectApp.
+func (s *Server) ConnectLink(opts ...nats.Option) (*nats.Conn, error) {
+	return s.connect(s.nats.link, opts)
+}
+
+func (s *Server) connect(l Login, opts []nats.Option) (*nats.Conn, error) {
+	opts = append([]nats.Option{
+		nats.InProcessServer(s.nats.ns), nats.UserInfo(l.User, l.Password), nats.Name("edged"),
+		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectPause),
+	}, opts...)
+	nc, err := nats.Connect("", opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the embedded server as %s: %w", l.User, err)
+	}
+	return nc, nil
+}
+
+// Run serves until ctx ends, and returns nil then, or the reason why it could
+// not go on: it could not listen, or the store failed. It does not wait for the
+// hub. On the way down handlers may end within Options.Grace, and what was
+// published is still answered.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.nats.start(); err != nil {
+		s.nats.stop()
+		return err
+	}
+	defer s.nats.stop()
+	hub, closeHub, err := s.openHub()
+	if err != nil {
+		return err
+	}
+	defer closeHub()
+	first, err := s.local.connect()
+	if err != nil {
+		return fmt.Errorf("connect to the embedded server: %w", err)
+	}
+
+	localCtx, endLocal := context.WithCancel(context.WithoutCancel(ctx))
+	var locals sync.WaitGroup
+	locals.Go(func() { s.local.run(localCtx, first) })
+	locals.Go(func() { s.watchLink(localCtx) })
+	defer locals.Wait()
+	defer endLocal()
+	s.local.flush()
+
+	endWork, failed, err := s.startWork(ctx, hub)
+	if err == nil {
+		close(s.ready)
+		s.log.Info("nats serves", "addr", s.Addr())
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+		case <-s.o.Store.Failed():
+			err = fmt.Errorf("store: %w", s.o.Store.Err())
+		}
+	}
+	endWork()
+	s.local.drain()
+	return err
+}
+
+// openHub connects to LINK and makes the part that talks to the hub, or returns
+// nil if there is no hub.
+func (s *Server) openHub() (hub hubPart, close func(), err error) {
+	if s.newHub == nil {
+		return nil, func() {}, nil
+	}
+	// Inboxes of its own let the hub keep one box from reading the answers
+	// meant for another.
+	nc, err := s.ConnectLink(nats.CustomInboxPrefix(hubInbox(s.o.Device)))
+	if err != nil {
+		return nil, nil, err
+	}
+	if hub, err = s.newHub(nc); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return hub, nc.Close, nil
+}
+
+// startWork starts what is configured, and lets what will be configured start at
+// once. end ends all of it, and waits; failed tells why the hub part could not
+// go on.
+func (s *Server) startWork(ctx context.Context, hub hubPart) (end func(), failed <-chan error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	w := &s.work
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.start = func(fn func(context.Context)) (stop func()) {
+		ctx, stop := context.WithCancel(ctx)
+		wg.Go(func() {
+			defer stop()
+			fn(ctx)
+		})
+		return stop
+	}
+	w.hub = hub
+	end = func() {
+		w.mu.Lock()
+		w.start, w.hub = nil, nil
+		w.mu.Unlock()
+		cancel()
+		wg.Wait()
+	}
+	for _, d := range w.deliveries {
+		d.startIn(w)
+	}
+	broken := make(chan error, 1)
+	if hub != nil {
+		for stream := range w.uplinked {
+			err = errors.Join(err, hub.add(stream))
+		}
+		w.start(func(ctx context.Context) {
+			if err := hub.Run(ctx); err != nil {
+				broken <- err
+			}
+		})
+	}
+	return end, broken, err
+}

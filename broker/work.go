@@ -1,0 +1,168 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// errNoDelivery names a subscription that is not configured.
+var errNoDelivery = errors.New("not configured")
+
+// Pause keeps messages of these subscriptions from being handed out, and
+// returns when no handler of theirs runs any more. Messages wait in their
+// streams. If ctx ends first they stay paused; Resume ends it.
+func (s *Server) Pause(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		d := s.work.get(name)
+		if d == nil {
+			return fmt.Errorf("pause subscription %s: %w", name, errNoDelivery)
+		}
+		if err := d.gate.pause(ctx); err != nil {
+			return fmt.Errorf("pause subscription %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Resume goes on after Pause with the next message in order, or with the one
+// whose last attempt failed. A deliver that is not nil takes the place of the
+// subscription's own.
+func (s *Server) Resume(name string, deliver func(ctx context.Context, m Message, attempt int) error) error {
+	d := s.work.get(name)
+	if d == nil {
+		return fmt.Errorf("resume subscription %s: %w", name, errNoDelivery)
+	}
+	d.gate.resume(deliver)
+	return nil
+}
+
+func (w *work) get(name string) *delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.deliveries[name]
+}
+
+// all returns the deliveries by name.
+func (w *work) all() []*delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]*delivery, 0, len(w.deliveries))
+	for _, d := range w.deliveries {
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b *delivery) int { return cmp.Compare(a.sub.Name, b.sub.Name) })
+	return all
+}
+
+// same says whether a subscription can go on as b but for its Deliver.
+func (d *delivery) same(b Subscription) bool {
+	a := d.sub
+	backoff := slices.Equal(a.Backoff, b.Backoff)
+	return backoff && a.Stream == b.Stream && a.Filter == b.Filter && a.MaxInFlight == b.MaxInFlight &&
+		a.AckWait == b.AckWait && a.MaxDeliver == b.MaxDeliver && a.OrderedBy == b.OrderedBy
+}
+
+// restDeliveries brings the deliveries to rest that subs changes or leaves out.
+// If that fails they all go on.
+func (s *Server) restDeliveries(ctx context.Context, subs []Subscription) error {
+	var resting []*delivery
+	for _, d := range s.work.all() {
+		if d.staysIn(subs) {
+			continue
+		}
+		resting = append(resting, d)
+		if err := d.gate.rest(ctx); err != nil {
+			for _, d := range resting {
+				d.gate.wake()
+			}
+			return fmt.Errorf("subscription %s: wait for its handlers: %w", d.sub.Name, err)
+		}
+	}
+	return nil
+}
+
+// staysIn says whether subs leaves the subscription as it is.
+func (d *delivery) staysIn(subs []Subscription) bool {
+	return slices.ContainsFunc(subs, func(sub Subscription) bool { return sub.Name == d.sub.Name && d.same(sub) })
+}
+
+// setDeliveries makes the deliveries those of subs. Those that go are at rest.
+func (s *Server) setDeliveries(subs []Subscription) {
+	w := &s.work
+	gone := w.remove(func(d *delivery) bool { return !d.staysIn(subs) })
+	for _, d := range gone {
+		if d.stop != nil {
+			d.stop()
+			<-d.gone // it has saved its position, which a successor reads
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, sub := range subs {
+		if d := w.deliveries[sub.Name]; d != nil {
+			d.gate.swap(sub.Deliver)
+			continue
+		}
+		d := newDelivery(s, sub)
+		if old := gone[sub.Name]; old != nil {
+			d.gate.paused = old.gate.isPaused()
+		}
+		w.deliveries[sub.Name] = d
+		d.startIn(w)
+	}
+}
+
+// remove takes deliveries out.
+func (w *work) remove(which func(*delivery) bool) map[string]*delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gone := make(map[string]*delivery)
+	for name, d := range w.deliveries {
+		if which(d) {
+			gone[name] = d
+			delete(w.deliveries, name)
+		}
+	}
+	return gone
+}
+
+// startIn starts the delivery if the server runs. Call it with w.mu held.
+func (d *delivery) startIn(w *work) {
+	if w.start != nil {
+		d.stop = w.start(d.run)
+	}
+}
+
+// setUplinks has the hub part move the uplinked streams, and no other. What is
+// not added now, because the server does not run, is added when it does.
+func (s *Server) setUplinks(streams []Stream) error {
+	uplinked := make(map[string]bool)
+	for _, st := range streams {
+		if st.Uplink {
+			uplinked[st.Name] = true
+		}
+	}
+	w := &s.work
+	w.mu.Lock()
+	hub, old := w.hub, w.uplinked
+	w.uplinked = uplinked
+	w.mu.Unlock()
+	if hub == nil {
+		return nil
+	}
+	var err error
+	for name := range uplinked {
+		if !old[name] {
+			err = errors.Join(err, hub.add(name))
+		}
+	}
+	for name := range old {
+		if !uplinked[name] {
+			hub.remove(name)
+		}
+	}
+	return err
+}
