@@ -449,27 +449,3 @@ func TestCheck(t *testing.T) {
 		t.Errorf("the state directory was touched: %v", err)
 	}
 }
-
-func FuzzManifest(f *testing.F) {
-	f.Add([]byte(greenhouse))
-	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[link]]\nactor='x'\ncontract='edged:gpio'\nprovider='gpio'\nvalues={chip='a',line='1',direction='in'}\n"))
-	f.Add([]byte("[[capability]]\nname='pubsub.mqtt'\nconfig=[{url='x'},{a.b=1}]\n[[stream]]\nsubjects=['>',1]\n"))
-	dir := f.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "thermostat.wasm"), nil, 0o644); err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(dir, "app.toml"), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		a, err := config.LoadApp(dir)
-		checkFaults(t, err, data)
-		if err == nil {
-			for _, s := range a.Local {
-				if len(config.Feeds([]*config.App{a}, s.Source)) == 0 {
-					t.Fatalf("%+v is fed by nothing", s)
-				}
-			}
-		}
-	})
-}

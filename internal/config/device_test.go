@@ -251,35 +251,3 @@ func TestLoadDevice_notTOML(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDevice(f *testing.F) {
-	f.Add(config.Sample())
-	f.Add([]byte("[device]\nid='a'\nlabels={a.b=[{}],'c'=1}\n[[hub]]\n[hub.x]\n"))
-	f.Add([]byte("device=1979-05-27\nhub={url='nats-leaf://h'}\nstore.max_bytes='1KiB'"))
-	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, data []byte) {
-		path := filepath.Join(dir, "edged.toml")
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		_, err := config.LoadDevice(path)
-		checkFaults(t, err, data)
-	})
-}
-
-// checkFaults checks that each fault is at a line of the file.
-func checkFaults(t *testing.T, err error, data []byte) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	var all config.Faults
-	if !errors.As(err, &all) || len(all) == 0 {
-		t.Fatalf("got %T %v, want Faults", err, err)
-	}
-	for _, f := range all {
-		if f.Line < 1 || f.Line > strings.Count(string(data), "\n")+1 || f.Reason == "" || f.File == "" {
-			t.Fatalf("fault %+v", f)
-		}
-	}
-}

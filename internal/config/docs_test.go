@@ -120,7 +120,7 @@ func TestDocs_manifest(t *testing.T) {
 }
 
 // example returns the first TOML block of a page.
-func example(t *testing.T, page string) []byte {
+func example(t testing.TB, page string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(docs + page)
 	if err != nil {
