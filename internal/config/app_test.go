@@ -3,7 +3,6 @@ package config_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -383,69 +382,4 @@ func TestLoadApp_missing(t *testing.T) {
 	wantFaults(t, err, "1: not TOML")
 	_, err = config.LoadApp(app(t, dir, "empty", "\n"))
 	wantFaults(t, err, "1: name: required", "1: specversion: required", "1: version: required")
-}
-
-func TestLoadApps(t *testing.T) {
-	dir := t.TempDir()
-	if apps, err := config.LoadApps(filepath.Join(dir, "none")); err != nil || apps != nil {
-		t.Errorf("a folder that does not exist: got %v, %v", apps, err)
-	}
-	app(t, dir, "b", greenhouse)
-	app(t, dir, "a", "specversion='0.2'\nname='a'\nversion='1'")
-	app(t, dir, ".staging", "broken")
-	write(t, dir, "notes/readme.txt", "no app")
-	write(t, dir, "app.toml", "not in a folder")
-	apps, err := config.LoadApps(dir)
-	if err != nil || len(apps) != 2 || apps[0].Name != "a" || apps[1].Name != "greenhouse" {
-		t.Fatalf("got %v, %v", apps, err)
-	}
-	app(t, dir, "c", "broken")
-	apps, err = config.LoadApps(dir)
-	wantFaults(t, err, "1: not TOML")
-	if len(apps) != 2 {
-		t.Errorf("got %d apps beside a broken one", len(apps))
-	}
-}
-
-func TestCheckApps(t *testing.T) {
-	dir := t.TempDir()
-	one, err := config.LoadApp(app(t, dir, "one", greenhouse))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f := config.CheckApps([]*config.App{one}); f != nil {
-		t.Errorf("one app: %v", f)
-	}
-	two, err := config.LoadApp(app(t, dir, "two", strings.Replace(greenhouse, `name    = "greenhouse"`, `name = "other"`, 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantFaults(t, config.CheckApps([]*config.App{one, two}),
-		`1: gpio line "gpiochip0/3" is also in`,
-		`1: gpio line "sim0/4" is also in`,
-		`1: stream "telemetry" is also in`,
-		`1: subject "sensors.>" of stream telemetry overlaps "sensors.>" of stream telemetry in`,
-		`1: subscription "audit" is also in`,
-	)
-	twin := *one
-	twin.Dir = filepath.Join(dir, "twin")
-	if f := config.CheckApps([]*config.App{one, &twin}); !strings.Contains(f.Error(), `app "greenhouse" is also in`) {
-		t.Errorf("got %v", f)
-	}
-}
-
-func TestCheck(t *testing.T) {
-	dir := t.TempDir()
-	file := write(t, dir, "edged.toml", "[device]\nid = 'x'\nzz = 1\n")
-	app(t, dir, "apps/g", greenhouse)
-	app(t, dir, "apps/bad", strings.Replace(greenhouse, `name    = "greenhouse"`, "colour = 'red'", 1))
-	err := config.Check(file)
-	wantFaults(t, err, "1: name: required", "2: colour: unknown key", "3: device.zz: unknown key")
-	want := fmt.Sprintf("%s:2: colour: unknown key", filepath.Join(dir, "apps", "bad", "app.toml"))
-	if err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("got %v, want a line %s", err, want)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "state")); !os.IsNotExist(err) {
-		t.Errorf("the state directory was touched: %v", err)
-	}
 }
