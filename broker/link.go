@@ -24,6 +24,9 @@ func leafRemote(h *HubOptions) (*server.RemoteLeafOpts, error) {
 		Credentials:  h.Credentials,
 		// Narrow links are slow to begin with.
 		FirstInfoTimeout: 5 * time.Second,
+		// Addresses that the hub's servers have among themselves are rarely
+		// reachable from where a box stands; it calls where its file says.
+		IgnoreDiscoveredServers: true,
 	}
 	r.URLs = append(r.URLs, u)
 	if u.Scheme == "tls" || u.Scheme == "wss" {
@@ -33,10 +36,10 @@ func leafRemote(h *HubOptions) (*server.RemoteLeafOpts, error) {
 	return r, nil
 }
 
-// linkState knows whether the leaf connection is up, and tells who asks.
+// linkState knows which leaf connection is up, and tells who asks.
 type linkState struct {
 	mu      sync.Mutex // guards the fields below
-	up      bool
+	id      uint64     // of the connection; 0 while there is none
 	since   time.Time
 	downs   uint64
 	changed chan struct{} // closed at the next change
@@ -46,22 +49,22 @@ func newLinkState(now time.Time) *linkState {
 	return &linkState{since: now, changed: make(chan struct{})}
 }
 
-// set notes the state and says whether it is news; took is how long the last
-// one lasted.
-func (l *linkState) set(up bool, now time.Time) (news bool, took time.Duration) {
+// set notes the connection and returns the one before; lasted is for how long
+// that state had been.
+func (l *linkState) set(id uint64, now time.Time) (before uint64, lasted time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.up == up {
-		return false, 0
+	before, lasted = l.id, now.Sub(l.since)
+	if id == before {
+		return before, lasted
 	}
-	took = now.Sub(l.since)
-	l.up, l.since = up, now
-	if !up {
+	l.id, l.since = id, now
+	if before != 0 {
 		l.downs++
 	}
 	close(l.changed)
 	l.changed = make(chan struct{})
-	return true, took
+	return before, lasted
 }
 
 // LinkUp says whether the leaf connection to the hub is there. A connection
@@ -72,12 +75,12 @@ func (s *Server) LinkUp() bool {
 }
 
 // LinkState returns what LinkUp does, and a channel that is closed at the next
-// change.
+// change: up, down, or another connection than before.
 func (s *Server) LinkState() (up bool, changed <-chan struct{}) {
 	l := s.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.up, l.changed
+	return l.id != 0, l.changed
 }
 
 // watchLink follows the leaf connection until ctx ends.
@@ -85,24 +88,39 @@ func (s *Server) watchLink(ctx context.Context) {
 	tick := time.NewTicker(linkPoll)
 	defer tick.Stop()
 	for {
-		s.noteLink(s.nats.ns.NumLeafNodes() > 0)
+		s.noteLink(s.nats.leafID())
 		select {
 		case <-ctx.Done():
-			s.link.set(false, time.Now())
+			s.link.set(0, time.Now())
 			return
 		case <-tick.C:
 		}
 	}
 }
 
-func (s *Server) noteLink(up bool) {
-	news, took := s.link.set(up, time.Now())
+// leafID returns the id of the leaf connection, 0 if there is none. A connection
+// that was lost and made again between two looks has another id.
+func (e *embedded) leafID() uint64 {
+	if e.ns.NumLeafNodes() == 0 {
+		return 0
+	}
+	z, err := e.ns.Leafz(nil)
+	if err != nil || len(z.Leafs) == 0 {
+		return 0
+	}
+	return z.Leafs[0].ID
+}
+
+func (s *Server) noteLink(id uint64) {
+	before, lasted := s.link.set(id, time.Now())
 	switch {
-	case !news:
-	case up:
+	case id == before:
+	case before == 0:
 		s.nats.log.forget()
-		s.log.Info("link to the hub is up", "down_for", took)
+		s.log.Info("link to the hub is up", "down_for", lasted.Round(time.Millisecond))
+	case id == 0:
+		s.log.Warn("link to the hub is down", "up_for", lasted.Round(time.Millisecond))
 	default:
-		s.log.Warn("link to the hub is down", "up_for", took)
+		s.log.Warn("link to the hub was lost and is up again", "up_for", lasted.Round(time.Millisecond))
 	}
 }

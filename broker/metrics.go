@@ -32,7 +32,7 @@ type SubscriptionStats struct {
 func (s *Server) Stats() Stats {
 	st := Stats{}
 	s.link.mu.Lock()
-	st.Link, st.Downs = s.link.up, s.link.downs
+	st.Link, st.Downs = s.link.id != 0, s.link.downs
 	s.link.mu.Unlock()
 	for _, d := range s.work.all() {
 		st.Subscriptions = append(st.Subscriptions, d.stats())

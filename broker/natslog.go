@@ -26,6 +26,8 @@ func newServerLog(log *slog.Logger) *serverLog {
 	return &serverLog{log: log, warned: make(map[string]bool)}
 }
 
+const plaintextWarning = "Plaintext passwords detected, use nkeys or bcrypt"
+
 // counters are parts of a complaint that differ each time it is made.
 var counters = regexp.MustCompile(`[0-9]+`)
 
@@ -62,7 +64,12 @@ func (l *serverLog) fatal() error {
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats server", "text", fmt.Sprintf(format, v...))
 }
-func (l *serverLog) Warnf(format string, v ...any)  { l.complain(format, v) }
+func (l *serverLog) Warnf(format string, v ...any) {
+	if format == plaintextWarning {
+		return // the passwords are random and live as long as the process
+	}
+	l.complain(format, v)
+}
 func (l *serverLog) Errorf(format string, v ...any) { l.complain(format, v) }
 
 // Fatalf notes what ends the server; start returns it.
