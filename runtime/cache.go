@@ -69,15 +69,17 @@ func (c *codeCache) compile(ctx context.Context, digest string, wasm []byte) (*m
 		c.prune(entry)
 		return m, nil
 	}
+	// Where even this fails, the next load will say so again.
+	_ = os.RemoveAll(entry)
 	var fault *moduleFault
 	if errors.As(err, &fault) {
-		return nil, errors.Join(err, os.RemoveAll(entry))
+		return nil, err
 	}
 	m, plain := newModule(ctx, digest, wasm, nil)
 	if plain == nil {
 		c.log.Warn("compilation cache not used", "entry", entry, "err", err)
 	}
-	return m, errors.Join(plain, os.RemoveAll(entry))
+	return m, plain
 }
 
 func (c *codeCache) compileIn(ctx context.Context, entry, digest string, wasm []byte) (*module, error) {

@@ -56,6 +56,7 @@ func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.Com
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close(ctx))
+			m = nil
 		}
 	}()
 	provided, err := instantiateABI(ctx, m.runtime)

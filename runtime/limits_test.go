@@ -1,0 +1,138 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edged-io/edged/runtime"
+)
+
+func TestActor_Call_trap(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), guest(t), runtime.Limits{})
+	for _, c := range []struct{ operation, reason, stack, output string }{
+		{"Test.Panic", "unreachable", "main.init", "panic: on fire"},
+		{"Test.Exit", "the guest exited with code 3", "os.Exit", ""},
+	} {
+		_, err := a.Call(t.Context(), c.operation, []byte("on fire"))
+		var trap *runtime.TrapError
+		if !errors.As(err, &trap) {
+			t.Errorf("%s: got %v", c.operation, err)
+			continue
+		}
+		if trap.Reason != c.reason || !strings.Contains(trap.Stack, c.stack) || !strings.Contains(trap.Output, c.output) || !strings.Contains(trap.Trace(), c.stack) {
+			t.Errorf("%s: got reason %q, stack %q, output %q", c.operation, trap.Reason, trap.Stack, trap.Output)
+		}
+		if errors.Is(err, runtime.ErrMemory) || errors.Is(err, runtime.ErrTimeLimit) {
+			t.Errorf("%s: taken for another error: %v", c.operation, err)
+		}
+	}
+	if s := a.Stats(); s.Traps != 2 || s.Discarded != 2 {
+		t.Errorf("stats %+v", s)
+	}
+	a = load(t, newHost(t, runtime.Options{}), callModule(unreachable, nil), runtime.Limits{})
+	_, err := a.Call(t.Context(), "Op", nil)
+	if want := "actor lab/guest: Op: trap: unreachable"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestActor_Call_pointersOutOfBounds(t *testing.T) {
+	h := newHost(t, runtime.Options{Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) { return nil, nil }})
+	eight := func(ptr, n int) []byte {
+		var code []byte
+		for range 3 {
+			code = append(code, append(num(0), num(0)...)...)
+		}
+		return append(append(append(code, num(ptr)...), num(n)...), call(3)...)
+	}
+	for name, code := range map[string][]byte{
+		"request":            append(append(append(num(70000), num(0)...), call(0)...), num(1)...),
+		"response":           append(append(append(num(65000), num(1000)...), call(1)...), num(1)...),
+		"response wraps":     append(append(append(num(-1), num(-1)...), call(1)...), num(1)...),
+		"error":              append(append(append(num(0), num(65537)...), call(2)...), num(1)...),
+		"host call":          eight(65536, 1),
+		"host call by a lot": eight(-8, 16),
+	} {
+		a := load(t, h, callModule(code, nil), runtime.Limits{})
+		_, err := a.Call(t.Context(), "Operation", []byte("payload"))
+		var trap *runtime.TrapError
+		if !errors.As(err, &trap) || !strings.Contains(trap.Reason, "outside of the guest's 65536 bytes of memory") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestActor_Call_timeLimit(t *testing.T) {
+	h := newHost(t, runtime.Options{Call: func(ctx context.Context, _, _, _, _ string, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	a := load(t, h, guest(t), runtime.Limits{Time: 50 * time.Millisecond})
+	for operation, payload := range map[string]string{"Test.Loop": "", "Test.Sleep": "1h", "Test.Call": "a b c d", "Test.CallTwice": "a b c d"} {
+		_, err := a.Call(t.Context(), operation, []byte(payload))
+		if !errors.Is(err, runtime.ErrTimeLimit) {
+			t.Errorf("%s: got %v, want ErrTimeLimit", operation, err)
+		}
+	}
+	if s := a.Stats(); s.Timeouts != 4 || s.Discarded != 4 || s.Started != 4 {
+		t.Errorf("stats %+v", s)
+	}
+	if _, err := a.Call(t.Context(), "Test.Echo", nil); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestActor_Call_callersContextEnds(t *testing.T) {
+	started := make(chan struct{})
+	h := newHost(t, runtime.Options{Call: func(ctx context.Context, _, _, _, _ string, _ []byte) ([]byte, error) {
+		close(started)
+		<-ctx.Done()
+		return nil, nil
+	}})
+	a := load(t, h, guest(t), runtime.Limits{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-started
+		cancel()
+	}()
+	_, err := a.Call(ctx, "Test.Call", []byte("a b c d"))
+	if !errors.Is(err, context.Canceled) || errors.Is(err, runtime.ErrTimeLimit) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if s := a.Stats(); s.Cancelled != 1 || s.Timeouts != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestActor_Call_memoryLimit(t *testing.T) {
+	const limit = 8 << 20
+	a := load(t, newHost(t, runtime.Options{}), guest(t), runtime.Limits{MemoryBytes: limit})
+	_, err := a.Call(t.Context(), "Test.Grow", []byte("67108864"))
+	var trap *runtime.TrapError
+	if !errors.As(err, &trap) || !errors.Is(err, runtime.ErrMemory) || !strings.Contains(err.Error(), "8388608 bytes") {
+		t.Errorf("got %v, want ErrMemory", err)
+	}
+	if _, err := a.Call(t.Context(), "Test.Echo", nil); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	// The guest that takes a refusal well goes on.
+	b := load(t, newHost(t, runtime.Options{}), callModule(append(append(append(num(1000), grow...), drop...), num(1)...), nil), runtime.Limits{MemoryBytes: limit})
+	if _, err := b.Call(t.Context(), "Op", nil); err != nil {
+		t.Errorf("refusal taken well: %v", err)
+	}
+}
+
+func TestActor_Call_grownInstanceIsReplaced(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), guest(t), runtime.Limits{MemoryBytes: 16 << 20})
+	for range 20 {
+		if _, err := a.Call(t.Context(), "Test.Grow", []byte("3000000")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := a.Stats(); s.Discarded == 0 || s.Traps != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}

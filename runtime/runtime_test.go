@@ -1,0 +1,130 @@
+package runtime_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edged-io/edged/runtime"
+)
+
+// goGuest is testdata/guest, built once for all tests.
+var goGuest = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "edged-guest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "guest.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", out, "./testdata/guest")
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build testdata/guest: %w\n%s", err, text)
+	}
+	return os.ReadFile(out)
+})
+
+func guest(t testing.TB) []byte {
+	t.Helper()
+	b, err := goGuest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// codeDir keeps compiled guests for all tests of this process.
+var codeDir string
+
+func TestMain(m *testing.M) {
+	var err error
+	codeDir, err = os.MkdirTemp("", "edged-code-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(codeDir)
+	os.Exit(code)
+}
+
+// A journal collects log lines.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
+func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+
+func noHost(context.Context, string, string, string, string, []byte) ([]byte, error) {
+	return nil, errors.New("nobody is there")
+}
+
+func newHost(t testing.TB, o runtime.Options) *runtime.Host {
+	t.Helper()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Call == nil {
+		o.Call = noHost
+	}
+	if o.CacheDir == "" {
+		o.CacheDir = codeDir
+	}
+	h, err := runtime.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return h
+}
+
+func load(t testing.TB, h *runtime.Host, wasm []byte, l runtime.Limits) *runtime.Actor {
+	t.Helper()
+	a, err := h.Load(t.Context(), "lab/guest", wasm, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// A guest error counts even when the guest returns 1, and one that gives no
+// error text has failed all the same.
+// A failed host call is exactly 0 and a good one exactly 1.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatal("it did not happen within 10 s")
+		case <-tick.C:
+		}
+	}
+}
