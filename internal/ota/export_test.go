@@ -1,0 +1,4 @@
+package ota
+
+// OnReach has fn called at each named point of an update, before Run.
+func (a *Agent) OnReach(fn func(point string)) { a.reached = fn }

@@ -1,0 +1,162 @@
+package ota_test
+
+import (
+	"context"
+	"net/url"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged-io/edged/internal/ota"
+)
+
+const (
+	domain = "hub"
+	device = "press-7"
+)
+
+// testHub is a NATS server with JetStream and a leaf node listener.
+type testHub struct {
+	server *server.Server
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	leaf   *url.URL
+	port   int
+}
+
+// startHub starts a hub on the leaf port given, 0 for any.
+func startHub(t *testing.T, dir string, port int) *testHub {
+	t.Helper()
+	o := &server.Options{
+		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, ServerName: "hub",
+		JetStream: true, JetStreamDomain: domain, StoreDir: dir,
+	}
+	o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port
+	if port == 0 {
+		o.LeafNode.Port = -1
+	}
+	s := startServer(t, o)
+	if port == 0 {
+		port = o.LeafNode.Port
+	}
+	h := &testHub{server: s, conn: connect(t, s.ClientURL()), port: port}
+	h.leaf = &url.URL{Scheme: "nats-leaf", Host: "127.0.0.1:" + itoa(port)}
+	js, err := jetstream.New(h.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.js = js
+	return h
+}
+
+func startServer(t *testing.T, o *server.Options) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("server is not ready")
+	}
+	return s
+}
+
+func (h *testHub) stop() {
+	h.conn.Close()
+	h.server.Shutdown()
+	h.server.WaitForShutdown()
+}
+
+// startBox starts a leaf node without JetStream and returns a connection to it.
+func startBox(t *testing.T, leaf *url.URL) *nats.Conn {
+	t.Helper()
+	o := &server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, ServerName: "box"}
+	o.LeafNode.ReconnectInterval = 50 * time.Millisecond
+	o.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{leaf}}}
+	return connect(t, startServer(t, o).ClientURL())
+}
+
+func connect(t *testing.T, u string) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(u, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+func TestEnsureHub_leavesWhatIsThere(t *testing.T) {
+	h := startHub(t, t.TempDir(), 0)
+	ctx := t.Context()
+	if _, err := h.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: ota.DesiredBucket, History: 7}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := ota.EnsureHub(ctx, h.conn, "", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kv, err := h.js.KeyValue(ctx, ota.DesiredBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := kv.Status(ctx)
+	if err != nil || st.History() != 7 {
+		t.Errorf("history became %d, %v", st.History(), err)
+	}
+	for _, name := range []string{ota.ReportedBucket, ota.DesiredBucket} {
+		if _, err := h.js.KeyValue(ctx, name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := h.js.ObjectStore(ctx, ota.ArtifactsBucket); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStatusOf_nothingYet(t *testing.T) {
+	h := startHub(t, t.TempDir(), 0)
+	if _, err := ota.StatusOf(t.Context(), h.conn, "", device); err == nil {
+		t.Error("a hub without buckets has a status")
+	}
+	if err := ota.EnsureHub(t.Context(), h.conn, "", 1); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ota.StatusOf(t.Context(), h.conn, "", device)
+	if err != nil || s.Desired != nil || s.Reported != nil {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+// glob lists what matches below dir.
+func glob(t *testing.T, elem ...string) []string {
+	t.Helper()
+	m, err := filepath.Glob(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
