@@ -86,6 +86,10 @@ bench: $(DIST)/edged ## beside JetStream, nats-server and Mosquitto, in one run 
 deb: build ## dist/*.deb for amd64, arm64 and armhf
 	@packaging/deb.sh $(VERSION)
 
+.PHONY: box
+box: deb actors ## boot the package under systemd in a virtual box and break it there (root, qemu, some minutes)
+	@packaging/box.sh
+
 .PHONY: clean
 clean: ## remove dist/
 	rm -rf $(DIST)
