@@ -84,6 +84,11 @@ func (in *instance) start(limited context.Context) error {
 	m := in.actor.module
 	mod, err := m.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.memory), m.compiled, config)
 	if err != nil {
+		if !strings.Contains(err.Error(), stackMark) {
+			// Nothing has run: a segment out of bounds, an import that is no
+			// function.
+			return faultf("the module cannot be instantiated: %v", err)
+		}
 		return err
 	}
 	in.mod = mod
@@ -150,6 +155,10 @@ func (in *instance) failure(outer context.Context, err error) error {
 		}
 		return fmt.Errorf("%s: %w (%v)", where, ErrTimeLimit, limit)
 	}
+	var fault *moduleFault
+	if errors.As(err, &fault) {
+		return fault
+	}
 	trap := &TrapError{Actor: in.actor.identity, Operation: in.operation, Output: strings.ToValidUTF8(string(in.stderr.tail), "\uFFFD")}
 	trap.Reason, trap.Stack = splitTrap(err)
 	if in.memory.denied {
@@ -159,9 +168,12 @@ func (in *instance) failure(outer context.Context, err error) error {
 	return trap
 }
 
+// stackMark is what the engine writes before a guest's stack.
+const stackMark = "\nwasm stack trace:\n"
+
 // splitTrap takes the engine's words apart into the reason and the stack.
 func splitTrap(err error) (reason, stack string) {
-	reason, stack, _ = strings.Cut(err.Error(), "\nwasm stack trace:\n")
+	reason, stack, _ = strings.Cut(err.Error(), stackMark)
 	reason = strings.TrimSuffix(reason, " (recovered by wazero)")
 	if _, after, ok := strings.Cut(reason, "wasm error: "); ok {
 		reason = after

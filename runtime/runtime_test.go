@@ -80,6 +80,9 @@ func noHost(context.Context, string, string, string, string, []byte) ([]byte, er
 	return nil, errors.New("nobody is there")
 }
 
+// none for Options.CacheDir stands for no cache.
+const none = "none"
+
 func newHost(t testing.TB, o runtime.Options) *runtime.Host {
 	t.Helper()
 	if o.Logger == nil {
@@ -88,8 +91,11 @@ func newHost(t testing.TB, o runtime.Options) *runtime.Host {
 	if o.Call == nil {
 		o.Call = noHost
 	}
-	if o.CacheDir == "" {
+	switch o.CacheDir {
+	case "":
 		o.CacheDir = codeDir
+	case none:
+		o.CacheDir = ""
 	}
 	h, err := runtime.New(o)
 	if err != nil {

@@ -49,7 +49,12 @@ func (a *assembler) use(module, name string, params, results int) byte {
 
 // fn adds a function and exports it, unless export is "".
 func (a *assembler) fn(export string, params, results int, code ...byte) byte {
-	index := len(a.imports) + len(a.funcs)
+	index := len(a.funcs)
+	for _, i := range a.imports {
+		if i.kind[0] == 0 {
+			index++
+		}
+	}
 	a.funcs = append(a.funcs, asmFunc{a.typ(params, results), append(code, 0x0b)})
 	if export != "" {
 		a.exports = append(a.exports, asmExport{export, 0, index})
