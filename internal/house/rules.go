@@ -52,7 +52,7 @@ func Edged() Rules {
 		},
 		Doors: []Door{
 			{"github.com/nats-io/nats-server", []string{"broker"}},
-			{"github.com/nats-io/nats.go", []string{"broker", "internal/ota", "cmd"}},
+			{"github.com/nats-io/nats.go", []string{"broker", "internal/ota", "internal/node", "cmd"}},
 			{"github.com/tetratelabs/wazero", []string{"runtime"}},
 			{"go.etcd.io/bbolt", []string{"store"}},
 			{"periph.io", []string{"providers/gpio"}},
