@@ -51,6 +51,9 @@ func BenchmarkHost_Load(b *testing.B) {
 		})
 		b.Run(name+"-cached", func(b *testing.B) {
 			h := newHost(b, runtime.Options{CacheDir: b.TempDir()})
+			if err := load(b, h, wasm, runtime.Limits{}).Close(b.Context()); err != nil {
+				b.Fatal(err)
+			}
 			for b.Loop() {
 				a := load(b, h, wasm, runtime.Limits{})
 				if err := a.Close(b.Context()); err != nil {

@@ -126,6 +126,8 @@ func (h *Host) acquire(ctx context.Context, wasm []byte) (*module, error) {
 	case h.compiling <- struct{}{}:
 		defer func() { <-h.compiling }()
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	digest := digestOf(wasm)

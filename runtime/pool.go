@@ -35,6 +35,9 @@ func newPool(minimum, maximum int, idleFor time.Duration) *pool {
 // acquire waits for its turn and returns an idle instance, or nil when one has
 // to be made. Each acquire is followed by a release.
 func (p *pool) acquire(ctx context.Context) (*instance, error) {
+	if ctx.Err() != nil { // an instance that meets it would be lost
+		return nil, context.Cause(ctx)
+	}
 	select {
 	case p.room <- struct{}{}:
 	case <-p.closing:
