@@ -21,6 +21,7 @@ const (
 	goodbyeTimeout  = time.Second      // for the last packet of a connection that ends
 	maxAliases      = 16               // topics that a client may give a number
 	writeChunk      = 32 << 10         // bytes per write
+	idleBytes       = 4 << 10          // buffers that a quiet connection may keep
 	maxControlBytes = 64 << 10         // answers waiting to be written, before the reader waits
 )
 
@@ -220,14 +221,17 @@ func (c *conn) goodbye(why error) {
 // writeLoop writes until the reader has ended and nothing that the client has published is without an end any more. When the connection is closed it
 // goes on without writing: what is on its way to the disk will reach the subscribers.
 func (c *conn) writeLoop() {
-	buf := make([]byte, 0, 1024)
+	var buf, deliveries []byte
 	open := true
 	for {
-		buf = c.finishPublished(buf[:0])
+		// Deliveries are taken first and written last, so that none overtakes the SUBACK that it follows from.
+		if deliveries = deliveries[:0]; open {
+			deliveries = c.takeDeliveries(deliveries)
+		}
 		var closing, readDone bool
-		buf, closing, readDone = c.takeControl(buf)
-		if open && !closing {
-			buf = c.takeDeliveries(buf)
+		buf, closing, readDone = c.takeControl(c.finishPublished(buf[:0]))
+		if !closing {
+			buf = append(buf, deliveries...)
 		}
 		if open && len(buf) > 0 {
 			open = c.write(buf, closing)
@@ -241,10 +245,10 @@ func (c *conn) writeLoop() {
 			return
 		}
 		if len(buf) > 0 {
-			if cap(buf) > 4*writeChunk {
-				buf = nil
-			}
 			continue // there may be more
+		}
+		if cap(buf)+cap(deliveries) > idleBytes {
+			buf, deliveries = nil, nil
 		}
 		<-c.wakeCh
 	}

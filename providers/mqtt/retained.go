@@ -53,6 +53,7 @@ func (r *retained) stage(t *store.Turn, m *message) (retainedChange, error) {
 	return retainedChange{m.topic, m}, t.Put(spaceRetained, m.topic, value)
 }
 
+// fits says whether there is room. What is on its way to the disk is not counted yet, so the bounds can be exceeded by that.
 func (r *retained) fits(m *message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
