@@ -82,7 +82,7 @@ func permissionHint(path string, err error) string {
 		return `; hint: the unit denies the device: it needs "DeviceAllow=char-gpiochip rw"`
 	case errors.Is(err, syscall.EACCES):
 		return `; hint: let the user that runs edged into the group of ` + path + ` (often gpio), or add the udev rule ` +
-			`SUBSYSTEM=="gpio", KERNEL=="gpiochip*", GROUP="edged", MODE="0660"`
+			`SUBSYSTEM=="gpio", KERNEL=="gpiochip*", GROUP="gpio", MODE="0660" and let it into the group gpio`
 	}
 	return ""
 }
