@@ -58,6 +58,8 @@ func EnsureHub(ctx context.Context, nc *nats.Conn, domain string, replicas int) 
 }
 
 // StatusOf reads from the hub what is desired of a device and what it reported last.
+// If what is desired does not read, the error wraps ErrDesired and the report is there
+// all the same.
 func StatusOf(ctx context.Context, nc *nats.Conn, domain, device string) (Status, error) {
 	var s Status
 	js, err := newJetStream(nc, domain)
@@ -65,13 +67,13 @@ func StatusOf(ctx context.Context, nc *nats.Conn, domain, device string) (Status
 		return s, err
 	}
 	h := hub{js: js, device: device}
-	if s.Desired, err = h.desired(ctx); err != nil {
+	s.Desired, err = h.desired(ctx)
+	if err != nil && !errors.Is(err, ErrDesired) {
 		return Status{}, err
 	}
-	if s.Reported, err = h.reported(ctx); err != nil {
-		return Status{}, err
-	}
-	return s, nil
+	r, reportErr := h.reported(ctx)
+	s.Reported = r
+	return s, errors.Join(err, reportErr)
 }
 
 func newJetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {

@@ -97,7 +97,8 @@ type Agent struct {
 	running map[string]Desired
 	want    *Desired // newest that the hub had; nil for none
 	invalid string   // why the newest could not be read
-	trouble string   // what is being tried again
+	trouble string   // what is being tried again, in words
+	worry   string   // key of the desired state that trouble is about
 	cut     func()   // stops fetching, for something newer
 	cutKey  string   // what is being fetched
 
@@ -228,12 +229,13 @@ func (a *Agent) reported() Reported {
 		return Reported{State: RolledBack, Error: a.invalid}
 	}
 	r := Reported{State: a.rec.State, Error: a.rec.Error}
-	if r.Error == "" {
-		r.Error = a.trouble
-	}
 	d := a.rec.Desired
 	if d == nil {
+		r.Error = a.trouble
 		return r
+	}
+	if r.Error == "" && a.worry == d.key() && (!r.Settled() || a.unsaved) {
+		r.Error = a.trouble
 	}
 	r.App, r.Version, r.Digest, r.Release, r.Desired = d.App, d.Version, d.Manifest, d.Release(), d.key()
 	if run, ok := a.running[d.App]; ok {

@@ -23,7 +23,9 @@ type record struct {
 	State   State    `json:"state"`
 	Desired *Desired `json:"desired,omitempty"`
 	Trials  int      `json:"trials,omitempty"` // begun and not ended
-	Error   string   `json:"error,omitempty"`
+	// Admitted says that the dates of its signature were checked; they count once.
+	Admitted bool   `json:"admitted,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 // release is what the files current and rollback of an app hold.

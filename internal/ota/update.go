@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -44,9 +45,9 @@ func (a *Agent) work(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil, errors.Is(err, errSuperseded):
-			a.setTrouble(nil)
+			a.setTrouble(*d, nil)
 		default:
-			a.setTrouble(err)
+			a.setTrouble(*d, err)
 			a.pause(ctx, a.wake, retry.next())
 		}
 	}
@@ -87,8 +88,7 @@ func (a *Agent) tryOnce(ctx context.Context, d Desired) error {
 	}
 	t := try{Desired: d}
 	if same {
-		t.trials = rec.Trials
-		t.admitted = rec.Trials > 0 || rec.State == Committed
+		t.trials, t.admitted = rec.Trials, rec.Admitted || rec.State == Committed
 	}
 	var err error
 	switch {
@@ -113,11 +113,11 @@ func (a *Agent) tryOnce(ctx context.Context, d Desired) error {
 type try struct {
 	Desired
 	trials   int  // begun before and not ended
-	admitted bool // its dates were checked before
+	admitted bool // the dates of its signature were checked before
 }
 
 func (t try) record(s State) record {
-	return record{State: s, Desired: &t.Desired, Trials: t.trials}
+	return record{State: s, Desired: &t.Desired, Trials: t.trials, Admitted: t.admitted}
 }
 
 // advance is the way from desired to committed.
@@ -125,9 +125,18 @@ func (a *Agent) advance(ctx context.Context, t try) error {
 	if t.trials >= maxTrials {
 		return refusal{fmt.Errorf("the box did not survive %d trials", t.trials)}
 	}
+	// Said first, so that what is reported answers what is desired. What was staged
+	// before a restart need not be fetched, as a rule; bring looks.
+	if t.trials == 0 {
+		if err := a.save(t.record(Fetching)); err != nil {
+			return err
+		}
+		a.reached("fetching saved")
+	}
 	if err := a.checkSignature(t); err != nil {
 		return err
 	}
+	t.admitted = true
 	if err := a.bring(ctx, t); err != nil {
 		return err
 	}
@@ -191,7 +200,6 @@ func (a *Agent) bring(ctx context.Context, t try) error {
 	if err := a.save(t.record(Fetching)); err != nil {
 		return err
 	}
-	a.reached("fetching saved")
 	fetchCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !a.setCut(cancel, d.key()) {
@@ -281,9 +289,16 @@ func limit(s string) string {
 	return strings.ToValidUTF8(s, "�")
 }
 
-// save writes rec, and only then lets it count.
+// save writes rec, and only then lets it count. What is on disk already is not
+// written again: a release that is waited for must not wear out the flash.
 func (a *Agent) save(rec record) error {
 	rec.Format = recordFormat
+	a.mu.Lock()
+	same := !a.unsaved && reflect.DeepEqual(a.rec, rec)
+	a.mu.Unlock()
+	if same {
+		return nil
+	}
 	if err := writeJSON(a.disk.stateFile(), rec); err != nil {
 		return err
 	}
@@ -338,7 +353,7 @@ func (a *Agent) clearCut() {
 
 // setTrouble is what is reported while something is tried again; it is logged when it
 // begins.
-func (a *Agent) setTrouble(err error) {
+func (a *Agent) setTrouble(d Desired, err error) {
 	text := ""
 	if err != nil {
 		text = limit(err.Error())
@@ -346,7 +361,7 @@ func (a *Agent) setTrouble(err error) {
 	a.mu.Lock()
 	began := a.trouble == "" && text != ""
 	changed := a.trouble != text
-	a.trouble = text
+	a.trouble, a.worry = text, d.key()
 	a.mu.Unlock()
 	if began {
 		a.log.Warn("update is held up; trying again", "err", err)
