@@ -61,7 +61,8 @@ type Options struct {
 	Grace time.Duration
 	// Failpoint, in tests, is called at named points with the name, and may end
 	// the process there: "ingest-after-sync-before-ack",
-	// "deliver-before-commit", "deliver-after-commit".
+	// "deliver-before-commit", "deliver-after-commit", "uplink-after-hub-ack",
+	// "downlink-before-ack".
 	Failpoint func(name string)
 }
 
@@ -83,6 +84,8 @@ type HubOptions struct {
 	// Ping is the interval of pings on the link. A link that stays silent for
 	// three of them is given up. 0 means 10 s.
 	Ping time.Duration
+
+	timing pumpTiming // of tests
 }
 
 var deviceID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -28,8 +27,6 @@ type Server struct {
 	metrics *metrics
 	ready   chan struct{}
 
-	newHub func(nc *nats.Conn) (hubPart, error) // nil if there is no hub
-
 	configured configured
 	work       work
 }
@@ -39,19 +36,8 @@ type work struct {
 	mu         sync.Mutex                                   // guards the fields below
 	start      func(fn func(context.Context)) (stop func()) // runs fn until stop or the end of Run; nil while Run does not run
 	deliveries map[string]*delivery
-	uplinked   map[string]bool // streams whose messages go to the hub
-	hub        hubPart         // nil while Run does not run, or if there is no hub
-}
-
-// hubPart moves messages between the box and the hub.
-type hubPart interface {
-	// add makes a stream of the store an uplinked one, before or during Run;
-	// remove ends that.
-	add(stream string) error
-	remove(stream string)
-	// Run works until ctx ends and returns nil then. It waits for the link
-	// itself. An error is one that nothing can be done about: the store's.
-	Run(ctx context.Context) error
+	uplinked   map[string]*pumpRun // streams whose messages go to the hub
+	pumps      *pumps              // nil until Run has started, or if there is no hub
 }
 
 // New checks the options and makes the server; it starts nothing.
@@ -72,7 +58,7 @@ func New(o Options) (*Server, error) {
 	s.local = &local{s: s, listeners: make(map[*listener]struct{})}
 	s.routes.Store(newRoutes(nil))
 	s.configured.listeners, s.configured.owner = make(map[string]*listener), make(map[string]string)
-	s.work.deliveries = make(map[string]*delivery)
+	s.work.deliveries, s.work.uplinked = make(map[string]*delivery), make(map[string]*pumpRun)
 	if s.metrics, err = newMetrics(s, o.Registerer); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -101,9 +87,11 @@ func (s *Server) ConnectApp(opts ...nats.Option) (*nats.Conn, error) {
 	return s.connect(s.nats.app, opts)
 }
 
-// ConnectLink is described at ConnectApp.
+// ConnectLink is described at ConnectApp. Its inboxes are those of the box, so
+// that the hub can keep one box from reading the answers meant for another.
 func (s *Server) ConnectLink(opts ...nats.Option) (*nats.Conn, error) {
-	return s.connect(s.nats.link, opts)
+	own := nats.CustomInboxPrefix(hubInbox(s.o.Device))
+	return s.connect(s.nats.link, append([]nats.Option{own}, opts...))
 }
 
 func (s *Server) connect(l Login, opts []nats.Option) (*nats.Conn, error) {
@@ -128,7 +116,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.nats.stop()
-	hub, closeHub, err := s.openHub()
+	closeHub, err := s.openHub(ctx)
 	if err != nil {
 		return err
 	}
@@ -146,45 +134,48 @@ func (s *Server) Run(ctx context.Context) error {
 	defer endLocal()
 	s.local.flush()
 
-	endWork, failed, err := s.startWork(ctx, hub)
-	if err == nil {
-		close(s.ready)
-		s.log.Info("nats serves", "addr", s.Addr())
-		select {
-		case <-ctx.Done():
-		case err = <-failed:
-		case <-s.o.Store.Failed():
-			err = fmt.Errorf("store: %w", s.o.Store.Err())
-		}
+	endWork := s.startWork(ctx)
+	close(s.ready)
+	s.log.Info("nats serves", "addr", s.Addr())
+	select {
+	case <-ctx.Done():
+	case <-s.o.Store.Failed():
+		err = fmt.Errorf("store: %w", s.o.Store.Err())
 	}
 	endWork()
 	s.local.drain()
 	return err
 }
 
-// openHub connects to LINK and makes the part that talks to the hub, or returns
-// nil if there is no hub.
-func (s *Server) openHub() (hub hubPart, close func(), err error) {
-	if s.newHub == nil {
-		return nil, func() {}, nil
+// openHub makes what talks to the hub, if there is one, with a connection in LINK.
+func (s *Server) openHub(ctx context.Context) (close func(), err error) {
+	if s.o.Hub.URL == "" {
+		return func() {}, nil
 	}
 	// Inboxes of its own let the hub keep one box from reading the answers
 	// meant for another.
 	nc, err := s.ConnectLink(nats.CustomInboxPrefix(hubInbox(s.o.Device)))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if hub, err = s.newHub(nc); err != nil {
+	p, err := newPumps(ctx, pumpOptions{
+		Store: s.o.Store, Conn: func() *nats.Conn { return nc }, Link: s, Place: s.Port,
+		Device: s.o.Device, Groups: s.o.Hub.Groups, Domain: s.o.Hub.Domain,
+		Log: s.log, Failpoint: s.o.Failpoint, Timing: s.o.Hub.timing,
+	})
+	if err != nil {
 		nc.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return hub, nc.Close, nil
+	s.work.mu.Lock()
+	s.work.pumps = p
+	s.work.mu.Unlock()
+	return nc.Close, nil
 }
 
 // startWork starts what is configured, and lets what will be configured start at
-// once. end ends all of it, and waits; failed tells why the hub part could not
-// go on.
-func (s *Server) startWork(ctx context.Context, hub hubPart) (end func(), failed <-chan error, err error) {
+// once. The function that it returns ends all of it, and waits.
+func (s *Server) startWork(ctx context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	w := &s.work
@@ -198,27 +189,20 @@ func (s *Server) startWork(ctx context.Context, hub hubPart) (end func(), failed
 		})
 		return stop
 	}
-	w.hub = hub
-	end = func() {
+	for _, d := range w.deliveries {
+		d.startIn(w)
+	}
+	for stream, p := range w.uplinked {
+		p.startIn(w, stream)
+	}
+	if w.pumps != nil {
+		w.start(w.pumps.down)
+	}
+	return func() {
 		w.mu.Lock()
-		w.start, w.hub = nil, nil
+		w.start = nil
 		w.mu.Unlock()
 		cancel()
 		wg.Wait()
 	}
-	for _, d := range w.deliveries {
-		d.startIn(w)
-	}
-	broken := make(chan error, 1)
-	if hub != nil {
-		for stream := range w.uplinked {
-			err = errors.Join(err, hub.add(stream))
-		}
-		w.start(func(ctx context.Context) {
-			if err := hub.Run(ctx); err != nil {
-				broken <- err
-			}
-		})
-	}
-	return end, broken, err
 }

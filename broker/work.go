@@ -136,8 +136,47 @@ func (d *delivery) startIn(w *work) {
 	}
 }
 
-// setUplinks has the hub part move the uplinked streams, and no other. What is
-// not added now, because the server does not run, is added when it does.
+// pumpRun is the pump of one uplinked stream.
+type pumpRun struct {
+	stop func() // nil until it was started
+	gone chan struct{}
+}
+
+// startIn starts the pump if the server runs and has a hub. Call it with w.mu
+// held.
+func (p *pumpRun) startIn(w *work, stream string) {
+	if w.start == nil || w.pumps == nil {
+		return
+	}
+	pumps := w.pumps
+	p.stop = w.start(func(ctx context.Context) {
+		defer close(p.gone)
+		pumps.up(ctx, stream)
+	})
+}
+
+// keepForHub lets uplinked streams keep their messages until the hub has them,
+// and the others not. A box without a hub owes it nothing.
+func (s *Server) keepForHub(streams []Stream) error {
+	have := s.o.Store.Subscriptions()
+	for _, st := range streams {
+		name := uplinkSubscription(st.Name)
+		switch _, kept := have[name]; {
+		case st.Uplink && s.o.Hub.URL != "":
+			if err := ensureUplink(s.o.Store, st.Name); err != nil {
+				return fmt.Errorf("uplink of stream %s: %w", st.Name, err)
+			}
+		case !st.Uplink && kept:
+			if err := s.o.Store.DeleteSubscription(name); err != nil {
+				return fmt.Errorf("end uplink of stream %s: %w", st.Name, err)
+			}
+			s.log.Info("stream is not uplinked any more", "stream", st.Name)
+		}
+	}
+	return nil
+}
+
+// setUplinks runs a pump for each uplinked stream, and none for others.
 func (s *Server) setUplinks(streams []Stream) error {
 	uplinked := make(map[string]bool)
 	for _, st := range streams {
@@ -146,23 +185,32 @@ func (s *Server) setUplinks(streams []Stream) error {
 		}
 	}
 	w := &s.work
+	var gone []*pumpRun
 	w.mu.Lock()
-	hub, old := w.hub, w.uplinked
-	w.uplinked = uplinked
-	w.mu.Unlock()
-	if hub == nil {
-		return nil
-	}
-	var err error
-	for name := range uplinked {
-		if !old[name] {
-			err = errors.Join(err, hub.add(name))
-		}
-	}
-	for name := range old {
+	for name, p := range w.uplinked {
 		if !uplinked[name] {
-			hub.remove(name)
+			gone = append(gone, p)
+			delete(w.uplinked, name)
 		}
 	}
-	return err
+	w.mu.Unlock()
+	for _, p := range gone {
+		if p.stop != nil {
+			p.stop()
+			<-p.gone
+		}
+	}
+	if err := s.keepForHub(streams); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range uplinked {
+		if w.uplinked[name] == nil {
+			p := &pumpRun{gone: make(chan struct{})}
+			w.uplinked[name] = p
+			p.startIn(w, name)
+		}
+	}
+	return nil
 }
