@@ -30,7 +30,7 @@ func handle(e actor.Event) error {
 	if err != nil || celsius <= 30 {
 		return err
 	}
-	alarm := actor.Event{ID: e.ID + "-alarm", Source: "thermostat", Type: "greenhouse.alarm", Data: e.Data}
+	alarm := actor.Event{ID: e.Source + "/" + e.ID, Source: "thermostat", Type: "greenhouse.alarm", Data: e.Data}
 	if err := actor.Publish("alarms/"+level[1], alarm); err != nil {
 		return err
 	}

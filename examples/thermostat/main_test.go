@@ -65,7 +65,7 @@ func TestThermostat(t *testing.T) {
 		t.Errorf("state %q", b.state)
 	}
 	want := []string{
-		"edged:pubsub \x82\xa5topic\xa8alarms/3\xa5event\x84\xa2id\xa7d-alarm\xa6source\xaathermostat\xa4type\xb0greenhouse.alarm\xa4data\xc4\x0d" + `{"value": 31}`,
+		"edged:pubsub \x82\xa5topic\xa8alarms/3\xa5event\x84\xa2id\xa8sensor/d\xa6source\xaathermostat\xa4type\xb0greenhouse.alarm\xa4data\xc4\x0d" + `{"value": 31}`,
 		"edged:gpio \x83\xa4chip\xa4sim0\xa4line\x04\xa5level\xc3",
 	}
 	if !slices.Equal(b.asked, want) {

@@ -16,7 +16,7 @@
 //
 //	func handle(e actor.Event) error {
 //		actor.Log.Info("got " + e.ID)
-//		return actor.Publish("greetings", actor.Event{ID: "re-" + e.ID, Source: "hello", Type: "greeting", Data: e.Data})
+//		return actor.Publish("greetings", actor.Event{ID: e.Source + "/" + e.ID, Source: "hello", Type: "greeting", Data: e.Data})
 //	}
 //
 // A handler runs inside a turn of the box: the message it handles, the state it
