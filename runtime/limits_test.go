@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,5 +135,22 @@ func TestActor_Call_grownInstanceIsReplaced(t *testing.T) {
 	}
 	if s := a.Stats(); s.Discarded == 0 || s.Traps != 0 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// A table grows to its limit and not beyond, whatever the module declares.
+func TestActor_Call_tableLimit(t *testing.T) {
+	h := newHost(t, runtime.Options{})
+	// table.grow 0 by n with null; answers 1 if it was refused.
+	code := func(n int) []byte {
+		return slices.Concat([]byte{0xd0, 0x70}, num(n), []byte{0xfc, 0x0f, 0}, num(-1), []byte{0x46})
+	}
+	for name, tables := range map[string][]byte{"no maximum": {1, 0x70, 0, 4}, "a large one": {1, 0x70, 1, 4, 0x80, 0x80, 0x80, 0x20}} {
+		for n, refused := range map[int]bool{1: false, 100_000: false, 1 << 17: true, 100_000_000: true} {
+			a := load(t, h, callModule(code(n), func(a *assembler) { a.tables = tables }), runtime.Limits{})
+			if _, err := a.Call(t.Context(), "Op", nil); (err == nil) != refused {
+				t.Errorf("%s, by %d: refused %v, want %v (%v)", name, n, err == nil, refused, err)
+			}
+		}
 	}
 }

@@ -36,6 +36,10 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 	if err := checkHeader(wasm); err != nil {
 		return nil, err
 	}
+	wasm, err := limitTables(wasm)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	m, err := h.cache.compile(ctx, digest, wasm)
 	if err != nil {

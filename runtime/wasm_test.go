@@ -12,6 +12,7 @@ type assembler struct {
 	imports []asmImport
 	funcs   []asmFunc
 	exports []asmExport
+	tables  []byte // body of the section; nil for none
 	memory  []byte // limits; nil for none
 	raw     [][]byte
 }
@@ -101,6 +102,9 @@ func (a *assembler) bytes() []byte {
 	section(1, types)
 	section(2, imports)
 	section(3, funcs)
+	if a.tables != nil {
+		out = append(append(append(out, 4), uleb(len(a.tables))...), a.tables...)
+	}
 	if a.memory != nil {
 		section(5, [][]byte{a.memory})
 	}

@@ -53,7 +53,8 @@ func deliver(t *testing.T, topic, id, data string) string {
 
 func TestThermostat(t *testing.T) {
 	b := &box{state: map[string]string{}}
-	defer actor.SetHost(actor.SetHost(b.serve))
+	before := actor.SetHost(b.serve)
+	t.Cleanup(func() { actor.SetHost(before) })
 	deliver(t, "greenhouse/3/temperature", "a", "21.5")
 	deliver(t, "greenhouse.3.temperature", "b", `{"value": 20.25, "unit": "C"}`)
 	deliver(t, "greenhouse/4/temperature", "c", "-3e0")
@@ -75,7 +76,8 @@ func TestThermostat(t *testing.T) {
 
 func TestThermostat_rejectsWhatIsNoReading(t *testing.T) {
 	b := &box{state: map[string]string{}}
-	defer actor.SetHost(actor.SetHost(b.serve))
+	before := actor.SetHost(b.serve)
+	t.Cleanup(func() { actor.SetHost(before) })
 	for topic, data := range map[string]string{"greenhouse/3/temperature": `"warm"`, "greenhouse/3": "21", "": "21"} {
 		if answer := deliver(t, topic, "x", data); !strings.Contains(answer, "reject") {
 			t.Errorf("%s %s: got %q, want a rejection", topic, data, answer)
