@@ -22,7 +22,7 @@ edged ($VERSION) unstable; urgency=medium
  -- The edged authors <edged@edged.io>  $(LC_ALL=C date -u -R -d "@$epoch")
 END
 echo "edged: statically-linked-binary" >"$share/lintian/overrides/edged"
-dist/edged man "$share/man/man1"
+go run -tags man ./cmd/edged man "$share/man/man1"
 dist/edged completion bash >"$share/bash-completion/completions/edged"
 dist/edged completion zsh >"$share/zsh/vendor-completions/_edged"
 dist/edged completion fish >"$share/fish/vendor_completions.d/edged.fish"

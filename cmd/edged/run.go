@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/node"
+)
+
+const defaultConfig = "/etc/edged/edged.toml"
+
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "config", defaultConfig, "device file")
+	_ = cmd.MarkFlagFilename("config", "toml")
+}
+
+func newCheck() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use: "check", Short: "Check the device file and the apps, and change nothing", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := config.Check(path); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
+			return nil
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+func newRun() *cobra.Command {
+	var path, level string
+	cmd := &cobra.Command{
+		Use: "run", Short: "Run the box", Args: usage(cobra.NoArgs),
+		Long: `Run the box until SIGTERM or SIGINT. SIGHUP reads the apps folder again.
+
+The log goes to standard error. When the apps that were there before are
+serving, it says msg=ready once, and systemd is told. The addresses that were
+bound are in addresses.json in the state directory.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var l slog.Level
+			if err := l.UnmarshalText([]byte(level)); err != nil {
+				return usageOf(cmd, fmt.Errorf("--log-level %s: want debug, info, warn or error", level))
+			}
+			return runBox(cmd.Context(), path, newLog(cmd.ErrOrStderr(), l), cmd.ErrOrStderr())
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// newLog writes text. Under systemd the journal stamps each line itself.
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer) error {
+	d, err := config.LoadDevice(path)
+	if err != nil {
+		return err
+	}
+	if d.Trust.AllowUnsigned {
+		log.Warn("apps and actors without a signature may run: trust.allow_unsigned is for development")
+	}
+	n, err := node.New(node.Options{
+		Device: d, Version: version, Logger: log, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
+		Faults: func(err error) {
+			var faults config.Faults
+			if errors.As(err, &faults) {
+				fmt.Fprintln(errOut, faults)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	notify := node.NewNotifier(log)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reloads := make(chan struct{})
+	go func() { // ends with ctx; waited for below
+		defer close(reloads)
+		reloadOnSignal(ctx, n, hup, notify, log)
+	}()
+	err = n.Run(ctx, func(node.Addresses) {
+		debug.FreeOSMemory() // what compiling took is not needed again
+		notify.Ready(ctx, n.Alive)
+	})
+	notify.Stopping()
+	cancel()
+	<-reloads
+	return err
+}
+
+func reloadOnSignal(ctx context.Context, n *node.Node, hup <-chan os.Signal, notify node.Notifier, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		notify.Reloading()
+		if err := n.Reload(ctx); err != nil {
+			log.Error("apps not reloaded, what runs goes on", "err", err)
+		} else {
+			log.Info("apps reloaded")
+		}
+		notify.Reloaded()
+	}
+}

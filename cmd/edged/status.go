@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edged-io/edged/internal/node"
+)
+
+func newStatus() *cobra.Command {
+	var cfg, device string
+	var f hubFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show the state of a box", Args: usage(cobra.NoArgs),
+		Long: `Show the state of the box on this machine, or, with --server and --device, of a box
+anywhere, through the hub. A box that is not connected is shown as the hub last
+knew it.`,
+		Example: "  edged status\n  edged status --server nats://hub.example:4222 --device press-7 --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := status(cmd, cfg, device, &f)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), s)
+			}
+			showStatus(cmd.OutOrStdout(), s)
+			return nil
+		},
+	}
+	configFlag(cmd, &cfg)
+	f.register(cmd)
+	cmd.Flags().StringVar(&device, "device", "", "device id, with --server")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
+}
+
+func status(cmd *cobra.Command, cfg, device string, f *hubFlags) (s node.Status, err error) {
+	switch {
+	case f.server == "" && device != "":
+		return s, usageOf(cmd, errors.New("--device is for --server"))
+	case f.server != "" && device == "":
+		return s, usageOf(cmd, errors.New("--server needs --device"))
+	case f.server != "":
+		nc, err := f.connect()
+		if err != nil {
+			return s, err
+		}
+		defer nc.Close()
+		s, err = node.RemoteStatus(cmd.Context(), nc, f.domain, device)
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, node.ErrNoHub) {
+			err = unreachable{err}
+		}
+		return s, err
+	}
+	b, err := findBox(cfg)
+	if err != nil {
+		return s, err
+	}
+	return s, b.do(cmd.Context(), http.MethodGet, "/status", &s)
+}
+
+func showStatus(w io.Writer, s node.Status) {
+	fmt.Fprintf(w, "%s: link %s, epoch %s, version %s, %d dead letters\n", s.Device, s.Link, s.Epoch, s.Version, s.Dead)
+	if s.Desired != nil {
+		fmt.Fprintf(w, "desired   %s %s\n", s.Desired.App, s.Desired.Version)
+	}
+	if r := s.Reported; r != nil {
+		fmt.Fprintf(w, "reported  %s %s %s\n", r.State, r.Version, r.Error)
+	}
+	for _, a := range s.Apps {
+		fmt.Fprintf(w, "app       %s %s: %s\n", a.Name, a.Version, words(a.Actors))
+	}
+	for _, t := range s.Turns {
+		fmt.Fprintf(w, "turns     %s/%s %s: %d\n", t.App, t.Actor, t.Version, t.Turns)
+	}
+	for _, p := range s.Problems {
+		fmt.Fprintf(w, "problem   %s\n", p)
+	}
+	fmt.Fprintln(w)
+	showStreams(w, s.Streams)
+}

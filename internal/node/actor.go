@@ -1,0 +1,213 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/pubsub"
+	"github.com/edged-io/edged/runtime"
+	"github.com/edged-io/edged/store"
+)
+
+// actor is an actor of an app that runs.
+type actor struct {
+	config  config.Actor
+	app     string
+	version string
+	digest  string // of the module
+	key     string // on the bus
+	grant   lattice.Grant
+	module  *runtime.Actor
+	turns   *atomic.Uint64 // committed by this version
+}
+
+// policy is whose signatures count on this box.
+func (n *Node) policy(admitted bool) (claims.Policy, error) {
+	p := claims.Policy{}
+	for _, s := range n.o.Device.Trust.Issuers {
+		key, err := claims.Parse(s)
+		if err != nil {
+			return p, fmt.Errorf("trusted issuer %s: %w", s, err)
+		}
+		p.Issuers = append(p.Issuers, key)
+	}
+	p.AnyIssuer = n.o.Device.Trust.AllowUnsigned && len(p.Issuers) == 0
+	if !admitted {
+		p.Admission = time.Now()
+	}
+	return p, nil
+}
+
+// admitted is the space of what was let in once: a digest, without a value.
+const admitted = "admitted"
+
+// admit lets fn check something under the policy of the box. Dates are held
+// against the clock only the first time; after that the box remembers, because
+// no start may depend on the clock.
+func (n *Node) admit(ctx context.Context, digest string, fn func(claims.Policy) error) error {
+	return n.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
+		_, known, err := t.Get(admitted, digest)
+		if err != nil {
+			return err
+		}
+		p, err := n.policy(known)
+		if err != nil {
+			return err
+		}
+		if err := fn(p); err != nil || known {
+			return err
+		}
+		return t.Put(admitted, digest, nil)
+	})
+}
+
+// verifyApp checks the signature of an app, which has to be there unless the
+// box allows unsigned ones.
+func (n *Node) verifyApp(ctx context.Context, a *config.App) error {
+	sig, err := claims.ReadSignature(a.Dir)
+	if err != nil {
+		return fmt.Errorf("app %s: %w", a.Name, err)
+	}
+	if sig == "" && n.o.Device.Trust.AllowUnsigned {
+		return nil
+	}
+	return n.admit(ctx, "app:"+a.Digest, func(p claims.Policy) error {
+		s, err := claims.VerifyAppDir(a.Dir, p)
+		switch {
+		case errors.Is(err, claims.ErrUnsigned):
+			return fmt.Errorf("app %s is not signed: sign it with edged sign, or set trust.allow_unsigned: %w", a.Name, err)
+		case err != nil:
+			return fmt.Errorf("app %s: %w", a.Name, err)
+		case s.Name != a.Name:
+			return fmt.Errorf("app %s: signed as %s: %w", a.Name, s.Name, claims.ErrSignature)
+		}
+		return nil
+	})
+}
+
+// startActor loads a module and asks for its health. Nobody can call it yet.
+func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) (*actor, error) {
+	wasm, digest, err := readModule(filepath.Join(app.Dir, filepath.FromSlash(c.Module)))
+	if err != nil {
+		return nil, err
+	}
+	a := &actor{config: c, app: app.Name, version: app.Version, digest: digest, key: app.Name + "/" + c.Name}
+	if err := n.identify(ctx, a, wasm); err != nil {
+		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
+	}
+	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{MemoryBytes: uint64(c.Memory), Time: c.Time})
+	if err != nil {
+		return nil, fmt.Errorf("app %s: %w", app.Name, err)
+	}
+	if err := a.module.Healthy(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("app %s: health check: %w", app.Name, err), a.module.Close(ctx))
+	}
+	a.turns = n.health.turns(a.app, c.Name, a.version)
+	return a, nil
+}
+
+func readModule(path string) (wasm []byte, digest string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, "", err
+	}
+	if info.Size() > claims.MaxModule {
+		return nil, "", fmt.Errorf("module %s: %d bytes, at most %d", path, info.Size(), claims.MaxModule)
+	}
+	if wasm, err = os.ReadFile(path); err != nil {
+		return nil, "", err
+	}
+	return wasm, sha256Digest(wasm), nil
+}
+
+// identify gives the actor the identity of its claims. A module without claims
+// is known by its place; the signature of its app, or allow_unsigned, lets it
+// in.
+func (n *Node) identify(ctx context.Context, a *actor, wasm []byte) error {
+	if !bytes.HasPrefix(wasm, []byte("\x00asm")) {
+		return nil // what it is instead is told better by the runtime
+	}
+	if _, err := claims.Extract(wasm); errors.Is(err, claims.ErrUnsigned) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return n.admit(ctx, "module:"+a.digest, func(p claims.Policy) error {
+		m, err := claims.VerifyModule(wasm, p)
+		if err != nil {
+			return err
+		}
+		a.key = m.Key.String()
+		a.grant = lattice.Grant{Signed: true, Contracts: slices.Clone(m.Caps), Alias: m.CallAlias}
+		return nil
+	})
+}
+
+// serve is the actor's handler on the bus. Whoever serves a message when an app
+// changes, it is this version that gets the credit, or the blame.
+func (a *actor) serve(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
+	reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
+	if err != nil {
+		return nil, &blamed{err, a.app + "/" + a.config.Name, a.version}
+	}
+	if t := store.TurnFrom(ctx); t != nil && inv.Origin == (lattice.Entity{}) {
+		t.AfterCommit(func() { a.turns.Add(1) })
+	}
+	return reply, nil
+}
+
+// blamed is an error of an actor, as dead letters want it.
+type blamed struct {
+	error
+	name, version string
+}
+
+func (b *blamed) Unwrap() error                 { return b.error }
+func (b *blamed) Actor() (name, version string) { return b.name, b.version }
+
+// deliver hands messages to an operation of the actor with that key, in the
+// turn of ctx, and does what it answers.
+func (n *Node) deliver(key, operation string) func(context.Context, broker.Message, int) error {
+	return func(ctx context.Context, m broker.Message, _ int) error {
+		reply, err := n.bus.Call(ctx, lattice.Invocation{
+			Target: lattice.Entity{Key: key}, Operation: operation,
+			Payload: pubsub.AppendEvent(nil, n.pubsub.Event(m)),
+		})
+		if err != nil {
+			return err
+		}
+		v, err := pubsub.DecodeVerdict(reply)
+		if err == nil {
+			err = act(v)
+		}
+		if err != nil {
+			return n.health.blame(key, err)
+		}
+		return nil
+	}
+}
+
+// act does what an actor answered.
+func act(v pubsub.Verdict) error {
+	switch v.Action {
+	case "retry":
+		if v.After > 0 {
+			return broker.RetryAfter(v.After)
+		}
+		return errors.New("the actor asked for another attempt")
+	case "reject":
+		return broker.Reject(v.Reason)
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// serveAdmin serves health and metrics. /healthz says whether the box works at
+// all, and what of it does not; /readyz whether it serves.
+func (n *Node) serveAdmin(ctx context.Context) error {
+	n.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&collector{n},
+	)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, problems := n.health.problems()
+		if err := n.db.Err(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			problems = append(problems, err.Error())
+		}
+		if len(problems) == 0 {
+			fmt.Fprintln(w, "ok")
+			return
+		}
+		fmt.Fprintf(w, "degraded\n%s\n", strings.Join(problems, "\n"))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if ready, _ := n.health.problems(); !ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, "starting")
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}))
+	return serveHTTP(ctx, n.admin, mux)
+}
+
+// collector reads the figures of parts that know nothing of Prometheus.
+type collector struct{ n *Node }
+
+var (
+	descTurns     = prometheus.NewDesc("edged_store_turns_total", "Turns committed.", nil, nil)
+	descCommits   = prometheus.NewDesc("edged_store_commits_total", "Groups of turns written.", nil, nil)
+	descBytes     = prometheus.NewDesc("edged_store_held_bytes", "Bytes held by streams and dead letters.", nil, nil)
+	descDead      = prometheus.NewDesc("edged_store_dead_letters", "Dead letters.", nil, nil)
+	descDropped   = prometheus.NewDesc("edged_store_dropped_total", "Messages a limit took before they were consumed.", []string{"reason"}, nil)
+	descDegraded  = prometheus.NewDesc("edged_node_problems", "Parts of the box that do not work.", nil, nil)
+	descCalls     = prometheus.NewDesc("edged_runtime_calls_total", "Calls of actors.", []string{"result"}, nil)
+	descInstances = prometheus.NewDesc("edged_runtime_instances", "Instances of actors.", []string{"state"}, nil)
+)
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descDegraded, descCalls, descInstances} {
+		ch <- d
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := c.n.db.Stats()
+	count(descTurns, s.Turns)
+	count(descCommits, s.Commits)
+	gauge(descBytes, float64(s.Bytes))
+	gauge(descDead, float64(c.n.db.DeadLetterCount()))
+	dropped := map[string]uint64{"full": 0, "age": 0}
+	for _, st := range c.n.db.Streams() {
+		for reason, n := range st.Dropped {
+			dropped[reason] += n
+		}
+	}
+	for reason, n := range dropped {
+		count(descDropped, n, reason)
+	}
+	_, problems := c.n.health.problems()
+	gauge(descDegraded, float64(len(problems)))
+	var ok, failed, traps, timeouts uint64
+	var idle, busy int
+	for _, a := range c.n.health.actors() {
+		r := a.module.Stats()
+		failed, traps, timeouts = failed+r.GuestErrors, traps+r.Traps, timeouts+r.Timeouts
+		ok += r.Calls - min(r.Calls, r.GuestErrors+r.Traps+r.Timeouts+r.Cancelled)
+		idle, busy = idle+r.Idle, busy+r.Busy
+	}
+	count(descCalls, ok, "ok")
+	count(descCalls, failed, "error")
+	count(descCalls, traps, "trap")
+	count(descCalls, timeouts, "timeout")
+	gauge(descInstances, float64(idle), "idle")
+	gauge(descInstances, float64(busy), "busy")
+}

@@ -1,0 +1,265 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/edged-io/edged/internal/config"
+)
+
+// app is an app that runs.
+type app struct {
+	config *config.App
+	digest string // of the manifest and all modules: the same digest is the same app
+	actors []*actor
+}
+
+// appSet is what runs, by name of the app. Node.apply guards changes; health
+// guards what others look at.
+type appSet map[string]*app
+
+// swapBudget is how long handlers may take to come to rest when an app changes.
+const swapBudget = 30 * time.Second
+
+// applyAtBoot starts the apps of the box. One that can not run is left out, so
+// that the others do.
+func (n *Node) applyAtBoot(ctx context.Context) {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	found, err := n.findApps()
+	if err != nil {
+		n.o.Faults(err)
+		n.log.Error("some apps are left out", "err", err)
+		n.health.degrade("apps", err)
+	}
+	next := make(appSet)
+	for _, c := range found {
+		a, err := n.prepare(ctx, c)
+		if err != nil {
+			n.leaveOut(c, err)
+			continue
+		}
+		next[c.Name] = a
+	}
+	for len(next) > 0 {
+		culprit, err := n.commit(ctx, nil, next)
+		if err == nil {
+			break
+		}
+		if culprit == "" {
+			n.log.Error("apps can not be served", "err", err)
+			n.health.degrade("apps", err)
+			return
+		}
+		n.leaveOut(next[culprit].config, err)
+		n.discard(ctx, next[culprit])
+		delete(next, culprit)
+	}
+	if len(next) == 0 {
+		_, err := n.commit(ctx, nil, next) // streams of apps that are gone still go to the hub
+		if err != nil {
+			n.log.Error("streams can not be served", "err", err)
+		}
+	}
+	n.setApps(next)
+	n.warnOfOrphans(next)
+}
+
+func (n *Node) leaveOut(c *config.App, err error) {
+	n.log.Error("app left out", "app", c.Name, "version", c.Version, "err", err)
+	n.health.degrade("app "+c.Name, err)
+}
+
+// Reload reads the apps folder again. It is all or nothing: if anything in it
+// is wrong, what runs goes on as it is, and the error says why.
+func (n *Node) Reload(ctx context.Context) error {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	found, err := n.findApps()
+	if err != nil {
+		return err
+	}
+	if err := n.change(ctx, found); err != nil {
+		return err
+	}
+	n.health.recover()
+	return nil
+}
+
+// ApplyApp runs the app in dir, in place of the one of the same name. If it
+// does not start, or is not healthy, the old one goes on and the error says
+// why.
+func (n *Node) applyApp(ctx context.Context, dir string) error {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	c, err := config.LoadApp(dir)
+	if err != nil {
+		return err
+	}
+	all := []*config.App{c}
+	for name, a := range n.apps {
+		if name != c.Name {
+			all = append(all, a.config)
+		}
+	}
+	if faults := config.CheckApps(all); len(faults) > 0 {
+		return faults
+	}
+	return n.change(ctx, all)
+}
+
+// findApps returns the apps the box should run: those that were pushed, and
+// those in the apps folder with other names.
+func (n *Node) findApps() ([]*config.App, error) {
+	var found []*config.App
+	var errs []error
+	pushed := make(map[string]bool)
+	if n.updates != nil {
+		for _, s := range n.updates.Current() {
+			c, err := config.LoadApp(s.Dir)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			found = append(found, c)
+			pushed[c.Name] = true
+		}
+	}
+	local, err := config.LoadApps(n.o.Device.Apps.Dir)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, c := range local {
+		if pushed[c.Name] {
+			n.log.Info("a pushed app takes the place of the one in the apps folder", "app", c.Name)
+			continue
+		}
+		found = append(found, c)
+	}
+	if faults := config.CheckApps(found); len(faults) > 0 && err == nil {
+		errs = append(errs, faults)
+	}
+	return found, errors.Join(errs...)
+}
+
+// change makes the apps in want the ones that run. Those that are the same as
+// before are not touched.
+func (n *Node) change(ctx context.Context, want []*config.App) error {
+	ctx, cancel := context.WithTimeout(ctx, swapBudget)
+	defer cancel()
+	next := make(appSet)
+	var started []*app
+	for _, c := range want {
+		digest, err := digestApp(c)
+		if err != nil {
+			return err
+		}
+		if old, ok := n.apps[c.Name]; ok && old.digest == digest {
+			next[c.Name] = old
+			continue
+		}
+		a, err := n.prepare(ctx, c)
+		if err != nil {
+			n.discard(ctx, started...)
+			return err
+		}
+		next[c.Name] = a
+		started = append(started, a)
+	}
+	old := n.apps
+	if _, err := n.commit(ctx, old, next); err != nil {
+		_, back := n.commit(context.WithoutCancel(ctx), next, old)
+		n.discard(context.WithoutCancel(ctx), started...)
+		return errors.Join(err, back)
+	}
+	n.o.Failpoint("swap-after-commit")
+	n.setApps(next)
+	for name, a := range old {
+		if next[name] != a {
+			n.discard(context.WithoutCancel(ctx), a)
+		}
+	}
+	return nil
+}
+
+// prepare starts the actors of an app, checks their signatures and their
+// health. Nothing else is touched.
+func (n *Node) prepare(ctx context.Context, c *config.App) (*app, error) {
+	if err := n.verifyApp(ctx, c); err != nil {
+		return nil, err
+	}
+	digest, err := digestApp(c)
+	if err != nil {
+		return nil, err
+	}
+	a := &app{config: c, digest: digest}
+	for _, ac := range c.Actors {
+		actor, err := n.startActor(ctx, c, ac)
+		if err != nil {
+			n.discard(ctx, a)
+			return nil, err
+		}
+		a.actors = append(a.actors, actor)
+	}
+	return a, nil
+}
+
+// discard ends actors that nobody is to call any more; calls under way end
+// first.
+func (n *Node) discard(ctx context.Context, apps ...*app) {
+	for _, a := range apps {
+		for _, actor := range a.actors {
+			if err := actor.module.Close(ctx); err != nil {
+				n.log.Warn("actor does not end", "actor", actor.key, "version", actor.version, "err", err)
+			}
+		}
+	}
+}
+
+func (n *Node) setApps(next appSet) {
+	n.apps = next
+	n.health.setApps(next)
+	names := make([]string, 0, len(next))
+	for _, a := range next {
+		names = append(names, a.config.Name+" "+a.config.Version)
+	}
+	slices.Sort(names)
+	n.log.Info("apps run", "apps", names)
+}
+
+// warnOfOrphans names subscriptions that nobody reads: they keep messages.
+func (n *Node) warnOfOrphans(next appSet) {
+	_, subs, err := n.wanted(next)
+	if err != nil {
+		return // commit has said so
+	}
+	for name, stream := range n.db.Subscriptions() {
+		if !isSystem(name) && !slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == name }) {
+			n.log.Warn("no app reads a subscription, its messages are kept", "subscription", name, "stream", stream)
+		}
+	}
+}
+
+// digestApp is over everything that decides how an app behaves.
+func digestApp(c *config.App) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, c.Digest)
+	for _, a := range c.Actors {
+		_, digest, err := readModule(modulePath(c, a))
+		if err != nil {
+			return "", fmt.Errorf("app %s: %w", c.Name, err)
+		}
+		fmt.Fprintln(h, a.Name, digest)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func sha256Digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,239 @@
+// Package node puts a box together: it opens the parts in order, wires them to
+// one another, runs them, and ends them in reverse.
+//
+// It is the one place that sees everything. A part knows the lattice and the
+// store; which actor gets which message, which provider serves which link, and
+// what happens when an app changes, is decided here, from the device file and
+// the manifests.
+//
+// A box comes up with what works. An app that can not run is left out, and the
+// log and the health of the box say so; the others run.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/ota"
+	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers"
+	"github.com/edged-io/edged/providers/gpio"
+	"github.com/edged-io/edged/providers/keyvalue"
+	"github.com/edged-io/edged/providers/logging"
+	"github.com/edged-io/edged/providers/mqtt"
+	"github.com/edged-io/edged/providers/numbergen"
+	"github.com/edged-io/edged/providers/pubsub"
+	"github.com/edged-io/edged/runtime"
+	"github.com/edged-io/edged/store"
+)
+
+// Options are what New needs to know.
+type Options struct {
+	// Device is the device file.
+	Device *config.Device
+	// Version of the program, for status and logs.
+	Version string
+	// Logger takes the log of all parts.
+	Logger *slog.Logger
+	// Faults is told what is wrong with manifests, as FILE:LINE lines.
+	Faults func(error)
+	// MachineID tells one machine from another, so that a copied store is
+	// noticed; nil reads /etc/machine-id.
+	MachineID func() (string, error)
+	// Failpoint, in tests of crashes, is called at named points and may end the
+	// process there.
+	Failpoint func(point string)
+}
+
+// Node is a box. Build it with New, then Run it once.
+type Node struct {
+	o        Options
+	log      *slog.Logger
+	stateDir string
+	registry *prometheus.Registry
+
+	db       *store.DB
+	broker   *broker.Server
+	bus      *lattice.Bus
+	runtime  *runtime.Host
+	gpio     *gpio.Provider
+	pubsub   *pubsub.Provider
+	builtin  map[string]providers.Provider // by the name that links give
+	listener *mqtt.Listener                // nil without one
+	updates  *ota.Agent                    // nil without a hub
+	admin    net.Listener                  // nil without one
+	link     *nats.Conn                    // into the account of the lattice; nil without a hub
+	socket   net.Listener
+	health   health
+
+	apply  sync.Mutex // held while apps change
+	apps   appSet
+	bridge bridges
+}
+
+// New opens what the box holds: its state, its listeners, its hardware. It
+// starts nothing. The error is store.ErrLocked or store.ErrUnusable if the
+// state can not be used.
+func New(o Options) (_ *Node, err error) {
+	d := o.Device
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
+	}
+	if o.Faults == nil {
+		o.Faults = func(error) {}
+	}
+	n := &Node{
+		o: o, log: o.Logger, stateDir: d.Device.StateDir,
+		registry: prometheus.NewRegistry(), bus: lattice.NewBus(),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	for _, open := range []func() error{
+		n.openStore, n.openBroker, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates,
+	} {
+		if err := open(); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) part(name string) *slog.Logger { return n.log.With("part", name) }
+
+func (n *Node) openStore() error {
+	d := n.o.Device
+	if err := os.MkdirAll(n.stateDir, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w: %w", store.ErrUnusable, err)
+	}
+	db, err := store.Open(store.Options{
+		Dir:        n.stateDir,
+		MaxBytes:   int64(d.Store.MaxBytes),
+		MaxMessage: int(d.Limits.MaxMessage) + 64<<10, // its subject comes on top
+		Logger:     n.part("store"),
+		Failpoint: func(point string) error {
+			n.o.Failpoint(point)
+			return nil
+		},
+	})
+	n.db = db
+	return err
+}
+
+func (n *Node) openBroker() (err error) {
+	d := n.o.Device
+	o := broker.Options{
+		Store: n.db, Logger: n.part("broker"), Device: d.Device.ID, Listen: d.NATS.Listen,
+		MaxMessage: int(d.Limits.MaxMessage), Registerer: n.registry, Failpoint: n.o.Failpoint,
+	}
+	if d.Hub != nil {
+		o.Hub = broker.HubOptions{
+			URL: d.Hub.URL, Credentials: d.Hub.Credentials, Domain: d.Hub.JetStreamDomain,
+			Groups: d.Device.Groups, Share: d.Hub.Share,
+		}
+	}
+	n.broker, err = broker.New(o)
+	return err
+}
+
+// openProviders makes the built-in providers and lets actors reach them.
+func (n *Node) openProviders() (err error) {
+	device := n.o.Device.Device.ID
+	n.gpio, err = gpio.New(gpio.Options{
+		Device: device, Store: n.db, Logger: n.part("gpio"), Publish: n.publishEvent,
+	})
+	if err != nil {
+		return err
+	}
+	n.pubsub = pubsub.New(n.db, n.broker, device)
+	n.builtin = map[string]providers.Provider{
+		config.ProviderKeyValue:  keyvalue.New(n.db),
+		config.ProviderPubSub:    n.pubsub,
+		config.ProviderGPIO:      n.gpio,
+		config.ProviderLogging:   logging.New(n.part("actor")),
+		config.ProviderNumberGen: numbergen.Provider{},
+	}
+	for name, p := range n.builtin {
+		e := lattice.Entity{Key: name}
+		if _, err := n.bus.Handle(e, p.Call); err != nil {
+			return err
+		}
+		if name == config.ProviderLogging || name == config.ProviderNumberGen {
+			n.bus.Builtin(p.Contract(), e)
+		}
+	}
+	return nil
+}
+
+func (n *Node) openRuntime() (err error) {
+	n.runtime, err = runtime.New(runtime.Options{
+		CacheDir: filepath.Join(n.stateDir, "cache"),
+		Logger:   n.part("runtime"),
+		Call:     n.bus.HostCall,
+	})
+	return err
+}
+
+func (n *Node) openListeners() (err error) {
+	d := n.o.Device
+	if d.MQTT.Listen != "" {
+		n.listener, err = mqtt.NewListener(mqtt.ListenerOptions{
+			Listen: d.MQTT.Listen, Store: n.db, Broker: n.broker.NewPort(), Logger: n.part("mqtt"),
+			MaxMessage: int(d.Limits.MaxMessage),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if d.Admin.Listen != "" {
+		if n.admin, err = net.Listen("tcp", d.Admin.Listen); err != nil {
+			return fmt.Errorf("admin listener: %w", err)
+		}
+	}
+	n.socket, err = listenSocket(SocketPath(n.stateDir))
+	return err
+}
+
+// close gives up what New took. Run does it too, after it ended the parts.
+func (n *Node) close() error {
+	var errs []error
+	if n.socket != nil {
+		errs = append(errs, ignoreClosed(n.socket.Close()))
+	}
+	if n.admin != nil {
+		errs = append(errs, ignoreClosed(n.admin.Close()))
+	}
+	if n.link != nil {
+		n.link.Close()
+	}
+	if n.gpio != nil {
+		n.gpio.Close()
+	}
+	if n.runtime != nil {
+		errs = append(errs, n.runtime.Close(context.Background()))
+	}
+	if n.db != nil {
+		errs = append(errs, n.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

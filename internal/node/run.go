@@ -1,0 +1,168 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/edged-io/edged/internal/atomicfile"
+	"github.com/edged-io/edged/store"
+)
+
+// stopBudget is how long the parts may take to end; systemd waits longer.
+const stopBudget = 4 * time.Second
+
+// Run serves until ctx ends, and returns nil when all is quiet. Any other
+// return is a reason why the box could not go on. ready is called once, when
+// the apps that were there before are serving.
+func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
+	defer func() { err = errors.Join(err, n.close()) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	g := &group{ctx: ctx, cancel: cancel}
+	defer func() { err = g.wait(err) }()
+
+	// What runs is configured before anybody can connect, so that no message
+	// comes to a subject whose stream is not there yet.
+	g.start("gpio", n.gpio.Run)
+	n.applyAtBoot(ctx)
+	g.start("broker", n.broker.Run)
+	select {
+	case <-n.broker.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	if n.listener != nil {
+		g.start("mqtt", n.listener.Run)
+	}
+	g.start("bridges", n.bridge.run)
+	g.start("socket", n.serveSocket)
+	if n.admin != nil {
+		g.start("admin", n.serveAdmin)
+	}
+	if n.link != nil {
+		g.start("remote", n.serveRemote)
+	}
+	g.start("updates", n.runUpdates)
+	addr, err := n.writeAddresses()
+	if err != nil {
+		return err
+	}
+	n.health.setReady()
+	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin)
+	ready(addr)
+	select {
+	case <-ctx.Done():
+	case <-n.db.Failed():
+		return n.db.Err()
+	}
+	return nil
+}
+
+// group runs the parts. The first to fail ends them all.
+type group struct {
+	ctx    context.Context // of the parts; ends them
+	cancel context.CancelCauseFunc
+	steps  []step
+	mu     sync.Mutex // guards failed
+	failed error
+}
+
+type step struct {
+	name string
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// start runs a part. Parts are ended one after the other, the last one first,
+// so each has a context that does not end with its predecessors'.
+func (g *group) start(name string, run func(context.Context) error) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(g.ctx))
+	s := step{name, stop, make(chan struct{})}
+	g.steps = append(g.steps, s)
+	go func() { // wait waits
+		defer close(s.done)
+		err := run(ctx)
+		if err == nil && ctx.Err() == nil {
+			err = errors.New("ended by itself")
+		}
+		if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			return
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.failed == nil {
+			g.failed = fmt.Errorf("%s: %w", name, err)
+		}
+		g.cancel(g.failed)
+	}()
+}
+
+// wait ends the parts in reverse order. One that does not end in time does not
+// keep the others from ending.
+func (g *group) wait(err error) error {
+	deadline := time.After(stopBudget)
+	for i := len(g.steps) - 1; i >= 0; i-- {
+		s := g.steps[i]
+		s.stop()
+		select {
+		case <-s.done:
+		case <-deadline:
+			return errors.Join(err, fmt.Errorf("%s did not end within %s", s.name, stopBudget))
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return errors.Join(err, g.failed)
+}
+
+// Addresses are what was bound, "" for what there is not.
+type Addresses struct {
+	NATS  string `json:"nats"`
+	MQTT  string `json:"mqtt"`
+	Admin string `json:"admin"`
+}
+
+// writeAddresses tells others where the box can be reached: addresses.json, and
+// lattice.json, the login into the account of the lattice.
+func (n *Node) writeAddresses() (Addresses, error) {
+	a := Addresses{NATS: n.broker.Addr()}
+	if n.listener != nil {
+		a.MQTT = n.listener.Addr().String()
+	}
+	if n.admin != nil {
+		a.Admin = n.admin.Addr().String()
+	}
+	if err := n.writeJSON("addresses.json", a, 0o644); err != nil {
+		return a, err
+	}
+	login := n.broker.LinkLogin()
+	return a, n.writeJSON("lattice.json", struct {
+		URL      string `json:"url"`
+		User     string `json:"user"`
+		Password string `json:"password"`
+	}{natsURL(a.NATS), login.User, login.Password}, 0o600)
+}
+
+func natsURL(addr string) string {
+	if addr == "" {
+		return ""
+	}
+	return "nats://" + addr
+}
+
+func (n *Node) writeJSON(name string, v any, perm os.FileMode) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.WriteFile(filepath.Join(n.stateDir, name), append(b, '\n'), perm); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnusable, err)
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/edged-io/edged/internal/ota"
+	"github.com/edged-io/edged/providers/gpio"
+)
+
+// Status is what `edged status --json` prints of a box.
+type Status struct {
+	Device   string         `json:"device"`
+	Version  string         `json:"version"`
+	Epoch    string         `json:"epoch"`
+	Link     string         `json:"link"` // "up" or "down"
+	Desired  *DesiredStatus `json:"desired"`
+	Reported *ota.Reported  `json:"reported"`
+	Apps     []AppStatus    `json:"apps"`
+	Streams  []StreamStatus `json:"streams"`
+	Turns    []TurnStatus   `json:"turns"`
+	Dead     int            `json:"dead_letters"`
+	Problems []string       `json:"problems"`
+}
+
+// AppStatus is an app that runs.
+type AppStatus struct {
+	Name    string   `json:"name"`
+	Version string   `json:"version"`
+	Digest  string   `json:"digest"`
+	Actors  []string `json:"actors"` // keys
+}
+
+// TurnStatus counts the turns that a version of an actor committed since the
+// box started.
+type TurnStatus struct {
+	App     string `json:"app"`
+	Actor   string `json:"actor"`
+	Version string `json:"version"`
+	Turns   uint64 `json:"turns"`
+}
+
+// StreamStatus is a stream on disk. Acked is the last sequence up to which the
+// hub, or without an uplink every subscription, has acknowledged; Lag is how
+// many messages are beyond it.
+type StreamStatus struct {
+	Name    string            `json:"name"`
+	First   uint64            `json:"first"`
+	Last    uint64            `json:"last"`
+	Acked   uint64            `json:"acked"`
+	Lag     uint64            `json:"lag"`
+	Bytes   int64             `json:"bytes"`
+	Dropped uint64            `json:"dropped"`
+	Reasons map[string]uint64 `json:"dropped_by_reason,omitempty"`
+}
+
+// Status returns the state of the box now.
+func (n *Node) Status() Status {
+	s := Status{
+		Device: n.o.Device.Device.ID, Version: n.o.Version, Link: "down",
+		Streams: n.streams(), Dead: n.db.DeadLetterCount(),
+	}
+	s.Epoch = n.epoch()
+	if n.broker.LinkUp() {
+		s.Link = "up"
+	}
+	if n.updates != nil {
+		u := n.updates.Status()
+		s.Desired, s.Reported = desiredOf(u.Desired), u.Reported
+	}
+	s.Apps, s.Turns = n.health.status()
+	if _, s.Problems = n.health.problems(); s.Problems == nil {
+		s.Problems = []string{}
+	}
+	return s
+}
+
+func (n *Node) streams() []StreamStatus {
+	all := []StreamStatus{}
+	for _, info := range n.db.Streams() {
+		s := StreamStatus{Name: info.Name, First: info.First, Last: info.Last, Bytes: info.Bytes, Reasons: info.Dropped}
+		for _, d := range info.Dropped {
+			s.Dropped += d
+		}
+		s.Acked = n.acked(info.Name, info.Last, info.First)
+		s.Lag = info.Last - min(s.Acked, info.Last)
+		all = append(all, s)
+	}
+	return all
+}
+
+// acked is how far the hub has come with a stream, or, if it is not uplinked,
+// the slowest of its subscriptions.
+func (n *Node) acked(stream string, last, first uint64) uint64 {
+	slowest, any := last, false
+	for name, s := range n.db.Subscriptions() {
+		if s != stream {
+			continue
+		}
+		p, err := n.db.Position(name)
+		if err != nil {
+			continue // deleted meanwhile
+		}
+		if isSystem(name) {
+			return p.Floor
+		}
+		slowest, any = min(slowest, p.Floor), true
+	}
+	if !any {
+		return max(first, 1) - 1
+	}
+	return slowest
+}
+
+func (h *health) actors() []*actor {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.apps.actors()
+}
+
+func (h *health) status() (apps []AppStatus, turns []TurnStatus) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	apps, turns = []AppStatus{}, []TurnStatus{}
+	for _, a := range h.apps.sorted() {
+		s := AppStatus{Name: a.config.Name, Version: a.config.Version, Digest: a.digest, Actors: []string{}}
+		for _, actor := range a.actors {
+			s.Actors = append(s.Actors, actor.key)
+		}
+		apps = append(apps, s)
+	}
+	for k, n := range h.counts {
+		turns = append(turns, TurnStatus{k.app, k.actor, k.version, n.Load()})
+	}
+	slices.SortFunc(turns, func(a, b TurnStatus) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Actor, b.Actor), cmp.Compare(a.Version, b.Version))
+	})
+	return apps, turns
+}
+
+// Line is the state of a GPIO line.
+type Line = gpio.LineInfo
+
+// Alive says whether the box can still do its work; the watchdog asks.
+func (n *Node) Alive() error { return n.db.Err() }
+
+func (n *Node) epoch() string { return n.broker.Epoch() }

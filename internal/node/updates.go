@@ -1,0 +1,74 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/ota"
+)
+
+// openUpdates reads which apps were pushed. Without a hub those that were pushed
+// before still run.
+func (n *Node) openUpdates() error {
+	d := n.o.Device
+	p, err := n.policy(true)
+	if err != nil {
+		return err
+	}
+	o := ota.Options{
+		Device: d.Device.ID, StateDir: n.stateDir, Issuers: p.Issuers, AllowUnsigned: d.Trust.AllowUnsigned,
+		Admit: n.admitUpdate, Apply: n.applyUpdate, Logger: n.part("updates"),
+	}
+	if d.Hub != nil {
+		// The server it connects to begins to serve later.
+		o.Conn, err = n.broker.ConnectLink(nats.RetryOnFailedConnect(true))
+		if err != nil {
+			return err
+		}
+		o.Domain = d.Hub.JetStreamDomain
+		n.link = o.Conn
+	}
+	n.updates, err = ota.New(o)
+	return err
+}
+
+// runUpdates keeps the box at its desired state, and asks for it at once when
+// the link comes up.
+func (n *Node) runUpdates(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- n.updates.Run(ctx) }() // waited for below
+	for {
+		up, changed := n.broker.LinkState()
+		if up {
+			n.updates.Poke()
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-changed:
+		}
+	}
+}
+
+// admitUpdate refuses a release that this box could never run.
+func (n *Node) admitUpdate(_ context.Context, s ota.Staged) error {
+	c, err := config.LoadApp(s.Dir)
+	if err != nil {
+		return err
+	}
+	if c.Name != s.App {
+		return fmt.Errorf("the manifest says app %s, the desired state %s", c.Name, s.App)
+	}
+	return nil
+}
+
+func (n *Node) applyUpdate(ctx context.Context, s ota.Staged) error {
+	if err := n.applyApp(ctx, s.Dir); err != nil {
+		return err
+	}
+	n.log.Info("app swapped", "app", s.App, "version", s.Version)
+	return nil
+}

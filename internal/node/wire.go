@@ -1,0 +1,336 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/event"
+	"github.com/edged-io/edged/internal/topic"
+	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/store"
+)
+
+type subscription = broker.Subscription
+
+func modulePath(c *config.App, a config.Actor) string {
+	return filepath.Join(c.Dir, filepath.FromSlash(a.Module))
+}
+
+// commit changes what runs from old to next: who serves which key, links and
+// lines, streams and subscriptions, bridges to MQTT brokers. If it fails, the
+// caller goes back by committing the other way. culprit is the app that could
+// not be served, if it is known.
+func (n *Node) commit(ctx context.Context, old, next appSet) (culprit string, err error) {
+	for _, a := range next.actors() {
+		n.bus.SetGrant(a.key, a.grant)
+		n.bus.Replace(lattice.Entity{Key: a.key}, a.serve)
+	}
+	if culprit, err := n.linkAll(ctx, old, next); err != nil {
+		return culprit, err
+	}
+	streams, subs, err := n.wanted(next)
+	if err != nil {
+		return "", err
+	}
+	if err := n.broker.Configure(ctx, streams, subs); err != nil {
+		return "", err
+	}
+	n.o.Failpoint("swap-configured")
+	if err := n.forget(old, next, streams, subs); err != nil {
+		return "", err
+	}
+	for _, a := range old.actors() {
+		if !slices.ContainsFunc(next.actors(), func(b *actor) bool { return a.key == b.key }) {
+			n.bus.Remove(lattice.Entity{Key: a.key})
+			n.bus.DeleteGrant(a.key)
+		}
+	}
+	n.setBridges(next)
+	return "", nil
+}
+
+// actors returns all actors, in a fixed order.
+func (s appSet) actors() []*actor {
+	var all []*actor
+	for _, a := range s {
+		all = append(all, a.actors...)
+	}
+	slices.SortFunc(all, func(a, b *actor) int { return cmp.Compare(a.key, b.key) })
+	return all
+}
+
+// key returns the key of an actor of the app.
+func (a *app) key(name string) string {
+	for _, actor := range a.actors {
+		if actor.config.Name == name {
+			return actor.key
+		}
+	}
+	return ""
+}
+
+// links returns what an app links, providers by the name of the built-in ones.
+// The GPIO provider has a link for each line; actors reach all of them under
+// the name in the manifest.
+func (a *app) links() (bus, own []lattice.Link) {
+	for _, l := range a.config.Links {
+		b := lattice.Link{Actor: a.key(l.Actor), Contract: l.Contract, Name: l.Name, Provider: l.Provider, Values: l.Values}
+		bus = append(bus, b)
+		if l.Provider != config.ProviderGPIO {
+			own = append(own, b)
+		}
+	}
+	for _, l := range a.config.GPIO {
+		own = append(own, lattice.Link{
+			Actor: a.key(l.Actor), Contract: config.ContractGPIO, Provider: config.ProviderGPIO,
+			Name: l.Link + "/" + l.Chip + "/" + strconv.Itoa(l.Line), Values: lineValues(l),
+		})
+	}
+	return bus, own
+}
+
+func lineValues(l config.GPIOLine) map[string]string {
+	v := map[string]string{"chip": l.Chip, "line": strconv.Itoa(l.Line), "direction": "in"}
+	if l.Output {
+		v["direction"], v["safe"] = "out", "low"
+		if l.Safe > 0 {
+			v["safe"] = "high"
+		}
+		return v
+	}
+	switch {
+	case l.Rising && l.Falling:
+		v["edge"] = "both"
+	case l.Rising:
+		v["edge"] = "rising"
+	case l.Falling:
+		v["edge"] = "falling"
+	default:
+		v["edge"] = "none"
+	}
+	if l.Subject != "" {
+		v["topic"] = l.Subject
+	}
+	if l.Debounce > 0 {
+		v["debounce"] = l.Debounce.String()
+	}
+	return v
+}
+
+func linkID(l lattice.Link) string { return l.Provider + " " + l.Actor + " " + l.Name }
+
+// linkAll tells providers and bus of the links in next. A line changes hands
+// only after its old owner let go of it, so links that are gone go first.
+func (n *Node) linkAll(ctx context.Context, old, next appSet) (culprit string, err error) {
+	keep := make(map[string]bool)
+	for _, a := range next {
+		bus, own := a.links()
+		for _, l := range slices.Concat(bus, own) {
+			keep[linkID(l)] = true
+		}
+	}
+	for _, a := range old {
+		bus, own := a.links()
+		for _, l := range own {
+			if !keep[linkID(l)] {
+				if err := n.builtin[l.Provider].DeleteLink(ctx, l); err != nil {
+					return "", err
+				}
+			}
+		}
+		for _, l := range bus {
+			if !keep[linkID(l)] {
+				n.bus.DeleteLink(l)
+			}
+		}
+	}
+	for _, a := range next.sorted() {
+		bus, own := a.links()
+		for _, l := range own {
+			if err := n.builtin[l.Provider].PutLink(ctx, l); err != nil {
+				return a.config.Name, fmt.Errorf("app %s: %w", a.config.Name, err)
+			}
+		}
+		for _, l := range bus {
+			n.bus.PutLink(l)
+		}
+	}
+	return "", nil
+}
+
+// maxDeliver is how often a message of a pubsub capability is tried; it is the
+// default of a declared subscription too.
+const maxDeliver = 10
+
+// wanted returns the streams and subscriptions of a set of apps. An uplinked
+// stream that no app declares any more goes on to the hub until it is empty.
+func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, err error) {
+	var configs []*config.App
+	for _, a := range s.sorted() {
+		configs = append(configs, a.config)
+		for _, c := range a.config.Streams {
+			streams = append(streams, streamOf(c))
+		}
+		for _, c := range a.config.Subscriptions {
+			subs = append(subs, subscription{
+				Name: c.Name, Stream: c.Stream, Filter: c.Filter, MaxInFlight: c.MaxInFlight, AckWait: c.AckWait,
+				Backoff: c.Backoff, MaxDeliver: c.MaxDeliver, OrderedBy: c.OrderedBy,
+				Deliver: n.deliver(a.key(c.Actor), c.Operation),
+			})
+		}
+	}
+	for _, a := range s.sorted() {
+		for _, src := range a.sources() {
+			for _, f := range config.Feeds(configs, src.Source) {
+				if f.Stream == src.Name {
+					if streams, err = inbox(streams, &f, src); err != nil {
+						return nil, nil, fmt.Errorf("app %s: %w", a.config.Name, err)
+					}
+				}
+				subs = append(subs, subscription{
+					Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver,
+					Deliver: n.deliver(a.key(src.Actor), src.Operation),
+				})
+			}
+		}
+	}
+	return append(streams, n.retired(streams)...), subs, nil
+}
+
+// inbox gives a source a stream of its own for what no declared stream keeps.
+// What an MQTT broker sends is put there by name. What is published on the box
+// gets there by its subject, so sources of the same subject share an inbox.
+func inbox(streams []broker.Stream, f *config.Feed, src source) ([]broker.Stream, error) {
+	own := slices.IndexFunc(streams, func(s broker.Stream) bool { return s.Name == src.Name })
+	if src.mqtt {
+		if own < 0 {
+			streams = append(streams, broker.Stream{Name: src.Name})
+		}
+		return streams, nil
+	}
+	for _, s := range streams {
+		for _, subject := range s.Subjects {
+			if topic.Covers(subject, f.Filter) {
+				f.Stream = s.Name
+				f.Subscription += "." + s.Name
+				return streams, nil
+			}
+			if topic.Overlap(subject, f.Filter) {
+				return nil, fmt.Errorf("%s: topic %s is in part one of stream %s (%s): declare a stream that covers all of it", src.Name, f.Filter, s.Name, subject)
+			}
+		}
+	}
+	if own < 0 {
+		return append(streams, broker.Stream{Name: src.Name, Subjects: []string{f.Filter}}), nil
+	}
+	streams[own].Subjects = append(slices.Clip(streams[own].Subjects), f.Filter)
+	return streams, nil
+}
+
+// retired returns the uplinked streams that hold messages and that no app
+// declares any more. They take nothing in.
+func (n *Node) retired(declared []broker.Stream) (streams []broker.Stream) {
+	for _, info := range n.db.Streams() {
+		if info.Msgs > 0 && n.hasUplink(info.Name) && !slices.ContainsFunc(declared, func(st broker.Stream) bool { return st.Name == info.Name }) {
+			streams = append(streams, broker.Stream{
+				Name: info.Name, Uplink: true, MaxBytes: info.MaxBytes, MaxMsgs: info.MaxMsgs, MaxAge: info.MaxAge, OnFull: info.OnFull,
+			})
+		}
+	}
+	return streams
+}
+
+// sorted returns the apps by name.
+func (s appSet) sorted() []*app {
+	all := slices.Collect(maps.Values(s))
+	slices.SortFunc(all, func(a, b *app) int { return cmp.Compare(a.config.Name, b.config.Name) })
+	return all
+}
+
+func streamOf(c config.Stream) broker.Stream {
+	s := broker.Stream{Name: c.Name, Subjects: c.Subjects, MaxBytes: c.MaxBytes, MaxMsgs: c.MaxMsgs, MaxAge: c.MaxAge, Uplink: c.Uplink}
+	if c.DropOldest {
+		s.OnFull = store.DropOldest
+	}
+	return s
+}
+
+// source is a place from which messages come to an actor.
+type source struct {
+	config.Source
+	mqtt bool // an MQTT broker; else the box itself
+}
+
+func (a *app) sources() []source {
+	var all []source
+	for _, s := range a.config.MQTT {
+		all = append(all, source{s.Source, true})
+	}
+	for _, s := range a.config.Local {
+		all = append(all, source{s.Source, false})
+	}
+	return all
+}
+
+// isSystem says whether a subscription belongs to a part of the box and not to
+// an app.
+func isSystem(name string) bool { return strings.HasPrefix(name, "$") }
+
+func (n *Node) hasUplink(stream string) bool {
+	for name, s := range n.db.Subscriptions() {
+		if s == stream && isSystem(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget deletes the subscriptions that apps which run dropped, since they would
+// keep messages for nobody, and the streams that are empty and not declared any
+// more.
+func (n *Node) forget(old, next appSet, streams []broker.Stream, subs []subscription) error {
+	if old == nil {
+		return nil // at boot nothing was dropped: an app may only be missing
+	}
+	oldStreams, oldSubs, err := n.wanted(old)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range oldSubs {
+		if !slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == o.Name }) {
+			n.log.Info("subscription dropped", "subscription", o.Name, "stream", o.Stream)
+			errs = append(errs, n.db.DeleteSubscription(o.Name))
+		}
+	}
+	for _, o := range oldStreams {
+		if slices.ContainsFunc(streams, func(s broker.Stream) bool { return s.Name == o.Name }) {
+			continue
+		}
+		if info, err := n.db.Stream(o.Name); err == nil && info.Msgs == 0 {
+			errs = append(errs, n.db.DeleteStream(o.Name))
+		} else if err == nil {
+			n.log.Warn("stream is not declared any more, its messages are kept", "stream", o.Name, "messages", info.Msgs)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// publishEvent takes what GPIO lines report into the streams of the box.
+func (n *Node) publishEvent(subject string, e event.Event, done func(error)) {
+	header, data, err := e.Binary()
+	if err != nil {
+		done(err)
+		return
+	}
+	n.broker.Publish(store.Message{Subject: subject, Header: header, Data: data}, func(_ broker.Ack, err error) { done(err) })
+}
