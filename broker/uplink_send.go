@@ -1,0 +1,172 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+)
+
+const (
+	// slowestLink is what a link carries at least, in bytes per second, when it
+	// is judged whether the hub is late.
+	slowestLink = 4 << 10
+	// repliesRoom is how many answers wait to be read. A batch gets two.
+	repliesRoom = 64
+)
+
+// replies is the inbox of a lane, open while the link is up.
+type replies struct {
+	prefix string
+	sub    *nats.Subscription
+	ch     chan *nats.Msg
+}
+
+func openReplies(nc *nats.Conn) (*replies, error) {
+	r := &replies{prefix: nc.NewInbox(), ch: make(chan *nats.Msg, repliesRoom)}
+	var err error
+	if r.sub, err = nc.ChanSubscribe(r.prefix+".*", r.ch); err != nil {
+		return nil, fmt.Errorf("subscribe to the answers of the hub: %w", err)
+	}
+	return r, nil
+}
+
+func (r *replies) close() { _ = r.sub.Unsubscribe() } // it fails only with the connection, which ends it too
+
+// subject is where the answers to batch id go.
+func (r *replies) subject(id string) string { return r.prefix + "." + id }
+
+// wait returns the next answer to batch id. Answers to earlier ones are passed
+// over.
+func (r *replies) wait(ctx context.Context, id string, until <-chan time.Time) (*nats.Msg, error) {
+	for {
+		select {
+		case m := <-r.ch:
+			if m.Subject == r.subject(id) {
+				return m, nil
+			}
+		case <-until:
+			return nil, errHubSilent
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// advance sends a batch and deals with the answer. A nil error means that there
+// is something to go on with; after any other the hub has to be asked.
+func (l *lane) advance(ctx context.Context, in *replies, batch []outMsg) error {
+	if len(batch) == 1 && l.suspect.seq == batch[0].seq {
+		refused, err := l.examine(ctx, in, batch[0])
+		if err != nil || refused {
+			return err
+		}
+	}
+	began := time.Now()
+	ack, err := l.send(ctx, in, batch)
+	if err != nil {
+		l.synced = false
+		return l.judge(ctx, batch, err, time.Since(began))
+	}
+	l.p.o.Failpoint("uplink-after-hub-ack")
+	l.suspect, l.raced = suspect{}, 0
+	l.grow(len(batch), time.Since(began))
+	l.noteTrouble(nil)
+	l.ackedByHub(batch[len(batch)-1].seq, ack.Seq)
+	return nil
+}
+
+// send publishes one atomic batch and waits for the hub's answer to the whole of
+// it. After an error nothing is known about its fate, unless the error is a
+// hubError.
+func (l *lane) send(ctx context.Context, in *replies, batch []outMsg) (pubAck, error) {
+	id := nuid.Next()
+	sealBatch(batch, id, l.filter, l.expect, in.subject(id))
+	size := 0
+	for i := range batch {
+		size += batch[i].size
+	}
+	late := time.NewTimer(l.p.o.Timing.Request + time.Duration(size/slowestLink)*time.Second)
+	defer late.Stop()
+	for i := range batch {
+		if err := l.api.nc.PublishMsg(batch[i].msg); err != nil {
+			return pubAck{}, fmt.Errorf("publish: %w", err)
+		}
+		if i == 0 && l.careful && len(batch) > 1 {
+			if _, err := l.answer(ctx, in, id, late.C, true); err != nil {
+				return pubAck{}, err
+			}
+		}
+	}
+	ack, err := l.answer(ctx, in, id, late.C, false)
+	if err != nil {
+		return ack, err
+	}
+	if ack.Batch != id || ack.Count != len(batch) || ack.Seq == 0 {
+		return ack, fmt.Errorf("%w: acknowledged %d messages of batch %.64q", errHubAnswer, ack.Count, ack.Batch)
+	}
+	return ack, nil
+}
+
+// answer waits for the answer to the batch, or only until the hub has opened it.
+func (l *lane) answer(ctx context.Context, in *replies, id string, late <-chan time.Time, opened bool) (pubAck, error) {
+	for {
+		m, err := in.wait(ctx, id, late)
+		if err != nil {
+			return pubAck{}, err
+		}
+		ack, begun, err := parsePubAck(m)
+		if err != nil || !begun || opened {
+			return ack, err
+		}
+	}
+}
+
+// grow lets batches become larger while the link is fast, and smaller when it is
+// slow.
+func (l *lane) grow(n int, took time.Duration) {
+	l.careful = false
+	switch {
+	case took > slowBatch:
+		l.size = max(1, n/2)
+	case n >= l.size || l.badEnd != 0:
+		l.size = min(l.size*2, maxBatchMessages)
+	}
+}
+
+// judge decides what a failed batch means for the next one. It returns nil if
+// that can go out at once, after the hub was asked.
+func (l *lane) judge(ctx context.Context, batch []outMsg, err error, took time.Duration) error {
+	n := len(batch)
+	var hub *hubError
+	refusal := errors.As(err, &hub)
+	switch {
+	case refusal && (hub.Code == 429 || hub.Code >= 500):
+		l.careful = true // the hub is loaded or not well: it says so before we send it all
+		return err
+	case isCode(err, codeWrongLastSequence, codeWrongLastSequenceConstant):
+		// What was under way has arrived, or somebody else wrote.
+		if l.raced++; l.raced == 1 {
+			return nil
+		}
+		return err
+	case isCode(err, codeBatchDisabled, codeSealed, codeAccountLimits):
+		return err // up to the hub's owner
+	case isCode(err, codeBatchTooLarge) && n > 1:
+		l.most = n / 2
+		return nil
+	case n > 1 && refusal, n > 1 && errors.Is(err, nats.ErrMaxPayload):
+		l.badEnd = batch[n-1].seq // collect halves from here
+		return nil
+	case n > 1:
+		l.size = max(1, n/2)
+		if ctx.Err() != nil {
+			l.badEnd = 0
+		}
+		return err
+	}
+	return l.suspects(ctx, batch[0], err, took)
+}

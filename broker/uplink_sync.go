@@ -1,0 +1,135 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/edged-io/edged/store"
+)
+
+var (
+	// errHubBehind: the hub says that it has less than it acknowledged. It may
+	// be a replica that lags.
+	errHubBehind = errors.New("the hub has less than it acknowledged, asking again")
+	errNoAtomic  = errors.New("stream " + streamUp + " of the hub does not take atomic batches; edged hub init allows them")
+)
+
+// sync asks the hub how far it has come and decides where to go on.
+func (l *lane) sync(ctx context.Context) error {
+	hub, err := l.api.stream(ctx, streamUp)
+	if err != nil {
+		return err
+	}
+	if !hub.atomic {
+		return errNoAtomic
+	}
+	l.hub, l.maxMsg = hub, hub.maxMsg
+	if l.maxMsg == 0 {
+		l.maxMsg = defaultHubMessage
+	}
+	l.maxMsg = min(l.maxMsg, int(l.api.nc.MaxPayload()))
+	last, ok, err := l.api.last(ctx, l.filter, hub.direct)
+	if err != nil {
+		return err
+	}
+	v, err := l.view(hub, last, ok)
+	if err != nil {
+		return err
+	}
+	return l.follow(ctx, v, v.resume())
+}
+
+// view collects what decides where the lane goes on.
+func (l *lane) view(hub hubStream, last hubLast, ok bool) (*laneView, error) {
+	info, err := l.db.Stream(l.stream)
+	if err != nil {
+		return nil, err
+	}
+	l.epoch = l.p.epochs.current()
+	v := &laneView{
+		rec: l.rec, epoch: l.epoch, former: l.p.epochs.find, stream: l.stream,
+		first: info.First, last: info.Last, floor: l.acked,
+		hub: hub, hubHas: ok, hubAt: last,
+	}
+	if !ok || last.seq == 0 {
+		return v, nil
+	}
+	err = l.db.Read(l.stream, last.seq, 1, 1, func(m store.Message) error {
+		if m.Seq == last.seq {
+			v.held, v.same = true, sameMessage(last, m)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read message %d: %w", last.seq, err)
+	}
+	return v, nil
+}
+
+// follow does what the verdict says.
+func (l *lane) follow(ctx context.Context, v *laneView, d verdict) error {
+	if !d.lost.empty() {
+		if l.losses++; l.losses < lossChecks {
+			return errHubBehind
+		}
+		if err := l.reportLoss(v, d); err != nil {
+			return err
+		}
+	} else {
+		l.report(v, d)
+	}
+	l.losses = 0
+	if d.diverged {
+		if err := l.p.epochs.diverge(ctx, v.epoch); err != nil {
+			return err
+		}
+		l.epoch = l.p.epochs.current()
+		l.log.Warn("a new epoch begins", "epoch", l.epoch, "former", v.epoch)
+	}
+	l.next, l.expect = d.next, 0
+	if v.hubHas {
+		l.expect = v.hubAt.hubSeq
+	}
+	if d.ackUpTo > l.acked {
+		l.next = l.acked + 1
+		l.ackedByHub(d.ackUpTo, l.expect)
+	}
+	l.synced = true
+	l.show(func(s *LaneStatus) { s.Synced = true })
+	return nil
+}
+
+// report logs what happened to the lane, once.
+func (l *lane) report(v *laneView, d verdict) {
+	if d.what != "" && d.what != l.said {
+		l.log.Warn(d.what, "from", d.next, "hub_epoch", v.hubAt.epoch, "hub_seq", v.hubAt.hubSeq)
+	}
+	l.said = d.what
+}
+
+// reportLoss logs what the hub lost and notes how far it has come now, so that
+// it is reported once.
+func (l *lane) reportLoss(v *laneView, d verdict) error {
+	lost, held := d.lost.to-d.lost.from+1, uint64(0)
+	if from := max(d.lost.from, v.first); from <= d.lost.to {
+		held = d.lost.to - from + 1
+	}
+	l.log.Error(d.what, "from", d.lost.from, "to", d.lost.to, "count", lost, "sent_again", held)
+	rec := laneRecord{}
+	if v.hubHas && d.lost.from == v.hubAt.seq+1 {
+		rec = l.rec
+		rec.Seq, rec.HubSeq = v.hubAt.seq, v.hubAt.hubSeq
+	}
+	t := l.db.Begin()
+	if err := putRecord(t, l.recordKey(), rec); err != nil {
+		t.Discard()
+		return err
+	}
+	if err := t.Commit(); err != nil {
+		return fmt.Errorf("note what the hub lost: %w", err)
+	}
+	l.rec, l.said = rec, d.what
+	l.show(func(s *LaneStatus) { s.Lost += lost - held })
+	return nil
+}
