@@ -154,3 +154,13 @@ func TestActor_Call_tableLimit(t *testing.T) {
 		}
 	}
 }
+
+// Endless recursion ends by the engine's limit of its stack, with a trap.
+func TestActor_Call_endlessRecursion(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), callModule(slices.Concat(arg(0), arg(1), call(4)), nil), runtime.Limits{})
+	_, err := a.Call(t.Context(), "Op", nil)
+	var trap *runtime.TrapError
+	if !errors.As(err, &trap) || trap.Reason != "stack overflow" {
+		t.Errorf("got %v", err)
+	}
+}
