@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/store"
 )
 
 // BenchmarkPublish is the same publishing code against a box and against
@@ -21,7 +22,7 @@ func BenchmarkPublish(b *testing.B) {
 	for _, publishers := range []int{1, 16, 256} {
 		b.Run(fmt.Sprint(publishers), func(b *testing.B) {
 			box := startBox(b, broker.Options{Listen: anyPort, Store: openStore(b, benchDir(b))},
-				broker.Stream{Name: "telemetry", Subjects: []string{"sensors.>"}, MaxBytes: 64 << 20, OnFull: 1})
+				broker.Stream{Name: "telemetry", Subjects: []string{"sensors.>"}, MaxBytes: 64 << 20, OnFull: store.DropOldest})
 			js := startJetStream(b)
 			ours, theirs := box.client(b), dial(b, js.ClientURL())
 			var n, m int
@@ -107,4 +108,36 @@ func publishFor(b *testing.B, nc *nats.Conn, publishers int, d time.Duration) (n
 	}
 	wg.Wait()
 	return int(count.Load()), time.Since(start)
+}
+
+// BenchmarkDeliver is the way of a message through a box: published, handled in
+// a turn that publishes another one, acknowledged.
+func BenchmarkDeliver(b *testing.B) {
+	for _, subjects := range []int{1, 64} {
+		b.Run(fmt.Sprintf("%d-subjects", subjects), func(b *testing.B) {
+			var handled atomic.Int64
+			box := newBox(b, broker.Options{Store: openStore(b, benchDir(b))})
+			box.configure(b, []broker.Stream{telemetry, {Name: "out", Subjects: []string{"out"}, MaxMsgs: 1000, OnFull: store.DropOldest}},
+				broker.Subscription{Name: "s", Stream: "telemetry", Deliver: func(ctx context.Context, m broker.Message, _ int) error {
+					turn := store.TurnFrom(ctx)
+					turn.AfterCommit(func() { handled.Add(1) })
+					return box.Stage(turn, broker.Message{Subject: "out", Data: m.Data})
+				}})
+			box.run(b)
+			before := box.db.Stats()
+			body := make([]byte, 128)
+			sent := 0
+			for b.Loop() {
+				box.Publish(broker.Message{Subject: fmt.Sprintf("sensors.%d", sent%subjects), Data: body}, func(_ broker.Ack, err error) {
+					if err != nil {
+						b.Error(err)
+					}
+				})
+				sent++
+			}
+			eventually(b, "all are handled", func() bool { return handled.Load() == int64(sent) })
+			b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "msg/s")
+			b.ReportMetric(2*float64(box.db.Stats().Commits-before.Commits)/float64(sent), "syncs/msg")
+		})
+	}
 }

@@ -321,21 +321,27 @@ func TestServer_Pause_swap(t *testing.T) {
 		eventually(t, "it goes on", func() bool { f := b.floor(t, "s"); return f > want || f == total })
 	}
 	feed.Wait()
-	eventually(t, "all are acknowledged", func() bool { return b.floor(t, "s") == total })
+	count := func() (n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, seqs := range got {
+			n += len(seqs)
+		}
+		return n
+	}
+	eventually(t, "all are acknowledged, and their turns' ends told", func() bool { return b.floor(t, "s") == total && count() >= total })
+	if n := count(); n != total {
+		t.Errorf("got %d messages, want %d", n, total)
+	}
 	mu.Lock()
 	defer mu.Unlock()
-	n := 0
 	for subject, seqs := range got {
-		n += len(seqs)
 		if !slices.IsSorted(seqs) {
 			t.Errorf("%s out of order", subject)
 		}
 		if len(slices.Compact(slices.Clone(seqs))) != len(seqs) {
 			t.Errorf("%s has repeats", subject)
 		}
-	}
-	if n != total {
-		t.Errorf("got %d messages, want %d", n, total)
 	}
 	t.Logf("messages by version: %v", versions)
 }

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -77,7 +76,7 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.died == nil {
-		l.died = errors.New(fmt.Sprintf(format, v...))
+		l.died = fmt.Errorf(format, v...)
 	}
 }
 
