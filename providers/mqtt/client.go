@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -21,7 +22,8 @@ import (
 
 // ClientOptions are what a Client needs to know. URL and ClientID are required; with Filters also Store and Stage.
 type ClientOptions struct {
-	// URL is the broker: tcp://host:port or mqtt://, and ssl://, tls:// or mqtts:// for TLS.
+	// URL is the broker: tcp:// or mqtt://; ssl://, tls:// or mqtts:// for TLS; ws:// or wss:// for websockets. A port that is left out is 1883,
+	// 8883, 80 or 443.
 	URL string
 	// ClientID names the session with the broker. It must be the same after each start, and no other client's.
 	ClientID string
@@ -63,10 +65,10 @@ func (o *ClientOptions) setDefaults() (*url.URL, error) {
 		return nil, fmt.Errorf("MQTT broker %q: %w", o.URL, err)
 	}
 	switch {
-	case u.Port() == "" || u.Hostname() == "":
-		return nil, fmt.Errorf("MQTT broker %s: host and port are required", u.Redacted())
-	case u.Scheme != "tcp" && u.Scheme != "mqtt" && !secure(u):
-		return nil, fmt.Errorf("MQTT broker %s: scheme is none of tcp, mqtt, ssl, tls, mqtts", u.Redacted())
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("MQTT broker %s: no host", u.Redacted())
+	case defaultPorts[u.Scheme] == "":
+		return nil, fmt.Errorf("MQTT broker %s: scheme is none of tcp, mqtt, ssl, tls, mqtts, ws, wss", u.Redacted())
 	case o.ClientID == "" || len(o.ClientID) > MaxClientID:
 		return nil, fmt.Errorf("MQTT broker %s: client id of 1 to %d bytes is required", u.Redacted(), MaxClientID)
 	case len(o.Filters) > 0 && (o.Store == nil || o.Stage == nil):
@@ -77,6 +79,9 @@ func (o *ClientOptions) setDefaults() (*url.URL, error) {
 			return nil, fmt.Errorf("MQTT broker %s: filter %q with QoS %d: not a topic filter with QoS 0 or 1", u.Redacted(), f.Topic, f.QoS)
 		}
 	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), defaultPorts[u.Scheme])
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -86,6 +91,10 @@ func (o *ClientOptions) setDefaults() (*url.URL, error) {
 	orElse(&o.MinBackoff, 500*time.Millisecond)
 	orElse(&o.MaxBackoff, time.Minute)
 	return u, nil
+}
+
+var defaultPorts = map[string]string{
+	"tcp": "1883", "mqtt": "1883", "ssl": "8883", "tls": "8883", "mqtts": "8883", "ws": "80", "wss": "443",
 }
 
 func orElse[T int | time.Duration](value *T, standard T) {

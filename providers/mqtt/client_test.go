@@ -24,6 +24,7 @@ import (
 type mosquitto struct {
 	t         *testing.T
 	dir, addr string
+	websocket string // address
 	cmd       *exec.Cmd
 }
 
@@ -42,8 +43,10 @@ func startMosquitto(t *testing.T) *mosquitto {
 	t.Helper()
 	m := &mosquitto{t: t, dir: t.TempDir(), addr: freePort(t)}
 	_, port, _ := net.SplitHostPort(m.addr)
-	config := fmt.Sprintf("user root\nlistener %s 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\n"+
-		"autosave_on_changes true\nmax_queued_messages 0\nlog_dest none\n", port, m.dir)
+	m.websocket = freePort(t)
+	_, websocketPort, _ := net.SplitHostPort(m.websocket)
+	config := fmt.Sprintf("user root\nlistener %s 127.0.0.1\nlistener %s 127.0.0.1\nprotocol websockets\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\n"+
+		"autosave_on_changes true\nmax_queued_messages 0\nlog_dest none\n", port, websocketPort, m.dir)
 	if err := os.WriteFile(filepath.Join(m.dir, "mosquitto.conf"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -302,11 +305,19 @@ func TestClient_Publish(t *testing.T) {
 	}
 }
 
+func TestClient_Websocket(t *testing.T) {
+	m := startMosquitto(t)
+	r := startReader(t, t.TempDir(), store.StreamConfig{}, mqtt.ClientOptions{URL: "ws://" + m.websocket})
+	r.connected()
+	m.publisher("sensor").publish("sensors/a", "x", 1)
+	r.expectStored([]string{"x"})
+}
+
 func TestClient_Options_refused(t *testing.T) {
 	for _, o := range []mqtt.ClientOptions{
 		{URL: "tcp://localhost:1883"},
-		{URL: "ws://localhost:1883", ClientID: "c"},
-		{URL: "tcp://localhost", ClientID: "c"},
+		{URL: "http://localhost:1883", ClientID: "c"},
+		{URL: "tcp://:1883", ClientID: "c"},
 		{URL: "::", ClientID: "c"},
 		{URL: "tcp://localhost:1", ClientID: "c", Filters: []mqtt.Filter{{Topic: "a"}}},
 		{URL: "tcp://localhost:1", ClientID: "c", Store: new(store.DB), Stage: func(*store.Turn, store.Message) error { return nil }, Filters: []mqtt.Filter{{Topic: "a/#/b"}}},

@@ -35,29 +35,66 @@ func (l *link) dial(ctx context.Context) paho.OpenConnectionFunc {
 	return func(u *url.URL, _ paho.ClientOptions) (net.Conn, error) {
 		dialing, cancel := context.WithTimeout(ctx, linkTimeout)
 		defer cancel()
-		var d net.Dialer
-		nc, err := d.DialContext(dialing, "tcp", u.Host)
+		open := l.openTCP
+		if strings.HasPrefix(u.Scheme, "ws") {
+			open = l.openWebsocket
+		}
+		nc, err := open(dialing, u)
 		if err != nil {
 			return nil, err
 		}
-		plain := nc
-		l.abort = context.AfterFunc(ctx, func() { _ = plain.Close() })
-		if secure(u) {
-			config := l.c.o.TLS.Clone()
-			if config == nil {
-				config = &tls.Config{MinVersion: tls.VersionTLS12}
-			}
-			if config.ServerName == "" {
-				config.ServerName = u.Hostname()
-			}
-			tc := tls.Client(nc, config)
-			if err := tc.HandshakeContext(dialing); err != nil {
-				return nil, errors.Join(err, nc.Close())
-			}
-			nc = tc
-		}
+		l.abort = context.AfterFunc(ctx, func() { _ = nc.Close() })
 		return newLinkConn(nc, l.c.o.MaxMessage+maxPacketExtra, l.truncation), nil
 	}
+}
+
+func (l *link) openTCP(ctx context.Context, u *url.URL) (net.Conn, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", u.Host)
+	if err != nil || !secure(u) {
+		return nc, err
+	}
+	tc := tls.Client(nc, l.tlsConfig(u))
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return tc, nil
+}
+
+// openWebsocket leaves the handshake alone if ctx ends: it can not be told to stop, but has a timeout.
+func (l *link) openWebsocket(ctx context.Context, u *url.URL) (net.Conn, error) {
+	type result struct {
+		nc  net.Conn
+		err error
+	}
+	opened := make(chan result)
+	go func() { // ends within linkTimeout
+		nc, err := paho.NewWebsocket(u.String(), l.tlsConfig(u), linkTimeout, nil, nil)
+		select {
+		case opened <- result{nc, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = nc.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-opened:
+		return r.nc, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (l *link) tlsConfig(u *url.URL) *tls.Config {
+	config := l.c.o.TLS.Clone()
+	if config == nil {
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if config.ServerName == "" {
+		config.ServerName = u.Hostname()
+	}
+	return config
 }
 
 func newLinkConn(nc net.Conn, limit int, mark string) *linkConn {
