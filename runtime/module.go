@@ -82,7 +82,7 @@ func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.Com
 func compileForeign(ctx context.Context, rt wazero.Runtime, wasm []byte) (c wazero.CompiledModule, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the compiler failed: %v", r)
+			err = &compileError{fmt.Errorf("the compiler failed: %v", r)}
 		}
 	}()
 	c, err = rt.CompileModule(ctx, wasm)
