@@ -114,7 +114,7 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 }
 
 func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
-	if p.receipt.Duplicate {
+	if p.receipt.Duplicate || p.s.deleted {
 		return nil
 	}
 	key := seqKey(p.s.id, p.m.Seq)

@@ -80,6 +80,7 @@ type streamRecord struct {
 type stream struct {
 	id       uint32
 	config   StreamConfig
+	deleted  bool // by DeleteStream; only the writer sets and asks
 	disk     counters
 	last     uint64 // of the last message queued
 	msgs     int64
@@ -200,6 +201,7 @@ func (db *DB) DeleteStream(name string) error {
 				delete(db.subs, sub.name)
 			}
 			delete(db.streams, name)
+			s.deleted = true
 			s.wakeWatchers()
 		}, nil
 	})

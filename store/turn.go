@@ -207,12 +207,16 @@ func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
 	db := t.db
 	db.mu.Lock()
 	s, ok := db.streams[stream]
+	limit := int64(0)
+	if ok {
+		limit = s.config.MaxBytes
+	}
 	db.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, ErrNoStream)
 	}
 	size := m.size()
-	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || s.config.MaxBytes > 0 && size > s.config.MaxBytes {
+	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || limit > 0 && size > limit {
 		return nil, fmt.Errorf("publish %s to stream %s: message of %d bytes: %w", m.Subject, stream, size-messageOverhead, ErrTooLarge)
 	}
 	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}}
