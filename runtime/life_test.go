@@ -201,3 +201,34 @@ func TestActor_outputGoesToTheLog(t *testing.T) {
 		t.Errorf("%d lines in the log", n)
 	}
 }
+
+// Closing while calls come in: each is served or refused, none is lost.
+func TestActor_Close_underLoad(t *testing.T) {
+	for range 5 {
+		h := newHost(t, runtime.Options{})
+		a := load(t, h, echoModule(), runtime.Limits{MaxInstances: 3})
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for {
+					out, err := a.Call(t.Context(), "Echo", []byte("x"))
+					if errors.Is(err, runtime.ErrClosed) {
+						return
+					}
+					if err != nil || string(out) != "x" {
+						t.Errorf("got %q, %v", out, err)
+						return
+					}
+				}
+			})
+		}
+		eventually(t, func() bool { return a.Stats().Calls > 100 })
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		if s := a.Stats(); s.Started != s.Discarded || s.Idle != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	}
+}

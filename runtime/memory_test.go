@@ -1,0 +1,44 @@
+package runtime
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestRegion_growsZeroedAndKeepsItsBytes(t *testing.T) {
+	const page = 64 << 10
+	for name, r := range map[string]region{"heap": &heapRegion{}, "platform": newRegion(page, 8*page)} {
+		b := r.resize(page)
+		if len(b) != page || cap(b) != page {
+			t.Fatalf("%s: got %d of %d bytes", name, len(b), cap(b))
+		}
+		copy(b, "kept")
+		b = r.resize(3 * page)
+		if len(b) != 3*page || !bytes.HasPrefix(b, []byte("kept\x00")) || bytes.Count(b[4:], []byte{0}) != 3*page-4 {
+			t.Errorf("%s: the bytes changed", name)
+		}
+		r.free()
+	}
+}
+
+func TestGuestMemory_limit(t *testing.T) {
+	g := &guestMemory{limit: 1 << 20}
+	m := g.Allocate(1<<16, 1<<32)
+	if m.Reallocate(1<<20) == nil || g.denied {
+		t.Error("refused at the limit")
+	}
+	if m.Reallocate(1<<20+1) != nil || !g.denied {
+		t.Error("not refused beyond the limit")
+	}
+	m.Free()
+	g.Free()
+}
+
+// Where the kernel gives no addresses, the memory comes from the heap.
+func TestNewRegion_tooLargeToMap(t *testing.T) {
+	r := newRegion(1<<16, 1<<62)
+	defer r.free()
+	if b := r.resize(1 << 16); len(b) != 1<<16 {
+		t.Errorf("got %d bytes", len(b))
+	}
+}
