@@ -333,13 +333,13 @@ func TestAgent_stateComesFirst(t *testing.T) {
 // What failed is not tried again only because that could not be written.
 func TestAgent_failureCountsUnwritten(t *testing.T) {
 	h := startHub(t, t.TempDir(), 0)
-	dir := t.TempDir()
+	conn, dir := startBox(t, h.leaf), t.TempDir()
 	block := filepath.Join(dir, "apps", "state.json")
-	b := startAgent(t, startBox(t, h.leaf), dir, nil)
+	b := startAgent(t, conn, dir, nil)
 	wantCommitted(t, h, push(t, h, app(t, "app.toml", "v1"), "1"))
 	b.stop()
 	var count atomic.Int32
-	b = startAgent(t, startBox(t, h.leaf), dir, func(o *ota.Options) {
+	b = startAgent(t, conn, dir, func(o *ota.Options) {
 		o.Apply = func(context.Context, ota.Staged) error {
 			count.Add(1)
 			return errors.Join(errors.New("trapped"), os.Remove(block), os.MkdirAll(filepath.Join(block, "in the way"), 0o755))

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -39,6 +40,7 @@ type part struct {
 type fetcher struct {
 	hub     hub
 	disk    disk
+	reserve int64              // bytes of the disk that stay free
 	reached func(point string) // for the tests of power cuts
 }
 
@@ -71,11 +73,26 @@ func (f fetcher) fetch(ctx context.Context, digest string) error {
 	if err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, err)
 	}
+	if err := f.room(d.want - d.Size); err != nil {
+		return fmt.Errorf("artifact %s: %w", digest, errors.Join(err, d.file.Close()))
+	}
 	if err := d.receive(ctx, stream); err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, errors.Join(err, d.save(), d.file.Close()))
 	}
 	if err := d.finish(f.disk.artifact(digest)); err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, err)
+	}
+	return nil
+}
+
+// room refuses a download that would leave the box's messages without space.
+func (f fetcher) room(bytes int64) error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(f.disk.root, &st); err != nil {
+		return fmt.Errorf("free space of %s: %w", f.disk.root, err)
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); free-bytes < f.reserve {
+		return fmt.Errorf("%d bytes do not fit: %d are free, and %d of them are for messages", bytes, free, f.reserve)
 	}
 	return nil
 }

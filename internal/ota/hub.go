@@ -57,6 +57,34 @@ func EnsureHub(ctx context.Context, nc *nats.Conn, domain string, replicas int) 
 	return nil
 }
 
+// Permissions are the subjects that a box needs for its updates on a hub with the given
+// JetStream domain, and no others: what its leaf connection may publish there, and what
+// it may subscribe to. They let it read its own desired state and every artifact, and
+// write its own report.
+func Permissions(domain, device string) (publish, subscribe []string) {
+	api := "$JS." + domain + ".API."
+	if domain == "" {
+		api = "$JS.API."
+	}
+	report := "$KV." + ReportedBucket + "." + device
+	publish = []string{
+		api + "STREAM.INFO.KV_" + DesiredBucket,
+		api + "STREAM.INFO.KV_" + ReportedBucket,
+		api + "STREAM.INFO.OBJ_" + ArtifactsBucket,
+		api + "DIRECT.GET.KV_" + DesiredBucket + ".$KV." + DesiredBucket + "." + device,
+		api + "DIRECT.GET.KV_" + ReportedBucket + "." + report,
+		api + "DIRECT.GET.OBJ_" + ArtifactsBucket,
+		api + "DIRECT.GET.OBJ_" + ArtifactsBucket + ".$O." + ArtifactsBucket + ".M.*",
+		api + "CONSUMER.CREATE.KV_" + DesiredBucket + ".*.$KV." + DesiredBucket + "." + device,
+		api + "CONSUMER.DELETE.KV_" + DesiredBucket + ".*",
+		"$JS.FC.KV_" + DesiredBucket + ".>",
+	}
+	if domain == "" {
+		return append(publish, report), []string{"_INBOX.>"}
+	}
+	return append(publish, api+report), []string{"_INBOX.>"}
+}
+
 // StatusOf reads from the hub what is desired of a device and what it reported last.
 // If what is desired does not read, the error wraps ErrDesired and the report is there
 // all the same.

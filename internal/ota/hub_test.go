@@ -31,6 +31,11 @@ type testHub struct {
 // startHub starts a hub on the leaf port given, 0 for any.
 func startHub(t *testing.T, dir string, port int) *testHub {
 	t.Helper()
+	return startHubWith(t, dir, port, nil)
+}
+
+func startHubWith(t *testing.T, dir string, port int, change func(*server.Options)) *testHub {
+	t.Helper()
 	o := &server.Options{
 		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, ServerName: "hub",
 		JetStream: true, JetStreamDomain: domain, StoreDir: dir,
@@ -39,11 +44,14 @@ func startHub(t *testing.T, dir string, port int) *testHub {
 	if port == 0 {
 		o.LeafNode.Port = -1
 	}
+	if change != nil {
+		change(o)
+	}
 	s := startServer(t, o)
 	if port == 0 {
 		port = o.LeafNode.Port
 	}
-	h := &testHub{server: s, conn: connect(t, s.ClientURL()), port: port}
+	h := &testHub{server: s, conn: connect(t, s.ClientURL(), nats.UserInfo("operator", "secret")), port: port}
 	h.leaf = &url.URL{Scheme: "nats-leaf", Host: "127.0.0.1:" + itoa(port)}
 	js, err := jetstream.New(h.conn)
 	if err != nil {
@@ -82,9 +90,9 @@ func startBox(t *testing.T, leaf *url.URL) *nats.Conn {
 	return connect(t, startServer(t, o).ClientURL())
 }
 
-func connect(t *testing.T, u string) *nats.Conn {
+func connect(t *testing.T, u string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(u, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(u, append(opts, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,4 +167,32 @@ func glob(t *testing.T, elem ...string) []string {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// The box's leaf connection is allowed what Permissions says and nothing else here.
+func TestPermissions_areEnough(t *testing.T) {
+	h := startHubWith(t, t.TempDir(), 0, func(o *server.Options) {
+		publish, subscribe := ota.Permissions(domain, device)
+		o.Users = []*server.User{{Username: "operator", Password: "secret"}, {Username: "box", Password: "secret", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: publish}, Subscribe: &server.SubjectPermission{Allow: subscribe},
+		}}}
+	})
+	h.leaf.User = url.UserPassword("box", "secret")
+	conn := startBox(t, h.leaf)
+	b := startAgent(t, conn, t.TempDir(), func(o *ota.Options) { o.Poll = time.Hour }) // the watch must do
+	one := push(t, h, app(t, "app.toml", "v1", "x.wasm", large("n")), "1")
+	wantCommitted(t, h, one)
+	wantCommitted(t, h, push(t, h, app(t, "app.toml", "v2", "x.wasm", large("n")), "2"))
+	b.stop()
+	// Another box's key is out of reach.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	o := pushOptions(app(t, "app.toml", "v1"), "1")
+	o.Device = "press-8"
+	if _, err := ota.Push(ctx, h.conn, o); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ota.StatusOf(ctx, conn, domain, "press-8"); err == nil {
+		t.Errorf("got the status of another box: %+v", s)
+	}
 }

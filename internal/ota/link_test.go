@@ -193,3 +193,17 @@ func TestPush_refuses(t *testing.T) {
 		t.Errorf("something is desired: %+v", s.Desired)
 	}
 }
+
+func TestAgent_leavesRoomForMessages(t *testing.T) {
+	h := startHub(t, t.TempDir(), 0)
+	conn, dir := startBox(t, h.leaf), t.TempDir()
+	d := push(t, h, app(t, "app.toml", "v1"), "1")
+	b := startAgent(t, conn, dir, func(o *ota.Options) { o.ReserveBytes = 1 << 60 })
+	eventually(t, "the box says why it waits", func() bool { return strings.Contains(b.Status().Reported.Error, "do not fit") })
+	if s := b.Status().Reported.State; s != ota.Fetching {
+		t.Errorf("state is %s", s)
+	}
+	b.stop()
+	startAgent(t, conn, dir, nil)
+	wantCommitted(t, h, d)
+}

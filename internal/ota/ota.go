@@ -61,6 +61,10 @@ type Options struct {
 	// for one release at a time, and its context ends with Run.
 	Apply func(context.Context, Staged) error
 
+	// ReserveBytes of the disk stay free of downloads, for the messages of the box; 0 for
+	// 32 MiB.
+	ReserveBytes int64
+
 	Logger *slog.Logger
 	// Now is the clock for the dates of signatures; nil for time.Now.
 	Now func() time.Time
@@ -114,6 +118,9 @@ func New(opts Options) (*Agent, error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.ReserveBytes == 0 {
+		opts.ReserveBytes = 32 << 20
 	}
 	opts.Poll = orDefault(opts.Poll, 30*time.Second)
 	opts.RetryMin = orDefault(opts.RetryMin, time.Second)

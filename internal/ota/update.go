@@ -224,7 +224,7 @@ func (a *Agent) fetchAll(ctx context.Context, d Desired) error {
 	if a.hub == nil {
 		return errors.New("files are missing, and there is no hub")
 	}
-	f := fetcher{hub: *a.hub, disk: a.disk, reached: a.reached}
+	f := fetcher{hub: *a.hub, disk: a.disk, reserve: a.opts.ReserveBytes, reached: a.reached}
 	for _, digest := range d.digests() {
 		err := f.fetch(ctx, digest)
 		if errors.Is(err, errContent) {
