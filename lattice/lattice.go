@@ -54,10 +54,10 @@ type Handler func(ctx context.Context, inv Invocation) ([]byte, error)
 
 // Errors that callers of the Bus branch on.
 var (
-	ErrNoEntity  = errors.New("nobody serves it")
-	ErrNoLink    = errors.New("missing link definition")
+	ErrNoEntity   = errors.New("nobody serves it")
+	ErrNoLink     = errors.New("missing link definition")
 	ErrNotGranted = errors.New("missing capability claim")
-	ErrTaken     = errors.New("it is served already")
+	ErrTaken      = errors.New("it is served already")
 )
 
 // Link says that Provider serves Contract for Actor, under Name, configured

@@ -14,19 +14,21 @@ import (
 // replies are bare MessagePack values as classic wasmCloud has them; an
 // operation without a result replies with nothing.
 var operations = map[string]func(*bucketTurn, *msgpack.Decoder) ([]byte, error){
-	"Get":             get,
-	"Set":             setText,
-	"Del":             func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return remove(b, d, anyKind) },
-	"Contains":        contains,
-	"Increment":       increment,
-	"ListAdd":         listAdd,
-	"ListClear":       func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return remove(b, d, list) },
-	"ListDel":         listDel,
-	"ListRange":       listRange,
-	"SetAdd":          setAdd,
-	"SetDel":          setDel,
-	"SetClear":        func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return remove(b, d, set) },
-	"SetQuery":        func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return combine(b, []string{d.Str()}, d, union) },
+	"Get":       get,
+	"Set":       setText,
+	"Del":       func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return remove(b, d, anyKind) },
+	"Contains":  contains,
+	"Increment": increment,
+	"ListAdd":   listAdd,
+	"ListClear": func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return remove(b, d, list) },
+	"ListDel":   listDel,
+	"ListRange": listRange,
+	"SetAdd":    setAdd,
+	"SetDel":    setDel,
+	"SetClear":  func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return remove(b, d, set) },
+	"SetQuery": func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) {
+		return combine(b, []string{d.Str()}, d, union)
+	},
 	"SetUnion":        func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return combine(b, names(d), d, union) },
 	"SetIntersection": func(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) { return combine(b, names(d), d, intersection) },
 }
