@@ -116,7 +116,7 @@ type pumps struct {
 	epochs *epochs
 
 	mu     sync.Mutex // guards the fields below
-	lanes  map[string]*lane
+	lanes  map[string]*uplinkLane
 	inlets []*inlet
 }
 
@@ -131,7 +131,7 @@ func newPumps(ctx context.Context, o pumpOptions) (*pumps, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pumps{o: o, epochs: e, lanes: make(map[string]*lane)}, nil
+	return &pumps{o: o, epochs: e, lanes: make(map[string]*uplinkLane)}, nil
 }
 
 func (p *pumps) api() *hubAPI {
@@ -163,7 +163,7 @@ func (p *pumps) up(ctx context.Context, stream string) {
 func (p *pumps) Lanes() []LaneStatus {
 	p.mu.Lock()
 	all := make([]LaneStatus, 0, len(p.lanes))
-	lanes := make([]*lane, 0, len(p.lanes))
+	lanes := make([]*uplinkLane, 0, len(p.lanes))
 	for _, l := range p.lanes {
 		lanes = append(lanes, l)
 	}

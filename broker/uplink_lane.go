@@ -33,8 +33,8 @@ const (
 	lossChecks = 3
 )
 
-// lane pumps one stream. Its goroutine owns all but what mu guards.
-type lane struct {
+// uplinkLane pumps one stream. Its goroutine owns all but what mu guards.
+type uplinkLane struct {
 	p      *pumps
 	db     *store.DB
 	api    *hubAPI
@@ -71,10 +71,10 @@ type lane struct {
 	shown LaneStatus
 }
 
-func newLane(p *pumps, stream string) *lane {
+func newLane(p *pumps, stream string) *uplinkLane {
 	log := p.o.Log.With("stream", stream)
 	prefix := lanePrefix(p.o.Device, stream)
-	return &lane{
+	return &uplinkLane{
 		p: p, db: p.o.Store, log: log, stream: stream, sub: uplinkSubscription(stream),
 		prefix: prefix, filter: prefix + ">", stones: make(map[uint64]string),
 		size: firstBatch, most: maxBatchMessages, maxMsg: defaultHubMessage,
@@ -84,14 +84,14 @@ func newLane(p *pumps, stream string) *lane {
 }
 
 // run pumps until ctx ends.
-func (l *lane) run(ctx context.Context) {
+func (l *uplinkLane) run(ctx context.Context) {
 	l.pump(ctx)
 	if err := l.settle(); err != nil {
 		l.log.Debug("uplink ends", "err", err) // the hub will be asked
 	}
 }
 
-func (l *lane) pump(ctx context.Context) {
+func (l *uplinkLane) pump(ctx context.Context) {
 	wake, stop, err := l.db.Watch(l.stream)
 	if err != nil {
 		l.log.Error("uplink cannot read its stream", "err", err)
@@ -118,7 +118,7 @@ func (l *lane) pump(ctx context.Context) {
 }
 
 // pumpWhileUp pumps until the link changes.
-func (l *lane) pumpWhileUp(ctx context.Context, changed, wake <-chan struct{}) error {
+func (l *uplinkLane) pumpWhileUp(ctx context.Context, changed, wake <-chan struct{}) error {
 	up, stop := whileUp(ctx, changed)
 	defer stop()
 	l.api = l.p.api()
@@ -150,7 +150,7 @@ func (l *lane) pumpWhileUp(ctx context.Context, changed, wake <-chan struct{}) e
 
 // idle waits for more messages. What the hub has acknowledged meanwhile becomes
 // known to the store when it has waited long enough.
-func (l *lane) idle(ctx context.Context, wake <-chan struct{}) error {
+func (l *uplinkLane) idle(ctx context.Context, wake <-chan struct{}) error {
 	var settle <-chan time.Time
 	if l.acked > l.kept {
 		timer := time.NewTimer(l.settleBy.Sub(l.p.o.Now()))
@@ -167,7 +167,7 @@ func (l *lane) idle(ctx context.Context, wake <-chan struct{}) error {
 	}
 }
 
-func (l *lane) noteTrouble(err error) {
+func (l *uplinkLane) noteTrouble(err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -180,7 +180,7 @@ func (l *lane) noteTrouble(err error) {
 }
 
 // load reads what the store knows of the lane.
-func (l *lane) load() error {
+func (l *uplinkLane) load() error {
 	pos, err := l.db.Position(l.sub)
 	if err != nil {
 		return err
@@ -208,12 +208,12 @@ func (l *lane) load() error {
 	return err
 }
 
-func (l *lane) recordKey() string          { return "lane/" + l.stream }
-func (l *lane) stoneKey(seq string) string { return "stone/" + l.stream + "/" + seq }
+func (l *uplinkLane) recordKey() string          { return "lane/" + l.stream }
+func (l *uplinkLane) stoneKey(seq string) string { return "stone/" + l.stream + "/" + seq }
 func stoneNumber(seq uint64) string        { return fmt.Sprintf("%020d", seq) }
 
 // drain sends until the stream has nothing more.
-func (l *lane) drain(ctx context.Context, in *replies) error {
+func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 	for {
 		if !l.synced {
 			if err := l.sync(ctx); err != nil {
@@ -236,7 +236,7 @@ func (l *lane) drain(ctx context.Context, in *replies) error {
 }
 
 // collect reads the next batch.
-func (l *lane) collect() ([]outMsg, error) {
+func (l *uplinkLane) collect() ([]outMsg, error) {
 	limit := min(l.size, l.most)
 	if l.badEnd >= l.next {
 		limit = min(limit, max(1, int((l.badEnd-l.next+1)/2)))
@@ -267,7 +267,7 @@ func (l *lane) collect() ([]outMsg, error) {
 }
 
 // prepare turns a message into what goes up: itself, or a tombstone.
-func (l *lane) prepare(m store.Message) (outMsg, error) {
+func (l *uplinkLane) prepare(m store.Message) (outMsg, error) {
 	reason, ok := l.stones[m.Seq]
 	if ok {
 		return l.tombstone(m, reason), nil
@@ -283,7 +283,7 @@ func (l *lane) prepare(m store.Message) (outMsg, error) {
 }
 
 // ackedByHub notes that the hub has all up to seq.
-func (l *lane) ackedByHub(seq, hubSeq uint64) {
+func (l *uplinkLane) ackedByHub(seq, hubSeq uint64) {
 	if l.rec.Seq == 0 || !l.rec.Created.Equal(l.hub.created) {
 		l.rec.Since = l.next
 	}
@@ -298,7 +298,7 @@ func (l *lane) ackedByHub(seq, hubSeq uint64) {
 
 // settle lets the store know what the hub has, in one turn with what is to be
 // known of the hub. Should a crash come before it, the hub is asked.
-func (l *lane) settle() error {
+func (l *uplinkLane) settle() error {
 	if l.acked <= l.kept {
 		return nil
 	}
@@ -329,14 +329,14 @@ func (l *lane) settle() error {
 }
 
 // show changes what Status returns.
-func (l *lane) show(change func(*LaneStatus)) {
+func (l *uplinkLane) show(change func(*LaneStatus)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.shown)
 	l.shown.Epoch, l.shown.Acked, l.shown.HubSeq = l.epoch, l.acked, l.rec.HubSeq
 }
 
-func (l *lane) status() LaneStatus {
+func (l *uplinkLane) status() LaneStatus {
 	l.mu.Lock()
 	s := l.shown
 	l.mu.Unlock()

@@ -54,7 +54,7 @@ func tombstoneSubject(prefix string) string { return prefix + "$tombstone" }
 // Nats-… headers become Edged-Nats-…, because the hub would obey them.
 //
 // refused says why the hub would never take it, "" if it may.
-func (l *lane) lift(m store.Message) (out outMsg, refused string) {
+func (l *uplinkLane) lift(m store.Message) (out outMsg, refused string) {
 	subject := l.prefix + m.Subject
 	out = outMsg{seq: m.Seq, time: m.Time, msg: &nats.Msg{Subject: subject, Header: l.headers(m), Data: m.Data}}
 	header := headerSize(out.msg.Header) + batchHeaderRoom + len(l.filter)
@@ -73,7 +73,7 @@ func (l *lane) lift(m store.Message) (out outMsg, refused string) {
 }
 
 // tombstone takes the place of a message that the hub refuses.
-func (l *lane) tombstone(m store.Message, reason string) outMsg {
+func (l *uplinkLane) tombstone(m store.Message, reason string) outMsg {
 	h := nats.Header{headerTombstone: {reason}}
 	l.stamp(h, m)
 	subject := l.prefix + m.Subject
@@ -85,7 +85,7 @@ func (l *lane) tombstone(m store.Message, reason string) outMsg {
 }
 
 // headers returns the message's own headers, fit for the hub, and ours.
-func (l *lane) headers(m store.Message) nats.Header {
+func (l *uplinkLane) headers(m store.Message) nats.Header {
 	h := make(nats.Header, 4)
 	event.Header(m.Header).RenamePrefix("Nats-", "Edged-").Each(func(name, value []byte) bool {
 		if len(name) > 0 && !bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
@@ -104,7 +104,7 @@ func (l *lane) headers(m store.Message) nats.Header {
 	return h
 }
 
-func (l *lane) stamp(h nats.Header, m store.Message) {
+func (l *uplinkLane) stamp(h nats.Header, m store.Message) {
 	h[headerEpoch] = []string{l.epoch}
 	h[headerSeq] = []string{strconv.FormatUint(m.Seq, 10)}
 	h[headerTime] = []string{stampTime(m.Time)}

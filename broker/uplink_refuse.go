@@ -39,7 +39,7 @@ type suspect struct {
 
 // suspects notes that the message alone was not taken. It returns nil if it has
 // become a tombstone.
-func (l *lane) suspects(ctx context.Context, out outMsg, err error, took time.Duration) error {
+func (l *uplinkLane) suspects(ctx context.Context, out outMsg, err error, took time.Duration) error {
 	if l.suspect.seq != out.seq {
 		l.suspect = suspect{seq: out.seq}
 	}
@@ -67,7 +67,7 @@ func (l *lane) suspects(ctx context.Context, out outMsg, err error, took time.Du
 
 // examine counts a try that had no answer, if the hub answers now, and says
 // whether the message has become a tombstone.
-func (l *lane) examine(ctx context.Context, in *replies, out outMsg) (refused bool, err error) {
+func (l *uplinkLane) examine(ctx context.Context, in *replies, out outMsg) (refused bool, err error) {
 	if _, ok := l.stones[out.seq]; ok {
 		return false, nil // it is a tombstone already
 	}
@@ -94,7 +94,7 @@ func (l *lane) examine(ctx context.Context, in *replies, out outMsg) (refused bo
 
 // probe asks whether the hub takes messages of this lane at all, with one that
 // it must refuse: its condition cannot hold. It leaves nothing behind.
-func (l *lane) probe(ctx context.Context, in *replies) error {
+func (l *uplinkLane) probe(ctx context.Context, in *replies) error {
 	id := nuid.Next()
 	m := &nats.Msg{Subject: tombstoneSubject(l.prefix), Reply: in.subject(id), Header: nats.Header{
 		"Nats-Expected-Last-Subject-Sequence":         {probeSequence},
@@ -116,7 +116,7 @@ func (l *lane) probe(ctx context.Context, in *replies) error {
 }
 
 // refuseSeq is refuse for a message that has to be read again.
-func (l *lane) refuseSeq(seq uint64, reason, why string, tries int) error {
+func (l *uplinkLane) refuseSeq(seq uint64, reason, why string, tries int) error {
 	found := false
 	err := l.db.Read(l.stream, seq, 1, 1, func(m store.Message) error {
 		if found = m.Seq == seq; !found {
@@ -133,7 +133,7 @@ func (l *lane) refuseSeq(seq uint64, reason, why string, tries int) error {
 // refuse makes a message that the hub never takes a dead letter, and notes that
 // a tombstone takes its place in the lane: in one turn, before the tombstone is
 // sent, so that no crash leaves the one without the other.
-func (l *lane) refuse(m store.Message, reason, why string, tries int) error {
+func (l *uplinkLane) refuse(m store.Message, reason, why string, tries int) error {
 	t := l.db.Begin()
 	t.DeadLetter(store.DeadLetter{
 		Stream: l.stream, Seq: m.Seq, Subject: m.Subject, Subscription: l.sub,

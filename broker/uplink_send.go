@@ -58,7 +58,7 @@ func (r *replies) wait(ctx context.Context, id string, until <-chan time.Time) (
 
 // advance sends a batch and deals with the answer. A nil error means that there
 // is something to go on with; after any other the hub has to be asked.
-func (l *lane) advance(ctx context.Context, in *replies, batch []outMsg) error {
+func (l *uplinkLane) advance(ctx context.Context, in *replies, batch []outMsg) error {
 	if len(batch) == 1 && l.suspect.seq == batch[0].seq {
 		refused, err := l.examine(ctx, in, batch[0])
 		if err != nil || refused {
@@ -82,7 +82,7 @@ func (l *lane) advance(ctx context.Context, in *replies, batch []outMsg) error {
 // send publishes one atomic batch and waits for the hub's answer to the whole of
 // it. After an error nothing is known about its fate, unless the error is a
 // hubError.
-func (l *lane) send(ctx context.Context, in *replies, batch []outMsg) (pubAck, error) {
+func (l *uplinkLane) send(ctx context.Context, in *replies, batch []outMsg) (pubAck, error) {
 	id := nuid.Next()
 	sealBatch(batch, id, l.filter, l.expect, in.subject(id))
 	size := 0
@@ -112,7 +112,7 @@ func (l *lane) send(ctx context.Context, in *replies, batch []outMsg) (pubAck, e
 }
 
 // answer waits for the answer to the batch, or only until the hub has opened it.
-func (l *lane) answer(ctx context.Context, in *replies, id string, late <-chan time.Time, opened bool) (pubAck, error) {
+func (l *uplinkLane) answer(ctx context.Context, in *replies, id string, late <-chan time.Time, opened bool) (pubAck, error) {
 	for {
 		m, err := in.wait(ctx, id, late)
 		if err != nil {
@@ -127,7 +127,7 @@ func (l *lane) answer(ctx context.Context, in *replies, id string, late <-chan t
 
 // grow lets batches become larger while the link is fast, and smaller when it is
 // slow.
-func (l *lane) grow(n int, took time.Duration) {
+func (l *uplinkLane) grow(n int, took time.Duration) {
 	l.careful = false
 	switch {
 	case took > slowBatch:
@@ -139,7 +139,7 @@ func (l *lane) grow(n int, took time.Duration) {
 
 // judge decides what a failed batch means for the next one. It returns nil if
 // that can go out at once, after the hub was asked.
-func (l *lane) judge(ctx context.Context, batch []outMsg, err error, took time.Duration) error {
+func (l *uplinkLane) judge(ctx context.Context, batch []outMsg, err error, took time.Duration) error {
 	n := len(batch)
 	var hub *hubError
 	refusal := errors.As(err, &hub)

@@ -16,7 +16,7 @@ var (
 )
 
 // sync asks the hub how far it has come and decides where to go on.
-func (l *lane) sync(ctx context.Context) error {
+func (l *uplinkLane) sync(ctx context.Context) error {
 	hub, err := l.api.stream(ctx, streamUp)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func (l *lane) sync(ctx context.Context) error {
 }
 
 // view collects what decides where the lane goes on.
-func (l *lane) view(hub hubStream, last hubLast, ok bool) (*laneView, error) {
+func (l *uplinkLane) view(hub hubStream, last hubLast, ok bool) (*laneView, error) {
 	info, err := l.db.Stream(l.stream)
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (l *lane) view(hub hubStream, last hubLast, ok bool) (*laneView, error) {
 }
 
 // follow does what the verdict says.
-func (l *lane) follow(ctx context.Context, v *laneView, d verdict) error {
+func (l *uplinkLane) follow(ctx context.Context, v *laneView, d verdict) error {
 	if !d.lost.empty() {
 		if l.losses++; l.losses < lossChecks {
 			return errHubBehind
@@ -101,7 +101,7 @@ func (l *lane) follow(ctx context.Context, v *laneView, d verdict) error {
 }
 
 // report logs what happened to the lane, once.
-func (l *lane) report(v *laneView, d verdict) {
+func (l *uplinkLane) report(v *laneView, d verdict) {
 	if d.what != "" && d.what != l.said {
 		l.log.Warn(d.what, "from", d.next, "hub_epoch", v.hubAt.epoch, "hub_seq", v.hubAt.hubSeq)
 	}
@@ -110,7 +110,7 @@ func (l *lane) report(v *laneView, d verdict) {
 
 // reportLoss logs what the hub lost and notes how far it has come now, so that
 // it is reported once.
-func (l *lane) reportLoss(v *laneView, d verdict) error {
+func (l *uplinkLane) reportLoss(v *laneView, d verdict) error {
 	lost, held := d.lost.to-d.lost.from+1, uint64(0)
 	if from := max(d.lost.from, v.first); from <= d.lost.to {
 		held = d.lost.to - from + 1

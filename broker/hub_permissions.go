@@ -1,0 +1,101 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Permissions are the allow lists of one box on the hub. They are for the user
+// that its leaf connection logs in as.
+type Permissions struct {
+	Device    string   `json:"device"`
+	Publish   []string `json:"publish"`
+	Subscribe []string `json:"subscribe"`
+}
+
+// HubPermissions returns what a box needs on the hub: to write its own lanes,
+// to take what is meant for it, to read its desired state, to report, and to
+// fetch artifacts. domain is the JetStream domain of the hub as the box names it.
+//
+// Whoever has these cannot write another's lane, nor read what another sent, is
+// sent or is told to run. docs/hub.md says what they cannot prevent.
+func HubPermissions(device string, groups []string, domain string) (Permissions, error) {
+	var faults []error
+	if !deviceID.MatchString(device) {
+		faults = append(faults, fmt.Errorf("device id %q: must match %s", device, deviceID))
+	}
+	for _, g := range groups {
+		if !deviceID.MatchString(g) {
+			faults = append(faults, fmt.Errorf("group %q: must match %s", g, deviceID))
+		}
+	}
+	if domain != "" && !deviceID.MatchString(domain) {
+		faults = append(faults, fmt.Errorf("domain %q: must match %s", domain, deviceID))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return Permissions{}, err
+	}
+	api := apiPrefix(domain)
+	p := Permissions{Device: device, Subscribe: []string{hubInbox(device) + ".>", StatusSubject(device)}}
+	allow := func(subjects ...string) { p.Publish = append(p.Publish, subjects...) }
+
+	lanes := subjectUp + device + ".>"
+	allow(lanes, api+"STREAM.INFO."+streamUp, api+"DIRECT.GET."+streamUp+"."+lanes)
+
+	allow(api + "STREAM.INFO." + streamDown)
+	for _, a := range downAddresses(device, groups) {
+		allow(
+			api+"CONSUMER.CREATE."+streamDown+"."+a.consumer+"."+a.address+">",
+			api+"CONSUMER.INFO."+streamDown+"."+a.consumer,
+			api+"CONSUMER.DELETE."+streamDown+"."+a.consumer,
+			api+"CONSUMER.MSG.NEXT."+streamDown+"."+a.consumer,
+			"$JS.ACK."+streamDown+"."+a.consumer+".>",
+			"$JS.ACK.*.*."+streamDown+"."+a.consumer+".>", // the longer form of the same
+		)
+	}
+
+	desired, reported := "$KV."+bucketDesired+"."+device, "$KV."+bucketReported+"."+device
+	put := reported
+	if domain != "" {
+		put = api + reported // so does every client that is told of a domain
+	}
+	allow(
+		api+"STREAM.INFO.KV_"+bucketDesired,
+		api+"DIRECT.GET.KV_"+bucketDesired+"."+desired,
+		api+"CONSUMER.CREATE.KV_"+bucketDesired+".*."+desired, // to watch the key
+		api+"CONSUMER.DELETE.KV_"+bucketDesired+".*",
+		"$JS.FC.KV_"+bucketDesired+".>",
+		api+"STREAM.INFO.KV_"+bucketReported,
+		api+"DIRECT.GET.KV_"+bucketReported+"."+reported,
+		put,
+		api+"STREAM.INFO.OBJ_"+bucketArtifacts,
+		api+"DIRECT.GET.OBJ_"+bucketArtifacts,
+		api+"DIRECT.GET.OBJ_"+bucketArtifacts+".>",
+	)
+	// Answers to who asks for the state of the box. Inboxes have names that
+	// cannot be guessed; those of boxes are not among these.
+	allow("_INBOX.*", "_INBOX.*.*")
+	return p, nil
+}
+
+// Text returns the lists for a reader, and as the permissions of a user in a
+// nats-server configuration.
+func (p Permissions) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Permissions of box %s on the hub: for the user of its leaf connection, in the\n", p.Device)
+	b.WriteString("# account of the fleet. With nsc: nsc add user --allow-pub … --allow-sub … with these.\n")
+	b.WriteString("permissions: {\n")
+	for _, list := range []struct {
+		verb     string
+		subjects []string
+	}{{"publish", p.Publish}, {"subscribe", p.Subscribe}} {
+		fmt.Fprintf(&b, "  %s: { allow: [\n", list.verb)
+		for _, s := range list.subjects {
+			fmt.Fprintf(&b, "    %q\n", s)
+		}
+		b.WriteString("  ] }\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
