@@ -40,7 +40,8 @@ type conn struct {
 	will      *message
 	willDelay time.Duration
 	aliases   map[uint16]string
-	maxPacket int // of the client; 0 for any
+	maxPacket int  // of the client; 0 for any
+	terse     bool // it wants no reasons in words (MQTT 5, 3.1.2.11.7)
 
 	window   *window
 	wakeCh   chan struct{}
@@ -191,6 +192,7 @@ func (c *conn) answerLocked(pk *packets.Packet) error {
 	if c.closing {
 		return errClosed
 	}
+	c.shorten(pk)
 	out, err := encode(c.control, pk)
 	if err != nil {
 		return err
@@ -198,6 +200,13 @@ func (c *conn) answerLocked(pk *packets.Packet) error {
 	c.control = out
 	c.wake()
 	return nil
+}
+
+// shorten leaves out what the client does not want to be told.
+func (c *conn) shorten(pk *packets.Packet) {
+	if c.terse && pk.FixedHeader.Type != packets.Connack && pk.FixedHeader.Type != packets.Disconnect {
+		pk.Properties.ReasonString = ""
+	}
 }
 
 // goodbye ends the connection, with a DISCONNECT that says why if the client can read it. It may be called by anybody, more than once.
@@ -234,7 +243,7 @@ func (c *conn) writeLoop() {
 			buf = append(buf, deliveries...)
 		}
 		if open && len(buf) > 0 {
-			open = c.write(buf, closing)
+			open = c.write(buf)
 		}
 		if open && closing {
 			open = false
@@ -255,10 +264,12 @@ func (c *conn) writeLoop() {
 }
 
 // write says whether the connection is still good.
-func (c *conn) write(buf []byte, closing bool) bool {
-	if !closing {
+func (c *conn) write(buf []byte) bool {
+	c.mu.Lock()
+	if !c.closing { // else goodbye has set one that is sooner
 		_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 	}
+	c.mu.Unlock()
 	if _, err := c.nc.Write(buf); err != nil {
 		c.goodbye(err)
 		_ = c.nc.Close()

@@ -189,7 +189,8 @@ func (c *conn) takeWill(pk *packets.Packet) {
 // welcome answers CONNECT and lets the messages of the session flow.
 func (c *conn) welcome(pk *packets.Packet, present bool, assigned string) error {
 	c.keepalive = time.Duration(pk.Connect.Keepalive) * time.Second
-	ack := &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, SessionPresent: present}
+	c.terse = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
+	ack := &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, SessionPresent: present && c.version > 3}
 	quota := maxInFlight
 	if c.version == 5 {
 		p := &ack.Properties

@@ -43,6 +43,7 @@ type inbound struct {
 // Limits of a link.
 const (
 	linkTimeout   = 20 * time.Second // to connect, to subscribe, to write
+	settleTimeout = 2 * time.Second  // for the broker to take the last acknowledgements
 	quiesceMillis = 250
 )
 
@@ -92,7 +93,7 @@ func (l *link) settle(work *sync.WaitGroup) {
 	go func() { work.Wait(); close(quiet) }() // waited for below
 	select {
 	case <-quiet:
-	case <-time.After(linkTimeout):
+	case <-time.After(settleTimeout):
 	}
 	l.paho.Disconnect(quiesceMillis)
 	<-quiet

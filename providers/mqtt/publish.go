@@ -218,7 +218,9 @@ func (c *conn) acknowledge(buf []byte, p *publication, refused bool) []byte {
 	if p.qos == 2 {
 		kind = packets.Pubrec
 	}
-	out, err := encode(buf, acknowledgement(kind, c.version, p.id, p.reason))
+	pk := acknowledgement(kind, c.version, p.id, p.reason)
+	c.shorten(pk)
+	out, err := encode(buf, pk)
 	if err != nil { // it has an identifier and no properties that could fail
 		c.mute = true
 		c.goodbye(err)

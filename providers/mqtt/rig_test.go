@@ -334,7 +334,8 @@ func (w *wire) expect(kind byte) packets.Packet {
 		w.t.Fatalf("waiting for %s: %v", packets.PacketNames[kind], err)
 	}
 	if pk.FixedHeader.Type != kind {
-		w.t.Fatalf("got %s (%+v), want %s", packets.PacketNames[pk.FixedHeader.Type], pk, packets.PacketNames[kind])
+		w.t.Fatalf("got %s %d (code %#x, topic %q, %.40q), want %s", packets.PacketNames[pk.FixedHeader.Type], pk.PacketID, pk.ReasonCode,
+			pk.TopicName, pk.Payload, packets.PacketNames[kind])
 	}
 	return pk
 }
