@@ -167,10 +167,19 @@ func (a *actor) serve(ctx context.Context, inv lattice.Invocation) ([]byte, erro
 	return reply, nil
 }
 
-// blamed is an error of an actor, as dead letters want it.
+// blamed is an error of an actor, as dead letters want it: with who it was, and
+// with the guest's stack if it trapped.
 type blamed struct {
 	error
 	name, version string
+}
+
+func (b *blamed) Error() string {
+	var trap *runtime.TrapError
+	if errors.As(b.error, &trap) {
+		return b.error.Error() + "\n" + trap.Trace()
+	}
+	return b.error.Error()
 }
 
 func (b *blamed) Unwrap() error                 { return b.error }
