@@ -43,7 +43,10 @@ echo "box: $(date -u +%Y) is the year, and the interfaces are: $(ls /sys/class/n
 [ "$(field CapBnd)" = 0000000000000000 ] || fail "may get capabilities $(field CapBnd)"
 [ "$(field NoNewPrivs)" = 1 ] && [ "$(field Seccomp)" = 2 ] || fail "privileges or system calls are not held"
 [ "$(stat -c '%U %a' /var/lib/edged)" = "edged 700" ] || fail "state directory: $(stat -c '%U %a' /var/lib/edged)"
-[ -z "$(find /var/lib/edged -perm /077 -not -type l)" ] || fail "state that others can read: $(find /var/lib/edged -perm /077)"
+for secret in edged.sock lattice.json; do
+	[ "$(stat -c %a /var/lib/edged/$secret)" = 600 ] || fail "$secret has mode $(stat -c %a /var/lib/edged/$secret)"
+done
+edged status >/dev/null || fail "edged status"
 journalctl -q -u $unit | grep -q 'msg=ready' || fail "did not log that it is ready"
 echo "box: runs as its user, without a capability"
 
