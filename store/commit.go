@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -70,6 +71,9 @@ func (db *DB) enqueue(t *Turn) error {
 		}
 		if !wait {
 			db.wakeWriter()
+			if t.onQueued != nil {
+				t.onQueued()
+			}
 			return nil
 		}
 		<-changed
@@ -142,40 +146,58 @@ func (db *DB) resolveAcks(t *Turn) error {
 	return nil
 }
 
-// checkRoom finds whether the messages of t fit, and which are repeats, without
-// changing anything.
+// checkRoom finds whether the messages of t fit, without changing anything.
 func (db *DB) checkRoom(t *Turn) error {
+	held := int64(-1) // not counted yet
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
 		if db.streams[s.config.Name] != s {
 			return fmt.Errorf("publish %s to stream %s: %w", p.m.Subject, s.config.Name, ErrNoStream)
 		}
-		if p.m.ID != "" {
-			if _, repeat := s.ids[p.hash]; repeat {
-				continue
-			}
+		if s.config.OnFull == DropOldest || t.repeats(i) {
+			continue // the writer makes room, or there is nothing to store
 		}
-		if s.config.OnFull == DropOldest {
-			continue // the writer makes room, for the stream and for the store
-		}
-		msgs, bytes := int64(1), p.m.size()
-		for j := range i {
-			if o := &t.messages[j]; o.s == s {
-				msgs++
-				bytes += o.m.size()
-			}
+		msgs, bytes := t.before(i)
+		if held < 0 {
+			held = db.heldBytes()
 		}
 		switch {
 		case s.config.MaxMsgs > 0 && s.msgs+msgs > s.config.MaxMsgs:
 			return fmt.Errorf("stream %s holds %d messages: %w", s.config.Name, s.msgs, ErrFull)
 		case s.config.MaxBytes > 0 && s.bytes+bytes > s.config.MaxBytes:
 			return fmt.Errorf("stream %s holds %d bytes: %w", s.config.Name, s.bytes, ErrFull)
-		case db.heldBytes()+bytes > db.o.MaxBytes:
-			return fmt.Errorf("store holds %d bytes: %w", db.heldBytes(), ErrFull)
+		case held+bytes > db.o.MaxBytes:
+			return fmt.Errorf("store holds %d bytes: %w", held, ErrFull)
 		}
 	}
 	return nil
+}
+
+// repeats says whether message i of t is a repeat of one that the stream
+// remembers, or of one before it in t.
+func (t *Turn) repeats(i int) bool {
+	p := &t.messages[i]
+	if p.m.ID == "" {
+		return false
+	}
+	if _, known := p.s.ids[p.hash]; known {
+		return true
+	}
+	return slices.ContainsFunc(t.messages[:i], func(o pendingMessage) bool {
+		return o.s == p.s && o.m.ID != "" && o.hash == p.hash
+	})
+}
+
+// before returns what messages of t up to i add to the stream of message i.
+func (t *Turn) before(i int) (msgs, bytes int64) {
+	for j := range i + 1 {
+		if o := &t.messages[j]; o.s == t.messages[i].s && !t.repeats(j) {
+			msgs++
+			bytes += o.m.size()
+		}
+	}
+	return msgs, bytes
 }
 
 // heldBytes is what counts against MaxBytes, queued included.
@@ -291,9 +313,11 @@ func (db *DB) refuse(group []*Turn, admin []adminRequest) {
 	for _, r := range admin {
 		r.done <- err
 	}
+	db.mu.Lock()
 	for _, t := range group {
 		t.err = err
 	}
+	db.mu.Unlock()
 	db.confirmed <- group
 }
 

@@ -31,8 +31,9 @@ type Turn struct {
 	alone       bool
 	ended       bool
 	order       uint64 // its place in the queue, from 1
+	onQueued    func()
 	done        func(error)
-	err         error
+	err         error // why it was not committed; DB.mu guards it until done is called
 }
 
 type pendingMessage struct {
