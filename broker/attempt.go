@@ -20,6 +20,8 @@ const (
 	outcomeLater                  // could not be tried, or not be committed; does not count
 	outcomeAborted                // the server ends
 	outcomeBroken                 // the store or the subscription is gone
+	outcomeQueued                 // not ended yet: only the disk is to come
+	outcomeBehind                 // a message before it was not committed; does not count
 	outcomeSaved                  // no message: position and attempts were saved
 )
 
@@ -27,6 +29,7 @@ const (
 type result struct {
 	it      *item
 	outcome outcome
+	turn    *store.Turn    // of outcomeQueued
 	floor   uint64         // committed with it
 	saved   map[uint64]int // attempts that outcomeSaved wrote
 	pause   time.Duration  // before the next attempt; < 0 means by the backoff
@@ -41,7 +44,8 @@ type job struct {
 	loaded  bool
 	tried   int // failed attempts before this one
 	verdict *deadReason
-	floor   uint64 // everything up to here is done, and rides along
+	floor   uint64      // everything up to here is done, and rides along
+	behind  *store.Turn // to follow, or nil
 }
 
 // errDropped: the message is not in the stream any more.
@@ -66,6 +70,9 @@ func (d *delivery) attempt(ctx context.Context, deliver deliverFunc, j job) resu
 	run, cancel := context.WithTimeout(ctx, d.sub.AckWait)
 	defer cancel()
 	err := d.s.o.Store.Do(run, func(ctx context.Context, t *store.Turn) error {
+		if err := d.order(t, j); err != nil {
+			return err
+		}
 		if err := deliver(ctx, j.m, j.tried+1); err != nil {
 			return err
 		}
@@ -79,6 +86,16 @@ func (d *delivery) attempt(ctx context.Context, deliver deliverFunc, j job) resu
 		return r
 	}
 	return d.judge(ctx, r, j, err)
+}
+
+// order puts the turn behind that of the message before, and lets the message
+// after it go on as soon as it is queued.
+func (d *delivery) order(t *store.Turn, j job) error {
+	t.OnQueued(func() { d.loop.results <- result{it: j.it, outcome: outcomeQueued, turn: t} }) // has room for all
+	if j.behind == nil {
+		return nil
+	}
+	return t.Follow(j.behind)
 }
 
 // ack stages that the message is done with, and what lies before it.
@@ -97,6 +114,8 @@ func (d *delivery) judge(ctx context.Context, r result, j job, err error) result
 	switch {
 	case errors.Is(err, errDropped):
 		r.outcome = outcomeGone
+	case errors.Is(err, store.ErrBehind):
+		r.outcome = outcomeBehind
 	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrDamaged),
 		errors.Is(err, store.ErrNoSubscription):
 		r.outcome = outcomeBroken
@@ -142,6 +161,11 @@ func (d *delivery) bury(ctx context.Context, r result, j job) result {
 		j.m = m
 	}
 	t := d.s.o.Store.Begin()
+	if err := d.order(t, j); err != nil {
+		t.Discard()
+		r.outcome, r.verdict = outcomeBehind, j.verdict
+		return r
+	}
 	t.DeadLetter(store.DeadLetter{
 		Stream: d.sub.Stream, Seq: j.it.seq, Subject: j.m.Subject, Subscription: d.sub.Name,
 		Attempts: max(j.tried, 1), Reason: j.verdict.reason, Error: j.verdict.err,
@@ -154,6 +178,8 @@ func (d *delivery) bury(ctx context.Context, r result, j job) result {
 		r.outcome, r.verdict = outcomeDead, j.verdict
 	case errors.Is(err, store.ErrFull):
 		r.outcome, r.verdict, r.err = outcomeLater, j.verdict, err
+	case errors.Is(err, store.ErrConflict): // the message before was not committed
+		r.outcome, r.verdict = outcomeBehind, j.verdict
 	default:
 		r.outcome, r.err = outcomeBroken, err
 	}

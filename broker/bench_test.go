@@ -126,7 +126,7 @@ func BenchmarkDeliver(b *testing.B) {
 			box.run(b)
 			before := box.db.Stats()
 			body := make([]byte, 128)
-			sent := 0
+			sent, start := 0, time.Now()
 			for b.Loop() {
 				box.Publish(broker.Message{Subject: fmt.Sprintf("sensors.%d", sent%subjects), Data: body}, func(_ broker.Ack, err error) {
 					if err != nil {
@@ -136,7 +136,7 @@ func BenchmarkDeliver(b *testing.B) {
 				sent++
 			}
 			eventually(b, "all are handled", func() bool { return handled.Load() == int64(sent) })
-			b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "msg/s")
+			b.ReportMetric(float64(sent)/time.Since(start).Seconds(), "msg/s")
 			b.ReportMetric(2*float64(box.db.Stats().Commits-before.Commits)/float64(sent), "syncs/msg")
 		})
 	}

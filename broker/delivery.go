@@ -98,7 +98,7 @@ func (d *delivery) begin() error {
 	}
 	l.attempts, l.unsaved = pos.Attempts, make(map[uint64]int)
 	l.more = true
-	l.results = make(chan result, d.sub.MaxInFlight+1)
+	l.results = make(chan result, 2*d.sub.MaxInFlight+1) // each attempt may tell twice, and there may be a save
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wa
 			saveSet = false
 			d.startSave(wg)
 		case r := <-l.results:
-			if r.it != nil {
+			if r.it != nil && r.outcome != outcomeQueued {
 				inFlight--
 			}
 			d.settle(r)
@@ -179,16 +179,16 @@ func (d *delivery) fill() {
 // start hands out one message, if one may be handed out now.
 func (d *delivery) start(handlers context.Context, wg *sync.WaitGroup) bool {
 	l := &d.loop
-	it := l.win.next()
+	it, behind := l.win.take()
 	if it == nil {
 		return false
 	}
 	deliver, ok := d.gate.enter()
 	if !ok { // paused; it keeps its place
-		l.win.again(it)
+		l.win.untake(it)
 		return false
 	}
-	j := job{it: it, m: it.m, loaded: it.loaded, tried: it.attempts, verdict: it.verdict}
+	j := job{it: it, m: it.m, loaded: it.loaded, tried: it.attempts, verdict: it.verdict, behind: behind}
 	if floor := l.win.floor(l.next); floor > l.saved {
 		j.floor = floor
 	}
@@ -216,6 +216,11 @@ func (d *delivery) settle(r result) {
 		d.failed(r)
 	case outcomeLater:
 		d.later(r)
+	case outcomeQueued:
+		l.win.queued(r.it, r.turn)
+	case outcomeBehind:
+		r.it.verdict = r.verdict
+		l.win.retry(r.it, time.Time{})
 	case outcomeAborted: // the loop has ended
 	case outcomeBroken:
 		d.broke(r.err)
