@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -30,12 +31,15 @@ func (l Login) LogValue() slog.Value { return slog.StringValue(l.User) }
 // born with the process.
 type embedded struct {
 	ns        *server.Server
+	opts      *server.Options // as the server was made with
+	hub       HubOptions
 	log       *serverLog
 	app, link Login
 }
 
 func newEmbedded(o *Options) (*embedded, error) {
 	e := &embedded{
+		hub:  o.Hub,
 		log:  newServerLog(o.Logger),
 		app:  Login{"app", rand.Text()},
 		link: Login{"link", rand.Text()},
@@ -75,6 +79,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 		if err != nil {
 			return nil, err
 		}
+		remote.Disabled = o.Hub.After != nil
 		so.LeafNode.Remotes = []*server.RemoteLeafOpts{remote}
 		so.LeafNode.ReconnectInterval = o.Hub.Reconnect
 		so.LeafNode.DialTimeout = 5 * time.Second
@@ -84,8 +89,31 @@ func newEmbedded(o *Options) (*embedded, error) {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
 	ns.SetLoggerV2(e.log, false, false, false)
-	e.ns = ns
+	e.ns, e.opts = ns, so
 	return e, nil
+}
+
+// callHub makes the leaf connection once HubOptions.After is closed. A remote
+// that begins as a disabled one can only be enabled by a reload.
+func (e *embedded) callHub(ctx context.Context) error {
+	if e.hub.URL == "" || e.hub.After == nil {
+		return nil
+	}
+	select {
+	case <-e.hub.After:
+	case <-ctx.Done():
+		return nil
+	}
+	remote, err := leafRemote(&e.hub)
+	if err != nil {
+		return err
+	}
+	next := e.opts.Clone()
+	next.LeafNode.Remotes = []*server.RemoteLeafOpts{remote}
+	if err := e.ns.ReloadOptions(next); err != nil {
+		return fmt.Errorf("call the hub: %w", err)
+	}
+	return nil
 }
 
 // start returns when clients can connect, or with the reason why not.

@@ -79,6 +79,9 @@ type HubOptions struct {
 	Groups []string
 	// Share names subjects of APP that the lattice sees too, with wildcards.
 	Share []string
+	// After holds the first call to the hub back until it is closed. Nil means
+	// that the box calls as soon as it runs.
+	After <-chan struct{}
 	// Reconnect is the pause between attempts. 0 means 1 s.
 	Reconnect time.Duration
 	// Ping is the interval of pings on the link. A link that stays silent for

@@ -130,6 +130,11 @@ func (s *Server) Run(ctx context.Context) error {
 	var locals sync.WaitGroup
 	locals.Go(func() { s.local.run(localCtx, first) })
 	locals.Go(func() { s.watchLink(localCtx) })
+	locals.Go(func() {
+		if err := s.nats.callHub(localCtx); err != nil {
+			s.log.Error("the hub can not be called", "err", err)
+		}
+	})
 	defer locals.Wait()
 	defer endLocal()
 	s.local.flush()
