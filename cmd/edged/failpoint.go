@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // failpoint makes the process kill itself the n-th time it comes to a point:
@@ -24,4 +25,15 @@ func failpoint(spec string) func(string) {
 			select {} // the signal is on its way; nothing after the point may happen
 		}
 	}
+}
+
+// hubPing is EDGED_HUB_PING, a duration between pings on the link to the hub, so
+// that tests of dead links need not wait for long. Nothing, or nonsense, leaves
+// the default.
+func hubPing(spec string) time.Duration {
+	d, err := time.ParseDuration(spec)
+	if err != nil {
+		return 0
+	}
+	return max(d, 0)
 }

@@ -86,6 +86,7 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	}
 	n, err := node.New(node.Options{
 		Device: d, Version: version, Logger: log, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
+		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")),
 		Faults: func(err error) {
 			var faults config.Faults
 			if errors.As(err, &faults) {

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,9 @@ type Options struct {
 	// Failpoint, in tests of crashes, is called at named points and may end the
 	// process there.
 	Failpoint func(point string)
+	// HubPing is the interval of pings on the link to the hub; 0 leaves it to the
+	// broker.
+	HubPing time.Duration
 }
 
 // Node is a box. Build it with New, then Run it once.
@@ -142,7 +146,7 @@ func (n *Node) openBroker() (err error) {
 	if d.Hub != nil {
 		o.Hub = broker.HubOptions{
 			URL: d.Hub.URL, Credentials: d.Hub.Credentials, Domain: d.Hub.JetStreamDomain,
-			Groups: d.Device.Groups, Share: d.Hub.Share,
+			Groups: d.Device.Groups, Share: d.Hub.Share, Ping: n.o.HubPing,
 		}
 	}
 	n.broker, err = broker.New(o)
