@@ -18,6 +18,20 @@ import (
 // QuarantineDir is the folder, beside the store, where damaged files go.
 const QuarantineDir = "quarantine"
 
+// Quarantined returns the damaged files that were set aside in the folder of a
+// store, by name. They are there until somebody removes them.
+func Quarantined(dir string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, QuarantineDir))
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	var files []string
+	for _, e := range entries {
+		files = append(files, filepath.Join(dir, QuarantineDir, e.Name()))
+	}
+	return files, nil
+}
+
 // salvage sets the damaged file at path aside and puts one in its place that
 // holds everything in it that can be read and has the right checksum.
 //
