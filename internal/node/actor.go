@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/claims"
@@ -44,7 +43,7 @@ func (n *Node) policy(admitted bool) (claims.Policy, error) {
 	}
 	p.AnyIssuer = n.o.Device.Trust.AllowUnsigned && len(p.Issuers) == 0
 	if !admitted {
-		p.Admission = time.Now()
+		p.Admission = n.o.Now()
 	}
 	return p, nil
 }
@@ -82,7 +81,7 @@ func (n *Node) verifyApp(ctx context.Context, a *config.App) error {
 	if sig == "" && n.o.Device.Trust.AllowUnsigned {
 		return nil
 	}
-	return n.admit(ctx, "app:"+a.Digest, func(p claims.Policy) error {
+	return n.admit(ctx, "app:"+sha256Digest([]byte(sig)), func(p claims.Policy) error {
 		s, err := claims.VerifyAppDir(a.Dir, p)
 		switch {
 		case errors.Is(err, claims.ErrUnsigned):

@@ -21,10 +21,9 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		_, problems := n.health.problems()
-		if err := n.db.Err(); err != nil {
+		problems := n.problems()
+		if n.db.Err() != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			problems = append(problems, err.Error())
 		}
 		if len(problems) == 0 {
 			fmt.Fprintln(w, "ok")
@@ -85,8 +84,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range dropped {
 		count(descDropped, n, reason)
 	}
-	_, problems := c.n.health.problems()
-	gauge(descDegraded, float64(len(problems)))
+	gauge(descDegraded, float64(len(c.n.problems())))
 	var ok, failed, traps, timeouts uint64
 	var idle, busy int
 	for _, a := range c.n.health.actors() {

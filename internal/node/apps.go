@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,44 +36,65 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 	if err != nil {
 		n.o.Faults(err)
 		n.log.Error("some apps are left out", "err", err)
-		n.health.degrade("apps", err)
+		n.health.degrade("apps", "", err)
 	}
-	next := make(appSet)
-	for _, c := range found {
+	all := make(appSet)
+	for _, c := range n.compatible(found) {
 		a, err := n.prepare(ctx, c)
 		if err != nil {
 			n.leaveOut(c, err)
 			continue
 		}
-		next[c.Name] = a
+		all[c.Name] = a
 	}
-	for len(next) > 0 {
-		culprit, err := n.commit(ctx, nil, next)
-		if err == nil {
-			break
-		}
-		if culprit == "" {
-			n.log.Error("apps can not be served", "err", err)
-			n.health.degrade("apps", err)
-			return
-		}
-		n.leaveOut(next[culprit].config, err)
-		n.discard(ctx, next[culprit])
-		delete(next, culprit)
+	if err := n.commit(ctx, nil, all); err != nil {
+		n.log.Warn("apps can not be served together, they are tried one by one", "err", err)
+		all = n.commitEach(ctx, all)
 	}
-	if len(next) == 0 {
-		_, err := n.commit(ctx, nil, next) // streams of apps that are gone still go to the hub
-		if err != nil {
-			n.log.Error("streams can not be served", "err", err)
-		}
+	n.setApps(all)
+	n.warnOfOrphans(all)
+}
+
+// compatible leaves out apps that are at odds with one before them, by a name,
+// a subject or a line.
+func (n *Node) compatible(found []*config.App) []*config.App {
+	if len(config.CheckApps(found)) == 0 {
+		return found
 	}
-	n.setApps(next)
-	n.warnOfOrphans(next)
+	var kept []*config.App
+	for _, c := range found {
+		if faults := config.CheckApps(append(slices.Clip(kept), c)); len(faults) > 0 {
+			n.leaveOut(c, faults)
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept
+}
+
+// commitEach adds the apps one after the other, after all of them together could
+// not be served, and returns those that could.
+func (n *Node) commitEach(ctx context.Context, all appSet) appSet {
+	served := make(appSet)
+	if err := n.commit(ctx, all, served); err != nil {
+		n.log.Error("streams can not be served", "err", err)
+	}
+	for _, a := range all.sorted() {
+		try := maps.Clone(served)
+		try[a.config.Name] = a
+		if err := n.commit(ctx, served, try); err != nil {
+			n.leaveOut(a.config, errors.Join(err, n.commit(ctx, try, served)))
+			n.discard(ctx, a)
+			continue
+		}
+		served = try
+	}
+	return served
 }
 
 func (n *Node) leaveOut(c *config.App, err error) {
 	n.log.Error("app left out", "app", c.Name, "version", c.Version, "err", err)
-	n.health.degrade("app "+c.Name, err)
+	n.health.degrade("app", c.Name, err)
 }
 
 // Reload reads the apps folder again. It is all or nothing: if anything in it
@@ -81,17 +103,19 @@ func (n *Node) Reload(ctx context.Context) error {
 	n.apply.Lock()
 	defer n.apply.Unlock()
 	found, err := n.findApps()
+	if err == nil {
+		err = n.change(ctx, found)
+	}
+	n.health.reloaded(n.o.Now(), err)
 	if err != nil {
 		return err
 	}
-	if err := n.change(ctx, found); err != nil {
-		return err
-	}
-	n.health.recover()
+	n.health.recover("app", "")
+	n.health.recover("apps", "")
 	return nil
 }
 
-// ApplyApp runs the app in dir, in place of the one of the same name. If it
+// applyApp runs the app in dir, in place of the one of the same name. If it
 // does not start, or is not healthy, the old one goes on and the error says
 // why.
 func (n *Node) applyApp(ctx context.Context, dir string) error {
@@ -154,37 +178,50 @@ func (n *Node) change(ctx context.Context, want []*config.App) error {
 	defer cancel()
 	next := make(appSet)
 	var started []*app
+	// What was begun is brought to an end, also when the time is up.
+	lasting := context.WithoutCancel(ctx)
 	for _, c := range want {
-		digest, err := digestApp(c)
-		if err != nil {
-			return err
+		a, err := n.same(c)
+		if a == nil && err == nil {
+			if a, err = n.prepare(ctx, c); err == nil {
+				started = append(started, a)
+			}
 		}
-		if old, ok := n.apps[c.Name]; ok && old.digest == digest {
-			next[c.Name] = old
-			continue
-		}
-		a, err := n.prepare(ctx, c)
 		if err != nil {
-			n.discard(ctx, started...)
+			n.discard(lasting, started...)
 			return err
 		}
 		next[c.Name] = a
-		started = append(started, a)
 	}
-	old := n.apps
-	if _, err := n.commit(ctx, old, next); err != nil {
-		_, back := n.commit(context.WithoutCancel(ctx), next, old)
-		n.discard(context.WithoutCancel(ctx), started...)
+	old, before := n.apps, n.onDisk()
+	if err := n.commit(ctx, old, next); err != nil {
+		back := n.commit(lasting, next, old)
+		n.forget(next, old, before)
+		n.discard(lasting, started...)
 		return errors.Join(err, back)
 	}
 	n.o.Failpoint("swap-after-commit")
+	n.forget(old, next, onDisk{})
 	n.setApps(next)
 	for name, a := range old {
 		if next[name] != a {
-			n.discard(context.WithoutCancel(ctx), a)
+			n.discard(lasting, a)
 		}
 	}
 	return nil
+}
+
+// same returns the app that runs if c is no other, else nil.
+func (n *Node) same(c *config.App) (*app, error) {
+	running := n.apps[c.Name]
+	if running == nil {
+		return nil, nil
+	}
+	digest, err := digestApp(c)
+	if err != nil || digest != running.digest {
+		return nil, err
+	}
+	return running, nil
 }
 
 // prepare starts the actors of an app, checks their signatures and their

@@ -67,7 +67,7 @@ func (b *bridges) settle() {
 		b.runs = make(map[string]runningBridge)
 	}
 	for name, r := range b.runs {
-		if w, ok := b.want[name]; !ok || !reflect.DeepEqual(w.source, r.source) {
+		if w, ok := b.want[name]; !ok || !reflect.DeepEqual(w.source, r.source) || r.ended() {
 			r.stop()
 			<-r.done
 			delete(b.runs, name)
@@ -94,6 +94,16 @@ func (b *bridges) settle() {
 	}
 }
 
+// ended says whether the client gave up.
+func (r runningBridge) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // setBridges makes the clients those of the apps.
 func (n *Node) setBridges(s appSet) {
 	var configs []*config.App
@@ -108,11 +118,12 @@ func (n *Node) setBridges(s appSet) {
 				client: func() (*mqtt.Client, error) { return n.newClient(a.config.Name, src) },
 				fail: func(err error) {
 					n.log.Error("mqtt client ended", "app", a.config.Name, "url", src.URL, "err", err)
-					n.health.degrade("mqtt "+src.Name, err)
+					n.health.degrade("mqtt", src.Name, err)
 				},
 			}
 		}
 	}
+	n.health.recover("mqtt", "") // those that ended are tried again
 	n.bridge.set(want)
 }
 

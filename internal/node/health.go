@@ -1,11 +1,12 @@
 package node
 
 import (
-	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // health is what others may know of the box while it runs.
@@ -13,9 +14,13 @@ type health struct {
 	mu       sync.Mutex // guards all below
 	ready    bool
 	apps     appSet
-	degraded map[string]string           // what does not work, and why
+	degraded map[problemKey]string       // what does not work, and why
 	counts   map[turnsKey]*atomic.Uint64 // turns committed since start
+	reload   *ReloadStatus               // the last one; nil for none
 }
+
+// problemKey names what does not work: an app and its name, for one.
+type problemKey struct{ part, name string }
 
 type turnsKey struct{ app, actor, version string }
 
@@ -31,20 +36,36 @@ func (h *health) setApps(s appSet) {
 	h.apps = maps.Clone(s)
 }
 
-func (h *health) degrade(what string, err error) {
+func (h *health) degrade(part, name string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.degraded == nil {
-		h.degraded = make(map[string]string)
+		h.degraded = make(map[problemKey]string)
 	}
-	h.degraded[what] = err.Error()
+	h.degraded[problemKey{part, name}] = strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
-// recover forgets what did not work.
-func (h *health) recover() {
+// recover forgets that something did not work; name "" means all of the part.
+func (h *health) recover(part, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.degraded = nil
+	maps.DeleteFunc(h.degraded, func(k problemKey, _ string) bool {
+		return k.part == part && (name == "" || k.name == name)
+	})
+}
+
+// reloaded notes how a reload ended.
+func (h *health) reloaded(at time.Time, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := ReloadStatus{Count: 1, Time: at.UTC()}
+	if h.reload != nil {
+		r.Count += h.reload.Count
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	h.reload = &r
 }
 
 // turns returns the counter of a version of an actor.
@@ -65,9 +86,10 @@ func (h *health) turns(app, actor, version string) *atomic.Uint64 {
 func (h *health) problems() (ready bool, lines []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, what := range slices.Sorted(maps.Keys(h.degraded)) {
-		lines = append(lines, fmt.Sprintf("%s: %s", what, h.degraded[what]))
+	for k, why := range h.degraded {
+		lines = append(lines, strings.TrimSpace(k.part+" "+k.name)+": "+why)
 	}
+	slices.Sort(lines)
 	return h.ready, lines
 }
 

@@ -52,6 +52,10 @@ type Options struct {
 	// MachineID tells one machine from another, so that a copied store is
 	// noticed; nil reads /etc/machine-id.
 	MachineID func() (string, error)
+	// Now is the wall clock; nil for time.Now. It stamps messages, and a
+	// signature is held against it the first time it is seen. Nothing else
+	// depends on it.
+	Now func() time.Time
 	// Failpoint, in tests of crashes, is called at named points and may end the
 	// process there.
 	Failpoint func(point string)
@@ -80,6 +84,7 @@ type Node struct {
 	link     *nats.Conn                    // into the account of the lattice; nil without a hub
 	socket   net.Listener
 	health   health
+	serving  chan struct{} // closed when the box is ready; it calls nobody before
 
 	apply  sync.Mutex // held while apps change
 	apps   appSet
@@ -97,9 +102,12 @@ func New(o Options) (_ *Node, err error) {
 	if o.Faults == nil {
 		o.Faults = func(error) {}
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	n := &Node{
 		o: o, log: o.Logger, stateDir: d.Device.StateDir,
-		registry: prometheus.NewRegistry(), bus: lattice.NewBus(),
+		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -128,6 +136,7 @@ func (n *Node) openStore() error {
 		MaxBytes:   int64(d.Store.MaxBytes),
 		MaxMessage: int(d.Limits.MaxMessage) + 64<<10, // its subject comes on top
 		Logger:     n.part("store"),
+		Now:        n.o.Now,
 		Failpoint: func(point string) error {
 			n.o.Failpoint(point)
 			return nil
@@ -146,7 +155,7 @@ func (n *Node) openBroker() (err error) {
 	if d.Hub != nil {
 		o.Hub = broker.HubOptions{
 			URL: d.Hub.URL, Credentials: d.Hub.Credentials, Domain: d.Hub.JetStreamDomain,
-			Groups: d.Device.Groups, Share: d.Hub.Share, Ping: n.o.HubPing,
+			Groups: d.Device.Groups, Share: d.Hub.Share, Ping: n.o.HubPing, After: n.serving,
 		}
 	}
 	n.broker, err = broker.New(o)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -49,8 +50,15 @@ func (s Notifier) Reloading() {
 	s.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
-// Reloaded says that the reload has ended, well or not.
-func (s Notifier) Reloaded() { s.send(daemon.SdNotifyReady) }
+// Reloaded says that the reload has ended, well or with err, which systemctl
+// status shows.
+func (s Notifier) Reloaded(err error) {
+	status := "apps reloaded"
+	if err != nil {
+		status = "apps not reloaded: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	s.send(daemon.SdNotifyReady + "\nSTATUS=" + status)
+}
 
 // Stopping says that the box ends.
 func (s Notifier) Stopping() { s.send(daemon.SdNotifyStopping) }

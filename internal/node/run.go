@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/internal/atomicfile"
-	"github.com/edged-io/edged/store"
 )
 
 // stopBudget is how long the parts may take to end; systemd waits longer.
@@ -40,7 +39,6 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	if n.listener != nil {
 		g.start("mqtt", n.listener.Run)
 	}
-	g.start("bridges", n.bridge.run)
 	g.start("socket", n.serveSocket)
 	if n.admin != nil {
 		g.start("admin", n.serveAdmin)
@@ -50,12 +48,17 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	}
 	g.start("updates", n.runUpdates)
 	addr, err := n.writeAddresses()
-	if err != nil {
-		return err
+	if err != nil { // a disk that is full must not keep the box from working
+		n.log.Error("addresses are not told", "err", err)
+		n.health.degrade("addresses", "", err)
 	}
 	n.health.setReady()
 	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin)
 	ready(addr)
+	// Nobody outside is called before, so that a start without a network is
+	// like any other.
+	close(n.serving)
+	g.start("bridges", n.bridge.run)
 	select {
 	case <-ctx.Done():
 	case <-n.db.Failed():
@@ -138,15 +141,15 @@ func (n *Node) writeAddresses() (Addresses, error) {
 	if n.admin != nil {
 		a.Admin = n.admin.Addr().String()
 	}
-	if err := n.writeJSON("addresses.json", a, 0o644); err != nil {
-		return a, err
-	}
 	login := n.broker.LinkLogin()
-	return a, n.writeJSON("lattice.json", struct {
-		URL      string `json:"url"`
-		User     string `json:"user"`
-		Password string `json:"password"`
-	}{natsURL(a.NATS), login.User, login.Password}, 0o600)
+	return a, errors.Join(
+		n.writeJSON("addresses.json", a, 0o644),
+		n.writeJSON("lattice.json", struct {
+			URL      string `json:"url"`
+			User     string `json:"user"`
+			Password string `json:"password"`
+		}{natsURL(a.NATS), login.User, login.Password}, 0o600),
+	)
 }
 
 func natsURL(addr string) string {
@@ -161,8 +164,5 @@ func (n *Node) writeJSON(name string, v any, perm os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(filepath.Join(n.stateDir, name), append(b, '\n'), perm); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnusable, err)
-	}
-	return nil
+	return atomicfile.WriteFile(filepath.Join(n.stateDir, name), append(b, '\n'), perm)
 }

@@ -9,9 +9,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/store"
 )
 
@@ -83,7 +86,16 @@ func items[T any](all []T) list[T] {
 	return list[T]{all}
 }
 
-// Problem is an error as the socket tells it.
+// Refused says whether err is the refusal of a signature.
+func Refused(err error) bool {
+	return slices.ContainsFunc([]error{
+		claims.ErrUnsigned, claims.ErrSignature, claims.ErrHash, claims.ErrUnknownIssuer, claims.ErrExpired, claims.ErrNotYetValid,
+	}, func(refusal error) bool { return errors.Is(err, refusal) })
+}
+
+// Problem is an error as the socket tells it. The status of the answer says of
+// which kind it is: 400 and 404 for a request that makes no sense, 403 for a
+// refused signature, 422 for a fault in a manifest.
 type Problem struct {
 	Error string `json:"error"`
 }
@@ -104,11 +116,16 @@ func answer(fn func(*http.Request) (any, error)) http.HandlerFunc {
 var errRequest = errors.New("bad request")
 
 func statusOf(err error) int {
+	var faults config.Faults
 	switch {
 	case errors.Is(err, store.ErrNoDeadLetter):
 		return http.StatusNotFound
 	case errors.Is(err, errRequest):
 		return http.StatusBadRequest
+	case Refused(err):
+		return http.StatusForbidden
+	case errors.As(err, &faults):
+		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError
 }

@@ -3,9 +3,11 @@ package node
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/edged-io/edged/internal/ota"
 	"github.com/edged-io/edged/providers/gpio"
+	"github.com/edged-io/edged/store"
 )
 
 // Status is what `edged status --json` prints of a box.
@@ -21,6 +23,15 @@ type Status struct {
 	Turns    []TurnStatus   `json:"turns"`
 	Dead     int            `json:"dead_letters"`
 	Problems []string       `json:"problems"`
+	Reload   *ReloadStatus  `json:"reload"` // null before the first
+}
+
+// ReloadStatus is how the last reload of the apps folder ended. Whoever sent a
+// signal for it waits until Count has grown.
+type ReloadStatus struct {
+	Count uint64    `json:"count"` // since the box started
+	Time  time.Time `json:"time"`
+	Error string    `json:"error"` // "" when what is in the folder runs
 }
 
 // AppStatus is an app that runs.
@@ -68,11 +79,27 @@ func (n *Node) Status() Status {
 		u := n.updates.Status()
 		s.Desired, s.Reported = desiredOf(u.Desired), u.Reported
 	}
-	s.Apps, s.Turns = n.health.status()
-	if _, s.Problems = n.health.problems(); s.Problems == nil {
+	s.Apps, s.Turns, s.Reload = n.health.status()
+	if s.Problems = n.problems(); s.Problems == nil {
 		s.Problems = []string{}
 	}
 	return s
+}
+
+// problems returns what does not work, or wants a person to look, a line each.
+func (n *Node) problems() []string {
+	_, lines := n.health.problems()
+	if err := n.db.Err(); err != nil {
+		lines = append(lines, err.Error())
+	}
+	files, err := store.Quarantined(n.stateDir)
+	if err != nil {
+		lines = append(lines, "store: "+err.Error())
+	}
+	for _, f := range files {
+		lines = append(lines, "store: a damaged file was set aside, and what could be read of it was carried over: look at "+f+", then remove it")
+	}
+	return lines
 }
 
 func (n *Node) streams() []StreamStatus {
@@ -118,7 +145,7 @@ func (h *health) actors() []*actor {
 	return h.apps.actors()
 }
 
-func (h *health) status() (apps []AppStatus, turns []TurnStatus) {
+func (h *health) status() (apps []AppStatus, turns []TurnStatus, reload *ReloadStatus) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	apps, turns = []AppStatus{}, []TurnStatus{}
@@ -135,7 +162,7 @@ func (h *health) status() (apps []AppStatus, turns []TurnStatus) {
 	slices.SortFunc(turns, func(a, b TurnStatus) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Actor, b.Actor), cmp.Compare(a.Version, b.Version))
 	})
-	return apps, turns
+	return apps, turns, h.reload
 }
 
 // Line is the state of a GPIO line.

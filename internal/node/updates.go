@@ -20,7 +20,7 @@ func (n *Node) openUpdates() error {
 	}
 	o := ota.Options{
 		Device: d.Device.ID, StateDir: n.stateDir, Issuers: p.Issuers, AllowUnsigned: d.Trust.AllowUnsigned,
-		Admit: n.admitUpdate, Apply: n.applyUpdate, Logger: n.part("updates"),
+		Admit: n.admitUpdate, Apply: n.applyUpdate, Logger: n.part("updates"), Now: n.o.Now,
 	}
 	if d.Hub != nil {
 		// The server it connects to begins to serve later.
@@ -69,6 +69,7 @@ func (n *Node) applyUpdate(ctx context.Context, s ota.Staged) error {
 	if err := n.applyApp(ctx, s.Dir); err != nil {
 		return err
 	}
+	n.health.recover("app", s.App)
 	n.log.Info("app swapped", "app", s.App, "version", s.Version)
 	return nil
 }

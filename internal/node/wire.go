@@ -27,27 +27,27 @@ func modulePath(c *config.App, a config.Actor) string {
 
 // commit changes what runs from old to next: who serves which key, links and
 // lines, streams and subscriptions, bridges to MQTT brokers. If it fails, the
-// caller goes back by committing the other way. culprit is the app that could
-// not be served, if it is known.
-func (n *Node) commit(ctx context.Context, old, next appSet) (culprit string, err error) {
+// caller goes back by committing the other way. What old had on disk and next
+// does not declare stays there; see forget.
+func (n *Node) commit(ctx context.Context, old, next appSet) error {
+	if err := next.checkKeys(); err != nil {
+		return err
+	}
 	for _, a := range next.actors() {
 		n.bus.SetGrant(a.key, a.grant)
 		n.bus.Replace(lattice.Entity{Key: a.key}, a.serve)
 	}
-	if culprit, err := n.linkAll(ctx, old, next); err != nil {
-		return culprit, err
+	if err := n.linkAll(ctx, old, next); err != nil {
+		return err
 	}
 	streams, subs, err := n.wanted(next)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := n.broker.Configure(ctx, streams, subs); err != nil {
-		return "", err
+		return err
 	}
 	n.o.Failpoint("swap-configured")
-	if err := n.forget(old, next, streams, subs); err != nil {
-		return "", err
-	}
 	for _, a := range old.actors() {
 		if !slices.ContainsFunc(next.actors(), func(b *actor) bool { return a.key == b.key }) {
 			n.bus.Remove(lattice.Entity{Key: a.key})
@@ -55,7 +55,21 @@ func (n *Node) commit(ctx context.Context, old, next appSet) (culprit string, er
 		}
 	}
 	n.setBridges(next)
-	return "", nil
+	return nil
+}
+
+// checkKeys refuses two actors with one key: calls and links could not tell
+// them apart.
+func (s appSet) checkKeys() error {
+	seen := make(map[string]*actor)
+	for _, a := range s.actors() {
+		if other := seen[a.key]; other != nil {
+			return fmt.Errorf("app %s: actor %s has the key %s, which actor %s of app %s has too: sign each with a module key of its own",
+				a.app, a.config.Name, a.key, other.config.Name, other.app)
+		}
+		seen[a.key] = a
+	}
+	return nil
 }
 
 // actors returns all actors, in a fixed order.
@@ -130,7 +144,7 @@ func linkID(l lattice.Link) string { return l.Provider + " " + l.Actor + " " + l
 
 // linkAll tells providers and bus of the links in next. A line changes hands
 // only after its old owner let go of it, so links that are gone go first.
-func (n *Node) linkAll(ctx context.Context, old, next appSet) (culprit string, err error) {
+func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 	keep := make(map[string]bool)
 	for _, a := range next {
 		bus, own := a.links()
@@ -143,7 +157,7 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) (culprit string, e
 		for _, l := range own {
 			if !keep[linkID(l)] {
 				if err := n.builtin[l.Provider].DeleteLink(ctx, l); err != nil {
-					return "", err
+					return err
 				}
 			}
 		}
@@ -157,14 +171,14 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) (culprit string, e
 		bus, own := a.links()
 		for _, l := range own {
 			if err := n.builtin[l.Provider].PutLink(ctx, l); err != nil {
-				return a.config.Name, fmt.Errorf("app %s: %w", a.config.Name, err)
+				return fmt.Errorf("app %s: %w", a.config.Name, err)
 			}
 		}
 		for _, l := range bus {
 			n.bus.PutLink(l)
 		}
 	}
-	return "", nil
+	return nil
 }
 
 // maxDeliver is how often a message of a pubsub capability is tried; it is the
@@ -294,35 +308,55 @@ func (n *Node) hasUplink(stream string) bool {
 	return false
 }
 
-// forget deletes the subscriptions that apps which run dropped, since they would
-// keep messages for nobody, and the streams that are empty and not declared any
-// more.
-func (n *Node) forget(old, next appSet, streams []broker.Stream, subs []subscription) error {
-	if old == nil {
-		return nil // at boot nothing was dropped: an app may only be missing
+// onDisk are the streams and subscriptions that were there at some time.
+type onDisk struct {
+	streams map[string]bool
+	subs    map[string]string
+}
+
+func (n *Node) onDisk() onDisk {
+	d := onDisk{make(map[string]bool), n.db.Subscriptions()}
+	for _, s := range n.db.Streams() {
+		d.streams[s.Name] = true
 	}
-	oldStreams, oldSubs, err := n.wanted(old)
-	if err != nil {
-		return err
+	return d
+}
+
+// forget deletes the subscriptions of old that next does not have, since they
+// would keep messages for nobody, and the streams that are empty and not
+// declared any more; keep stays. A stream of the hub goes on with its numbers if
+// it is declared again, so it stays too. What can not be deleted is only in the
+// way. At boot nothing is forgotten: an app may only be missing.
+func (n *Node) forget(old, next appSet, keep onDisk) {
+	streams, subs, err := n.wanted(next)
+	oldStreams, oldSubs, oldErr := n.wanted(old)
+	if err != nil || oldErr != nil {
+		return // commit has said so
 	}
+	have := n.db.Subscriptions()
 	var errs []error
 	for _, o := range oldSubs {
-		if !slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == o.Name }) {
-			n.log.Info("subscription dropped", "subscription", o.Name, "stream", o.Stream)
-			errs = append(errs, n.db.DeleteSubscription(o.Name))
-		}
-	}
-	for _, o := range oldStreams {
-		if slices.ContainsFunc(streams, func(s broker.Stream) bool { return s.Name == o.Name }) {
+		stays := slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == o.Name })
+		if stays || have[o.Name] == "" || keep.subs[o.Name] != "" {
 			continue
 		}
-		if info, err := n.db.Stream(o.Name); err == nil && info.Msgs == 0 {
-			errs = append(errs, n.db.DeleteStream(o.Name))
-		} else if err == nil {
+		n.log.Info("subscription dropped", "subscription", o.Name, "stream", o.Stream)
+		errs = append(errs, n.db.DeleteSubscription(o.Name))
+	}
+	for _, o := range oldStreams {
+		stays := slices.ContainsFunc(streams, func(s broker.Stream) bool { return s.Name == o.Name })
+		info, err := n.db.Stream(o.Name)
+		switch {
+		case stays || err != nil || keep.streams[o.Name] || n.hasUplink(o.Name):
+		case info.Msgs > 0:
 			n.log.Warn("stream is not declared any more, its messages are kept", "stream", o.Name, "messages", info.Msgs)
+		default:
+			errs = append(errs, n.db.DeleteStream(o.Name))
 		}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		n.log.Warn("what apps no longer declare is not all deleted", "err", err)
+	}
 }
 
 // publishEvent takes what GPIO lines report into the streams of the box.
