@@ -57,16 +57,33 @@ func (b *box) do(ctx context.Context, method, path string, reply any) error {
 		if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&p); err != nil {
 			return fmt.Errorf("box %s: %s", b.device, resp.Status)
 		}
-		err := errors.New(p.Error)
-		if resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusNotFound {
-			return usageError{err}
-		}
-		return err
+		return problem(resp.StatusCode, p.Error)
 	}
 	if err := json.NewDecoder(resp.Body).Decode(reply); err != nil {
 		return fmt.Errorf("box %s: answer: %w", b.device, err)
 	}
 	return nil
+}
+
+// errRefused: the box refused a signature.
+var errRefused = errors.New("refused")
+
+// boxFaults are faults in manifests, as a box tells them: a line each.
+type boxFaults string
+
+func (f boxFaults) Error() string { return string(f) }
+
+// problem is what a box answered instead.
+func problem(status int, text string) error {
+	switch status {
+	case http.StatusBadRequest, http.StatusNotFound:
+		return usageError{errors.New(text)}
+	case http.StatusForbidden:
+		return fmt.Errorf("%w: %s", errRefused, text)
+	case http.StatusUnprocessableEntity:
+		return boxFaults(text)
+	}
+	return errors.New(text)
 }
 
 // printJSON writes one document.

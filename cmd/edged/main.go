@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/node"
 	"github.com/edged-io/edged/store"
 )
 
@@ -81,6 +81,11 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, faults)
 		return
 	}
+	var remote boxFaults
+	if errors.As(err, &remote) {
+		fmt.Fprintln(w, remote)
+		return
+	}
 	fmt.Fprintf(w, "edged: %v\n", err)
 	var h hinted
 	if errors.As(err, &h) {
@@ -93,19 +98,15 @@ func codeOf(err error) int {
 	var faults config.Faults
 	var gone unreachable
 	switch {
-	case errors.As(err, &usage), errors.As(err, &faults):
+	case errors.As(err, &usage), errors.As(err, &faults), errors.As(err, new(boxFaults)):
 		return exitUsage
 	case errors.As(err, &gone):
 		return exitUnreachable
 	case errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrUnusable), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrDamaged):
 		return exitStore
 	}
-	for _, refused := range []error{
-		claims.ErrUnsigned, claims.ErrSignature, claims.ErrHash, claims.ErrUnknownIssuer, claims.ErrExpired, claims.ErrNotYetValid,
-	} {
-		if errors.Is(err, refused) {
-			return exitRefused
-		}
+	if node.Refused(err) || errors.Is(err, errRefused) {
+		return exitRefused
 	}
 	return exitFailed
 }

@@ -84,8 +84,12 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	if d.Trust.AllowUnsigned {
 		log.Warn("apps and actors without a signature may run: trust.allow_unsigned is for development")
 	}
+	now, err := clock(os.Getenv("EDGED_CLOCK"))
+	if err != nil {
+		return err
+	}
 	n, err := node.New(node.Options{
-		Device: d, Version: version, Logger: log, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
+		Device: d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
 		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")),
 		Faults: func(err error) {
 			var faults config.Faults
@@ -128,9 +132,10 @@ func reloadOnSignal(ctx context.Context, n *node.Node, hup <-chan os.Signal, not
 		notify.Reloading()
 		if err := n.Reload(ctx); err != nil {
 			log.Error("apps not reloaded, what runs goes on", "err", err)
-		} else {
-			log.Info("apps reloaded")
+			notify.Reloaded(err)
+			continue
 		}
-		notify.Reloaded()
+		log.Info("apps reloaded")
+		notify.Reloaded(nil)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,6 +80,9 @@ func showStatus(w io.Writer, s node.Status) {
 	}
 	for _, t := range s.Turns {
 		fmt.Fprintf(w, "turns     %s/%s %s: %d\n", t.App, t.Actor, t.Version, t.Turns)
+	}
+	if r := s.Reload; r != nil && r.Error != "" {
+		fmt.Fprintf(w, "reload    %s: %s\n", r.Time.Format(time.RFC3339), r.Error)
 	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "problem   %s\n", p)
