@@ -1,0 +1,221 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// queue is what waits for the writer. DB.mu guards it.
+type queue struct {
+	turns []*Turn
+	bytes int64
+	admin []adminRequest
+}
+
+type adminRequest struct {
+	fn   func(*bolt.Tx) (apply func(), err error)
+	done chan error
+}
+
+func (db *DB) usable() error {
+	if db.err != nil {
+		return db.err
+	}
+	if db.closing {
+		return ErrClosed
+	}
+	return nil
+}
+
+// admin runs fn in a transaction of its own, in the writer, and then apply
+// with db.mu held.
+func (db *DB) admin(fn func(*bolt.Tx) (apply func(), err error)) error {
+	r := adminRequest{fn, make(chan error, 1)}
+	db.mu.Lock()
+	if err := db.usable(); err != nil {
+		db.mu.Unlock()
+		return err
+	}
+	db.queue.admin = append(db.queue.admin, r)
+	db.mu.Unlock()
+	db.wakeWriter()
+	return <-r.done
+}
+
+// enqueue validates t and puts it at the end of the queue, where it is visible
+// to turns that read from then on. It waits while there is no room.
+func (db *DB) enqueue(t *Turn) error {
+	for {
+		changed := db.changed.wait()
+		db.mu.Lock()
+		wait, err := db.tryEnqueue(t)
+		db.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if !wait {
+			db.wakeWriter()
+			if t.onQueued != nil {
+				t.onQueued()
+			}
+			return nil
+		}
+		<-changed
+	}
+}
+
+func (db *DB) tryEnqueue(t *Turn) (wait bool, err error) {
+	if t.ended {
+		return false, errors.New("the turn has ended")
+	}
+	if err := db.usable(); err != nil {
+		return false, err
+	}
+	if t.lost || db.state.conflicts(t) {
+		return false, ErrConflict
+	}
+	if o := db.holds.blocker(t); o != nil {
+		if t.causedBy(o) {
+			return false, ErrDeadlock
+		}
+		if len(t.reads) > 0 {
+			return false, ErrConflict // what it read is likely to change
+		}
+		return true, nil
+	}
+	if len(db.queue.turns) >= queueTurns || db.queue.bytes+t.size > queueBytes && len(db.queue.turns) > 0 {
+		return true, nil
+	}
+	if err := db.resolveAcks(t); err != nil {
+		return false, err
+	}
+	if err := db.checkRoom(t); err != nil {
+		return false, err
+	}
+	db.place(t)
+	db.state.queue(t)
+	db.queue.turns = append(db.queue.turns, t)
+	db.queue.bytes += t.size
+	db.end(t)
+	return false, nil
+}
+
+// end takes t out of what is under way. Call it with db.mu held.
+func (db *DB) end(t *Turn) {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	delete(db.state.active, t)
+	if db.holds.release(t) {
+		db.changed.fire()
+	}
+}
+
+func (db *DB) resolveAcks(t *Turn) error {
+	for i := range t.acks {
+		a := &t.acks[i]
+		sub, ok := db.subs[a.subscription]
+		if !ok {
+			return fmt.Errorf("acknowledge %d: subscription %s: %w", a.seq, a.subscription, ErrNoSubscription)
+		}
+		if a.seq > sub.stream.last {
+			return fmt.Errorf("acknowledge %d: subscription %s: stream %s ends at %d", a.seq, a.subscription, sub.stream.config.Name, sub.stream.last)
+		}
+		if !a.upTo && a.attempts == 0 && a.seq > sub.pos.floor+maxAhead {
+			return fmt.Errorf("acknowledge %d: subscription %s: more than %d ahead of %d", a.seq, a.subscription, maxAhead, sub.pos.floor+1)
+		}
+		a.sub = sub
+	}
+	return nil
+}
+
+// checkRoom finds whether the messages of t fit, without changing anything.
+func (db *DB) checkRoom(t *Turn) error {
+	held := int64(-1) // not counted yet
+	for i := range t.messages {
+		p := &t.messages[i]
+		s := p.s
+		if db.streams[s.config.Name] != s {
+			return fmt.Errorf("publish %s to stream %s: %w", p.m.Subject, s.config.Name, ErrNoStream)
+		}
+		if s.config.OnFull == DropOldest || t.repeats(i) {
+			continue // the writer makes room, or there is nothing to store
+		}
+		msgs, bytes := t.before(i)
+		if held < 0 {
+			held = db.heldBytes()
+		}
+		switch {
+		case s.config.MaxMsgs > 0 && s.msgs+msgs > s.config.MaxMsgs:
+			return fmt.Errorf("stream %s holds %d messages: %w", s.config.Name, s.msgs, ErrFull)
+		case s.config.MaxBytes > 0 && s.bytes+bytes > s.config.MaxBytes:
+			return fmt.Errorf("stream %s holds %d bytes: %w", s.config.Name, s.bytes, ErrFull)
+		case held+bytes > db.o.MaxBytes:
+			return fmt.Errorf("store holds %d bytes: %w", held, ErrFull)
+		}
+	}
+	return nil
+}
+
+// repeats says whether message i of t is a repeat of one that the stream
+// remembers, or of one before it in t.
+func (t *Turn) repeats(i int) bool {
+	p := &t.messages[i]
+	if p.m.ID == "" {
+		return false
+	}
+	if _, known := p.s.ids[p.hash]; known {
+		return true
+	}
+	return slices.ContainsFunc(t.messages[:i], func(o pendingMessage) bool {
+		return o.s == p.s && o.m.ID != "" && o.hash == p.hash
+	})
+}
+
+// before returns what messages of t up to i add to the stream of message i.
+func (t *Turn) before(i int) (msgs, bytes int64) {
+	for j := range i + 1 {
+		if o := &t.messages[j]; o.s == t.messages[i].s && !t.repeats(j) {
+			msgs++
+			bytes += o.m.size()
+		}
+	}
+	return msgs, bytes
+}
+
+// heldBytes is what counts against MaxBytes, queued included.
+func (db *DB) heldBytes() int64 {
+	n := db.dead.bytes
+	for _, s := range db.streams {
+		n += s.bytes
+	}
+	return n
+}
+
+// place gives the messages of t their sequences.
+func (db *DB) place(t *Turn) {
+	for i := range t.messages {
+		p := &t.messages[i]
+		s := p.s
+		if p.m.ID != "" {
+			if first, ok := s.ids[p.hash]; ok {
+				p.receipt.Seq, p.receipt.Duplicate = first, true
+				continue
+			}
+		}
+		s.last++
+		s.msgs++
+		s.bytes += p.m.size()
+		if p.m.ID != "" {
+			s.remember(p.hash, s.last)
+		}
+		if p.m.Time.IsZero() {
+			p.m.Time = db.o.Now()
+		}
+		p.m.Seq, p.receipt.Seq = s.last, s.last
+	}
+}
