@@ -46,8 +46,14 @@ $(DIST)/actors/%.wasm: FORCE
 	GOOS=wasip1 GOARCH=wasm $(GOBUILD) -buildmode=c-shared -ldflags "-s -w" -o $@ ./examples/$*
 
 .PHONY: demo
-demo: $(DIST)/edged actors ## build, and show the whole path at work in one terminal
-	$(DIST)/edged demo
+demo: $(DIST)/edged $(DIST)/demo/greenhouse ## build, and show the whole path at work in one terminal (DEMO="--forever" for more)
+	$(DIST)/edged demo $(DEMO)
+
+# The example as an app: its manifest with its module.
+.PHONY: $(DIST)/demo/greenhouse
+$(DIST)/demo/greenhouse: $(DIST)/actors/thermostat.wasm
+	mkdir -p $@
+	cp examples/thermostat/app.toml $< $@
 
 ##@ Proving
 

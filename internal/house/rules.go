@@ -39,6 +39,7 @@ func Edged() Rules {
 		Rooms: []Room{
 			{"test", 90}, // whole-system tests look at everything
 			{"cmd", 80},
+			{"internal/demo", 75}, // a box and a hub to look at
 			{"internal/node", 70},
 			{"broker", 50}, {"runtime", 50}, {"providers/*", 50}, {"internal/control", 50}, {"internal/ota", 50},
 			{"providers/providertest", 45}, // the suite that every provider's tests run
@@ -52,7 +53,7 @@ func Edged() Rules {
 		},
 		Doors: []Door{
 			{"github.com/nats-io/nats-server", []string{"broker"}},
-			{"github.com/nats-io/nats.go", []string{"broker", "internal/ota", "internal/node", "cmd"}},
+			{"github.com/nats-io/nats.go", []string{"broker", "internal/ota", "internal/node", "internal/demo", "cmd"}},
 			{"github.com/tetratelabs/wazero", []string{"runtime"}},
 			{"go.etcd.io/bbolt", []string{"store"}},
 			{"periph.io", []string{"providers/gpio"}},
