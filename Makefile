@@ -74,6 +74,18 @@ check: ## format, vet, staticcheck, modules, house rules, the unit's hardening
 race: ## all tests under the race detector, twice and shuffled
 	$(GO) test -race -shuffle=on -count=2 -timeout 40m ./...
 
+.PHONY: integration
+integration: needs ## whole boxes against real parts: Mosquitto, a hub, links that break
+	$(GO) test -count=1 -timeout 20m ./test/... ./internal/node ./internal/demo
+
+.PHONY: crash
+crash: needs ## the tests that kill, three times
+	$(GO) test -count=3 -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
+
+.PHONY: gpio
+gpio: ## providers/gpio on a virtual board with a real GPIO chip (qemu-system-arm, minutes)
+	@test/gpio/run.sh
+
 .PHONY: fuzz
 fuzz: ## each fuzzer for FUZZTIME (10s)
 	@test/fuzz.sh $(FUZZTIME)
