@@ -119,16 +119,20 @@ func screen(cmd *cobra.Command, asJSON bool) demo.Screen {
 }
 
 // secondSignal returns a context that ends with the second signal that asks the
-// program to end. The first ends the command's own.
+// program to end, or when the terminal is gone. The first signal ends the
+// command's own.
 func secondSignal(first context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(first))
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() { // ends with ctx
 		defer signal.Stop(signals)
-		for range 2 {
+		for asked := 0; asked < 2; asked++ {
 			select {
-			case <-signals:
+			case s := <-signals:
+				if s == syscall.SIGHUP {
+					asked++
+				}
 			case <-ctx.Done():
 				return
 			}

@@ -89,11 +89,11 @@ func (r Result) Print(w io.Writer) {
 	row(alarms)
 	_ = t.Flush() // w is the terminal
 
-	verdict := "SAME: the hub holds every acknowledged reading and every alarm once, in order,"
+	verdict := "SAME: the hub holds every acknowledged reading and every alarm once, in order."
 	if !r.Same {
-		verdict = "DIFFERENT: the hub does not hold what was acknowledged, once and in order,"
+		verdict = "DIFFERENT: the hub does not hold what was acknowledged, once and in order."
 	}
-	fmt.Fprintf(w, "\n%s\nafter %s of the box and %s of the link; at most %s waited on its disk.\n",
+	fmt.Fprintf(w, "\n%s\n%s of the box, %s of the link, up to %s waiting on its disk.\n",
 		verdict, count(r.Kills, "kill"), count(r.Cuts, "cut"), count(int(r.Peak), "message"))
 }
 

@@ -24,8 +24,7 @@ import (
 	"github.com/edged-io/edged/internal/config"
 )
 
-// Options are what Run needs to know. The other zero values than those of Box, App,
-// Duration and Rate mean what they say.
+// Options are what Run needs to know. Box, App, Duration and Rate are required.
 type Options struct {
 	// Box returns the command that runs a box with a device file, not started.
 	Box func(deviceFile string) *exec.Cmd

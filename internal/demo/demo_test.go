@@ -34,9 +34,6 @@ func TestMain(m *testing.M) {
 
 func build(t *testing.T) (program, app string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("builds the program and the example")
-	}
 	built.once.Do(func() {
 		dir, err := os.MkdirTemp("", "edged-demo-test-")
 		if err != nil {

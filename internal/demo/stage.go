@@ -31,18 +31,18 @@ type stage struct {
 	stop    context.CancelFunc // ends the gates and sensors
 	wg      sync.WaitGroup     // of the gates and sensors
 
-	began   time.Time
-	cut     bool
-	view    View
-	readers map[string]*Comparison // by sensor, over all rounds
-	alarms  map[string]*Comparison
-	r       Result
+	began    time.Time
+	cut      bool
+	view     View
+	readings map[string]*Comparison // by sensor, over all rounds
+	alarms   map[string]*Comparison
+	r        Result
 }
 
 func newStage(o *Options, dir string) (s *stage, err error) {
 	s = &stage{
 		o: o, began: time.Now(),
-		readers: make(map[string]*Comparison), alarms: make(map[string]*Comparison),
+		readings: make(map[string]*Comparison), alarms: make(map[string]*Comparison),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -248,12 +248,12 @@ func (s *stage) compare(ctx context.Context) error {
 		a := compare(sn.name, l.alarms, len(l.alarms), held[streamAlarms][sn.name])
 		delete(held[streamReadings], sn.name)
 		delete(held[streamAlarms], sn.name)
-		sum(s.readers, c)
+		sum(s.readings, c)
 		sum(s.alarms, a)
 		readings.add(c)
 		alarms.add(a)
 	}
-	for stream, all := range map[string]map[string]*Comparison{streamReadings: s.readers, streamAlarms: s.alarms} {
+	for stream, all := range map[string]map[string]*Comparison{streamReadings: s.readings, streamAlarms: s.alarms} {
 		for name, ids := range held[stream] { // of sensors that there are not
 			c := compare(name, nil, 0, ids)
 			sum(all, c)
@@ -290,7 +290,7 @@ func (s *stage) result() Result {
 		}
 		return out
 	}
-	r.Readings, r.Alarms = list(s.readers), list(s.alarms)
+	r.Readings, r.Alarms = list(s.readings), list(s.alarms)
 	r.Relay, r.Seconds = s.view.Relay, time.Since(s.began).Round(100*time.Millisecond).Seconds()
 	return r
 }

@@ -52,6 +52,9 @@ func (s *stage) play(ctx context.Context) error {
 // settle makes everything whole again, wherever the story was.
 func (s *stage) settle(ctx context.Context) error {
 	s.tell("The sensors stop. Now the hub has to get the rest.")
+	if s.finishing() {
+		s.tell("Then both are compared. Ctrl-C again leaves at once.")
+	}
 	_ = s.heat(false)(ctx)
 	if s.cut {
 		if err := s.mendLink(ctx); err != nil {
