@@ -133,10 +133,11 @@ with a NATS hub when there is a link.`,
 	return root
 }
 
-// usage makes what is wrong with arguments a usage error.
+// usage makes what is wrong with arguments, or a flag that is missing, a usage
+// error.
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
+		if err := errors.Join(check(cmd, args), cmd.ValidateRequiredFlags()); err != nil {
 			return usageOf(cmd, err)
 		}
 		return nil

@@ -68,11 +68,14 @@ func status(cmd *cobra.Command, cfg, device string, f *hubFlags) (s node.Status,
 }
 
 func showStatus(w io.Writer, s node.Status) {
-	fmt.Fprintf(w, "%s: link %s, epoch %s, version %s, %d dead letters\n", s.Device, s.Link, s.Epoch, s.Version, s.Dead)
+	fmt.Fprintf(w, "%s: link %s, version %s, %d dead letters\n", s.Device, s.Link, s.Version, s.Dead)
+	if s.Epoch != "" { // only a box with a hub has one
+		fmt.Fprintf(w, "epoch     %s\n", s.Epoch)
+	}
 	if s.Desired != nil {
 		fmt.Fprintf(w, "desired   %s %s\n", s.Desired.App, s.Desired.Version)
 	}
-	if r := s.Reported; r != nil {
+	if r := s.Reported; r != nil && r.App != "" {
 		fmt.Fprintf(w, "reported  %s %s %s\n", r.State, r.Version, r.Error)
 	}
 	for _, a := range s.Apps {

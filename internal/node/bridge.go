@@ -106,10 +106,6 @@ func (r runningBridge) ended() bool {
 
 // setBridges makes the clients those of the apps.
 func (n *Node) setBridges(s appSet) {
-	var configs []*config.App
-	for _, a := range s {
-		configs = append(configs, a.config)
-	}
 	want := make(map[string]bridge)
 	for _, a := range s {
 		for _, src := range a.config.MQTT {

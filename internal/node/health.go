@@ -87,7 +87,8 @@ func (h *health) problems() (ready bool, lines []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for k, why := range h.degraded {
-		lines = append(lines, strings.TrimSpace(k.part+" "+k.name)+": "+why)
+		what := strings.TrimSpace(k.part+" "+k.name) + ": "
+		lines = append(lines, what+strings.TrimPrefix(why, what))
 	}
 	slices.Sort(lines)
 	return h.ready, lines

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The test binary is the command: scripts in testdata run it as edged.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"edged": main})
+}
+
+var update = flag.Bool("update", false, "rewrite what scripts compare with")
+
+func TestScripts(t *testing.T) {
+	module := filepath.Join(t.TempDir(), "thermostat.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", module, "../../examples/thermostat")
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the thermostat: %v\n%s", err, out)
+	}
+	code := filepath.Join(t.TempDir(), "code")
+	if err := os.Mkdir(code, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("EDGED_CONFIG", "")
+			// Compiling the module once is enough.
+			if err := os.Mkdir(filepath.Join(e.WorkDir, "state"), 0o700); err != nil {
+				return err
+			}
+			return os.Symlink(code, filepath.Join(e.WorkDir, "state", "cache"))
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "root":
+				return os.Getuid() == 0, nil
+			case "mounts": // a file system can be mounted without anybody noticing
+				return exec.Command("unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt").Run() == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %s", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":       scriptCode,
+			"mode":       scriptMode,
+			"ready":      scriptReady,
+			"hup":        scriptHup,
+			"term":       func(ts *testscript.TestScript, _ bool, _ []string) { signalAll(ts, syscall.SIGTERM) },
+			"json":       scriptJSON,
+			"thermostat": func(ts *testscript.TestScript, _ bool, args []string) { copyFile(ts, module, args[0]) },
+		},
+	})
+}
+
+// scriptCode runs a command and compares its exit code: code 3 edged status.
+func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// scriptMode compares the mode of a file: mode 600 key.
+func scriptMode(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
+	}
+}
+
+const patience = 60 * time.Second
+
+func await(ts *testscript.TestScript, what string, ok func() bool) {
+	for end := time.Now().Add(patience); !ok(); {
+		if time.Now().After(end) {
+			ts.Fatalf("in vain: %s", what)
+		}
+		runtime.Gosched()
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// boxStatus asks the box that runs in the background, nil while it does not answer.
+func boxStatus(ts *testscript.TestScript) map[string]any {
+	var out, errOut bytes.Buffer
+	if run([]string{"status", "--json", "--config", ts.MkAbs("edged.toml")}, nil, &out, &errOut) != exitOK {
+		return nil
+	}
+	var s map[string]any
+	ts.Check(json.Unmarshal(out.Bytes(), &s))
+	return s
+}
+
+// scriptReady waits until the box in the background serves.
+func scriptReady(ts *testscript.TestScript, _ bool, _ []string) {
+	await(ts, "the box answers", func() bool { return boxStatus(ts) != nil })
+}
+
+// signalAll sends a signal to what runs in the background.
+func signalAll(ts *testscript.TestScript, s os.Signal) {
+	for _, c := range ts.BackgroundCmds() {
+		ts.Check(c.Process.Signal(s))
+	}
+}
+
+// scriptHup sends SIGHUP to the box in the background, waits until it has
+// reloaded, and compares how that ended with a part of the error.
+func scriptHup(ts *testscript.TestScript, _ bool, args []string) {
+	count := func() (n float64, text string) {
+		if r, ok := boxStatus(ts)["reload"].(map[string]any); ok {
+			return r["count"].(float64), r["error"].(string)
+		}
+		return 0, ""
+	}
+	before, _ := count()
+	signalAll(ts, syscall.SIGHUP)
+	var text string
+	await(ts, "the box reloads", func() bool {
+		n, why := count()
+		text = why
+		return n > before
+	})
+	want := strings.Join(args, " ")
+	if want == "" && text != "" || !strings.Contains(text, want) {
+		ts.Fatalf("the reload ended with %q, want %q", text, want)
+	}
+}
+
+// scriptJSON checks that standard output is one JSON document, and what it has
+// under keys: json items, or json streams.0.name greenhouse.
+func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
+	d := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	var v any
+	ts.Check(d.Decode(&v))
+	if d.More() {
+		ts.Fatalf("more than one document")
+	}
+	for _, key := range strings.Split(args[0], ".") {
+		switch in := v.(type) {
+		case map[string]any:
+			next, ok := in[key]
+			if !ok {
+				ts.Fatalf("no key %s", args[0])
+			}
+			v = next
+		case []any:
+			var i int
+			if _, err := fmt.Sscan(key, &i); err != nil || i >= len(in) {
+				ts.Fatalf("no element %s of %d", args[0], len(in))
+			}
+			v = in[i]
+		default:
+			ts.Fatalf("no key %s", args[0])
+		}
+	}
+	if len(args) == 1 {
+		return
+	}
+	got, err := json.Marshal(v)
+	ts.Check(err)
+	if want := strings.Join(args[1:], " "); (string(got) == want || fmt.Sprint(v) == want) == neg {
+		ts.Fatalf("%s is %s, want %s", args[0], got, want)
+	}
+}
+
+func copyFile(ts *testscript.TestScript, from, to string) {
+	b, err := os.ReadFile(from)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(to), b, 0o600))
+}
