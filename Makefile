@@ -4,6 +4,7 @@ GO       ?= go
 DIST     := dist
 VERSION  ?= $(shell packaging/version.sh)
 FUZZTIME ?= 10s
+COUNT    ?= 3
 
 # The same sources give the same bytes: nothing of this machine gets in, and of the checkout only its version.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
@@ -79,8 +80,8 @@ integration: needs ## whole boxes against real parts: Mosquitto, a hub, links th
 	$(GO) test -count=1 -timeout 20m ./test/... ./internal/node ./internal/demo
 
 .PHONY: crash
-crash: needs ## the tests that kill, three times
-	$(GO) test -count=3 -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
+crash: needs ## the tests that kill, COUNT times (3), each with another seed
+	$(GO) test -count=$(COUNT) -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
 
 .PHONY: gpio
 gpio: ## providers/gpio on a virtual board with a real GPIO chip (qemu-system-arm, minutes)
