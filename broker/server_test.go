@@ -117,11 +117,14 @@ func dial(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); {
-		if time.Now().After(end) {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for end := time.After(patience); !ok(); {
+		select {
+		case <-look.C:
+		case <-end:
 			t.Fatalf("in vain: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
