@@ -26,17 +26,22 @@ const fileName = "store.db"
 func Open(o Options) (*DB, error) {
 	o.setDefaults()
 	path := filepath.Join(o.Dir, fileName)
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
 	db, err := open(path, o)
 	if errors.Is(err, ErrDamaged) {
 		o.Logger.Error("store file is damaged", "file", path, "err", err)
 		if err := salvage(path, o); err != nil {
-			return nil, fmt.Errorf("open store %s: %w: salvage: %w", path, ErrUnusable, err)
+			return nil, errors.Join(fmt.Errorf("open store %s: %w: salvage: %w", path, ErrUnusable, err), lock.Close())
 		}
 		db, err = open(path, o)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), lock.Close())
 	}
+	db.lock = lock
 	db.loops.Add(2) // Close waits
 	go db.writer()
 	go db.confirmer()
@@ -99,7 +104,7 @@ func boltOptions(o Options) *bolt.Options {
 func openError(err error) error {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("%w; is another edged running on this state directory?", ErrLocked)
+		return errLocked
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,7 @@ func (o *Options) setDefaults() {
 type DB struct {
 	o     Options
 	bolt  *bolt.DB
+	lock  *os.File // of the folder; held until Close
 	log   *slog.Logger
 	runID string
 	clock clock
@@ -194,7 +196,7 @@ func (db *DB) Close() error {
 		db.changed.fire()
 		db.wakeWriter()
 		db.loops.Wait()
-		err = db.bolt.Close()
+		err = errors.Join(db.bolt.Close(), db.lock.Close())
 	})
 	return err
 }
