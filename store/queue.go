@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -135,56 +134,82 @@ func (db *DB) resolveAcks(t *Turn) error {
 
 // checkRoom finds whether the messages of t fit, without changing anything.
 func (db *DB) checkRoom(t *Turn) error {
-	held := int64(-1) // not counted yet
+	if len(t.messages) == 0 {
+		return nil
+	}
+	held := db.heldBytes()
+	var before added
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
 		if db.streams[s.config.Name] != s {
 			return fmt.Errorf("publish %s to stream %s: %w", p.m.Subject, s.config.Name, ErrNoStream)
 		}
-		if s.config.OnFull == DropOldest || t.repeats(i) {
+		if s.config.OnFull == DropOldest || before.repeats(p, i+1 < len(t.messages)) {
 			continue // the writer makes room, or there is nothing to store
 		}
-		msgs, bytes := t.before(i)
-		if held < 0 {
-			held = db.heldBytes()
-		}
-		switch {
-		case s.config.MaxMsgs > 0 && s.msgs+msgs > s.config.MaxMsgs:
+		size := p.m.size()
+		held += size
+		switch a := before.to(s, size); {
+		case s.config.MaxMsgs > 0 && s.msgs+a.msgs > s.config.MaxMsgs:
 			return fmt.Errorf("stream %s holds %d messages: %w", s.config.Name, s.msgs, ErrFull)
-		case s.config.MaxBytes > 0 && s.bytes+bytes > s.config.MaxBytes:
+		case s.config.MaxBytes > 0 && s.bytes+a.bytes > s.config.MaxBytes:
 			return fmt.Errorf("stream %s holds %d bytes: %w", s.config.Name, s.bytes, ErrFull)
-		case held+bytes > db.o.MaxBytes:
-			return fmt.Errorf("store holds %d bytes: %w", held, ErrFull)
+		case held > db.o.MaxBytes:
+			return fmt.Errorf("store holds %d bytes: %w", held-size, ErrFull)
 		}
 	}
 	return nil
 }
 
-// repeats says whether message i of t is a repeat of one that the stream
-// remembers, or of one before it in t.
-func (t *Turn) repeats(i int) bool {
-	p := &t.messages[i]
+// added is what the messages of a turn add, up to one of them.
+type added struct {
+	streams []addedTo
+	ids     map[identity]struct{}
+}
+
+type addedTo struct {
+	s           *stream
+	msgs, bytes int64
+}
+
+type identity struct {
+	s    *stream
+	hash idHash
+}
+
+// repeats says whether p is a repeat of a message that the stream remembers, or
+// of one before it in the turn. more says whether another one comes after it.
+func (a *added) repeats(p *pendingMessage, more bool) bool {
 	if p.m.ID == "" {
 		return false
 	}
 	if _, known := p.s.ids[p.hash]; known {
 		return true
 	}
-	return slices.ContainsFunc(t.messages[:i], func(o pendingMessage) bool {
-		return o.s == p.s && o.m.ID != "" && o.hash == p.hash
-	})
+	id := identity{p.s, p.hash}
+	if _, known := a.ids[id]; known {
+		return true
+	}
+	if more {
+		if a.ids == nil {
+			a.ids = make(map[identity]struct{})
+		}
+		a.ids[id] = struct{}{}
+	}
+	return false
 }
 
-// before returns what messages of t up to i add to the stream of message i.
-func (t *Turn) before(i int) (msgs, bytes int64) {
-	for j := range i + 1 {
-		if o := &t.messages[j]; o.s == t.messages[i].s && !t.repeats(j) {
-			msgs++
-			bytes += o.m.size()
+// to counts a message of size bytes for s, and returns all of s so far.
+func (a *added) to(s *stream, size int64) addedTo {
+	for i := range a.streams {
+		if o := &a.streams[i]; o.s == s {
+			o.msgs, o.bytes = o.msgs+1, o.bytes+size
+			return *o
 		}
 	}
-	return msgs, bytes
+	a.streams = append(a.streams, addedTo{s, 1, size})
+	return a.streams[len(a.streams)-1]
 }
 
 // heldBytes is what counts against MaxBytes, queued included.
