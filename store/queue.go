@@ -124,12 +124,28 @@ func (db *DB) resolveAcks(t *Turn) error {
 		if a.seq > sub.stream.last {
 			return fmt.Errorf("acknowledge %d: subscription %s: stream %s ends at %d", a.seq, a.subscription, sub.stream.config.Name, sub.stream.last)
 		}
-		if !a.upTo && a.attempts == 0 && a.seq > sub.pos.floor+maxAhead {
-			return fmt.Errorf("acknowledge %d: subscription %s: more than %d ahead of %d", a.seq, a.subscription, maxAhead, sub.pos.floor+1)
-		}
 		a.sub = sub
+		if a.upTo || a.attempts > 0 || a.seq <= sub.pos.floor+maxAhead {
+			continue
+		}
+		if floor := t.floor(i); a.seq > floor+maxAhead {
+			return fmt.Errorf("acknowledge %d: subscription %s: more than %d ahead of %d", a.seq, a.subscription, maxAhead, floor+1)
+		}
 	}
 	return nil
+}
+
+// floor returns up to where the subscription of ack i will have acknowledged
+// everything, by what t acknowledges before it.
+func (t *Turn) floor(i int) uint64 {
+	sub := t.acks[i].sub
+	floor := sub.pos.floor
+	for _, a := range t.acks[:i] {
+		if a.sub == sub && a.upTo {
+			floor = max(floor, a.seq)
+		}
+	}
+	return floor
 }
 
 // checkRoom finds whether the messages of t fit, without changing anything.

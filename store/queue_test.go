@@ -9,6 +9,35 @@ import (
 	"github.com/edged-io/edged/store"
 )
 
+// A subscription that skipped more than it may be ahead acknowledges what it
+// skipped together with the message behind.
+func TestTurn_Ack_behindWhatItSkips(t *testing.T) {
+	db := open(t, t.TempDir())
+	ensure(t, db, store.StreamConfig{Name: "a"}, "s")
+	for range 70 {
+		commit(t, db, func(turn *store.Turn) {
+			for range 1000 {
+				if _, err := turn.Publish("a", store.Message{Subject: "x"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	far := db.Begin()
+	far.Ack("s", 69_001)
+	if err := far.Commit(); err == nil {
+		t.Error("an acknowledgement too far ahead was taken")
+	}
+	commit(t, db, func(turn *store.Turn) {
+		turn.AckUpTo("s", 69_000)
+		turn.Ack("s", 69_001)
+	})
+	pos, err := db.Position("s")
+	if err != nil || pos.Floor != 69_001 {
+		t.Errorf("floor: got %d (%v), want 69001", pos.Floor, err)
+	}
+}
+
 // What a turn publishes is counted once for each message: nobody else can queue
 // a turn meanwhile.
 func TestTurn_Commit_manyMessages(t *testing.T) {
