@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"syscall"
 	"time"
@@ -233,10 +234,21 @@ func fatal(err error) bool {
 func (db *DB) update(fn func(*bolt.Tx) error) (err error) {
 	defer recoverDamage(&err)
 	err = db.bolt.Update(fn)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, bolterrors.ErrMaxSizeReached) {
+	if noRoom(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
+}
+
+// noRoom says whether err is of a write that found no room. A sync may find none
+// either, where the room is only claimed then; but after it nobody knows what is
+// on the disk, and the meta page may be.
+func noRoom(err error) bool {
+	if errors.Is(err, bolterrors.ErrMaxSizeReached) {
+		return true
+	}
+	var op *fs.PathError
+	return errors.As(err, &op) && op.Op == "write" && (errors.Is(op, syscall.ENOSPC) || errors.Is(op, syscall.EDQUOT))
 }
 
 func (db *DB) view(fn func(*bolt.Tx) error) (err error) {
