@@ -348,6 +348,37 @@ func TestServer_Pause_swap(t *testing.T) {
 
 // TestServer_Run_again: positions and attempts survive the end of a server, and
 // handlers that do not return in time are cancelled.
+// A Configure that fails leaves the subscriptions it would have changed as they
+// were: at work.
+func TestServer_Configure_failsHalfWay(t *testing.T) {
+	b := newBox(t, broker.Options{Hub: broker.HubOptions{URL: "nats-leaf://127.0.0.1:1"}})
+	handled := make(chan struct{}, 1)
+	sub := broker.Subscription{Name: "s", Stream: "telemetry", Deliver: func(context.Context, broker.Message, int) error {
+		handled <- struct{}{}
+		return nil
+	}}
+	streams := []broker.Stream{telemetry, {Name: "other", Subjects: []string{"other"}}}
+	b.configure(t, streams, sub)
+	b.run(t)
+	// Something is in the way of the hub's position in the other stream.
+	if err := b.db.EnsureSubscription(store.SubscriptionConfig{Name: "$uplink/other", Stream: "telemetry"}); err != nil {
+		t.Fatal(err)
+	}
+	changed := sub
+	changed.MaxInFlight = 7
+	uplinked := []broker.Stream{telemetry, {Name: "other", Subjects: []string{"other"}, Uplink: true}}
+	if err := b.Configure(t.Context(), uplinked, []broker.Subscription{changed}); err == nil {
+		t.Fatal("Configure: got nil, want an error")
+	}
+	b.configure(t, streams, sub)
+	b.put(t, "sensors.1")
+	select {
+	case <-handled:
+	case <-time.After(patience):
+		t.Fatal("the subscription hands out nothing any more")
+	}
+}
+
 func TestServer_Run_again(t *testing.T) {
 	dir := t.TempDir()
 	stuck := make(chan struct{})

@@ -143,6 +143,7 @@ func (s *Server) Configure(ctx context.Context, streams []Stream, subs []Subscri
 		return err
 	}
 	if err := s.setUplinks(streams); err != nil {
+		s.wakeDeliveries()
 		return err
 	}
 	s.routes.Store(newRoutes(streams))

@@ -68,20 +68,24 @@ func (d *delivery) same(b Subscription) bool {
 // restDeliveries brings the deliveries to rest that subs changes or leaves out.
 // If that fails they all go on.
 func (s *Server) restDeliveries(ctx context.Context, subs []Subscription) error {
-	var resting []*delivery
 	for _, d := range s.work.all() {
 		if d.staysIn(subs) {
 			continue
 		}
-		resting = append(resting, d)
 		if err := d.gate.rest(ctx); err != nil {
-			for _, d := range resting {
-				d.gate.wake()
-			}
+			s.wakeDeliveries()
 			return fmt.Errorf("subscription %s: wait for its handlers: %w", d.sub.Name, err)
 		}
 	}
 	return nil
+}
+
+// wakeDeliveries ends what restDeliveries began, when nothing is changed after
+// all.
+func (s *Server) wakeDeliveries() {
+	for _, d := range s.work.all() {
+		d.gate.wake()
+	}
 }
 
 // staysIn says whether subs leaves the subscription as it is.
