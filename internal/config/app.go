@@ -116,6 +116,7 @@ type GPIOLine struct {
 	Falling  bool
 	Debounce time.Duration
 	Subject  string // to which edges are published; "" without edges
+	Pull     string // resistor of an input: "up", "down" or "none"
 	Safe     int    // level of an output before it is set first and after the box stops
 }
 

@@ -119,7 +119,7 @@ func TestLoadApp(t *testing.T) {
 	}
 	same(t, "local", got.Local, []config.LocalSource{{Source: config.Source{Name: "greenhouse-pubsub-local-1", Actor: "thermostat", Filters: []string{"sensors.>", "sensors"}, Operation: "Reading"}}})
 	same(t, "gpio", got.GPIO, []config.GPIOLine{
-		{Actor: "thermostat", Link: "default", Chip: "gpiochip0", Line: 3, Rising: true, Falling: true, Debounce: 20 * time.Millisecond, Subject: "greenhouse.door"},
+		{Actor: "thermostat", Link: "default", Chip: "gpiochip0", Line: 3, Rising: true, Falling: true, Debounce: 20 * time.Millisecond, Subject: "greenhouse.door", Pull: "none"},
 		{Actor: "thermostat", Link: "default", Chip: "sim0", Line: 4, Output: true, Safe: 1},
 	})
 	same(t, "subscriptions", got.Subscriptions, []config.Subscription{{

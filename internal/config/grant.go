@@ -179,7 +179,7 @@ func (b *builder) gpio(g grant, t table, l *Link) {
 	b.decode(t, &c)
 	b.checkName(child(t.path, "chip"), c.Chip)
 	out := c.Direction == "out"
-	for _, key := range []string{"edge", "debounce", "topic"} {
+	for _, key := range []string{"edge", "debounce", "topic", "pull"} {
 		if _, ok := t.values[key]; ok && out {
 			b.fault(child(t.path, key), "is for inputs")
 		}
@@ -189,6 +189,7 @@ func (b *builder) gpio(g grant, t table, l *Link) {
 	}
 	line := GPIOLine{Actor: g.actor, Link: g.link, Chip: c.Chip, Line: c.Line, Output: out, Debounce: c.Debounce, Safe: c.Safe}
 	if edges := c.Edge != "none" && c.Edge != ""; !out {
+		line.Pull = c.Pull
 		line.Rising, line.Falling = edges && c.Edge != "falling", edges && c.Edge != "rising"
 		switch {
 		case edges && c.Topic == "":

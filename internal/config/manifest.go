@@ -96,6 +96,7 @@ type gpioConfig struct {
 	Edge      string   `toml:"edge" default:"none" oneof:"rising|falling|both|none"`
 	Debounce  Duration `toml:"debounce" default:"0s" max:"10s"`
 	Topic     string   `toml:"topic" default:""`
+	Pull      string   `toml:"pull" default:"none" oneof:"up|down|none"`
 	Safe      int      `toml:"safe" default:"0" min:"0" max:"1"`
 }
 

@@ -134,6 +134,9 @@ func lineValues(l config.GPIOLine) map[string]string {
 	if l.Subject != "" {
 		v["topic"] = l.Subject
 	}
+	if l.Pull != "" {
+		v["pull"] = l.Pull
+	}
 	if l.Debounce > 0 {
 		v["debounce"] = l.Debounce.String()
 	}
