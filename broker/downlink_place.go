@@ -122,6 +122,11 @@ func (in *inlet) place(ctx context.Context, all []downMessage) error {
 // take it.
 func (in *inlet) stage(t *store.Turn, d downMessage) (reason string, err error) {
 	subject := d.msg.Subject()
+	if from := d.msg.Headers().Get("Nats-Stream"); from != "" {
+		// Anybody who may ask for a message of a stream can have the answer sent
+		// here: a reply subject is not held against permissions.
+		return "rejected", fmt.Errorf("it is a copy out of stream %.64s, and not from a publisher", from)
+	}
 	rest := strings.TrimPrefix(subject, in.address)
 	if !in.covers(subject) {
 		if !in.covers(rest) {

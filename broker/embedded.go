@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/edged-io/edged/internal/event"
 )
 
 // maxControlLine bounds a protocol line, and with it subject and reply
@@ -48,7 +50,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 	so := &server.Options{
 		ServerName: o.Device,
 		NoSigs:     true, NoLog: true,
-		MaxPayload:     int32(o.MaxMessage),
+		MaxPayload:     maxPayload(o.MaxMessage),
 		MaxControlLine: maxControlLine,
 		Accounts:       []*server.Account{app, link},
 		Users: []*server.User{
@@ -114,6 +116,14 @@ func (e *embedded) callHub(ctx context.Context) error {
 		return fmt.Errorf("call the hub: %w", err)
 	}
 	return nil
+}
+
+// maxPayload is what the embedded server lets through. It is more than a message
+// may have, because the uplink adds headers, and never less than a hub sends: a
+// server closes the leaf connection for a larger message, and that would be so
+// again after each reconnect.
+func maxPayload(maxMessage int) int32 {
+	return int32(max(maxMessage, maxDownMessage) + event.MaxHeaderBytes)
 }
 
 // start returns when clients can connect, or with the reason why not.

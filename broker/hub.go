@@ -55,8 +55,9 @@ func InitHub(ctx context.Context, nc *nats.Conn, o HubInitOptions) ([]HubChange,
 		return nil, fmt.Errorf("jetstream of the hub: %w", err)
 	}
 	var done []HubChange
-	for _, want := range hubStreams(o.Replicas, int32(min(nc.MaxPayload(), 1<<30))) {
-		change, err := ensureHubStream(ctx, js, want, o.Replicas)
+	maxPayload := int32(min(nc.MaxPayload(), 1<<30))
+	for _, want := range hubStreams(o.Replicas, maxPayload) {
+		change, err := ensureHubStream(ctx, js, want, o, maxPayload)
 		if err != nil {
 			return done, fmt.Errorf("%s: %w", hubThing(want.Name), err)
 		}
@@ -85,6 +86,10 @@ func checkHubVersion(version string) error {
 	return nil
 }
 
+// maxDownMessage is what a message to boxes may have, header included: what they
+// take unless their device file says less.
+const maxDownMessage = 1 << 20
+
 // hubStreams is all that a fleet needs. Key-value buckets and object stores are
 // streams with names and settings that every NATS client knows.
 func hubStreams(replicas int, maxPayload int32) []jetstream.StreamConfig {
@@ -107,7 +112,7 @@ func hubStreams(replicas int, maxPayload int32) []jetstream.StreamConfig {
 		{
 			Name: streamDown, Subjects: []string{subjectDown + ">"}, Replicas: replicas,
 			Description: "what the boxes of the fleet get: edge.down.device.ID.…, edge.down.group.NAME.…, edge.down.all.…",
-			AllowDirect: true, AllowMsgTTL: true,
+			AllowDirect: true, AllowMsgTTL: true, MaxMsgSize: min(maxPayload, maxDownMessage),
 		},
 		bucket(bucketDesired, 8),
 		bucket(bucketReported, 1),
@@ -130,7 +135,7 @@ func hubThing(stream string) string {
 	return "stream " + stream
 }
 
-func ensureHubStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, replicas int) (HubChange, error) {
+func ensureHubStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, o HubInitOptions, maxPayload int32) (HubChange, error) {
 	change := HubChange{Name: hubThing(want.Name), Action: "unchanged"}
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -150,7 +155,7 @@ func ensureHubStream(ctx context.Context, js jetstream.JetStream, want jetstream
 	if have.Mirror != nil || have.Sealed {
 		return change, errors.New("it is a mirror or sealed, and takes no messages")
 	}
-	next, what := adjust(have, want, replicas)
+	next, what := adjust(have, want, o.Replicas, maxPayload)
 	if len(what) == 0 {
 		return change, nil
 	}
@@ -163,7 +168,7 @@ func ensureHubStream(ctx context.Context, js jetstream.JetStream, want jetstream
 
 // adjust returns what is there with what is missing, and says what that is. What
 // the owner of the hub has chosen beyond it stays.
-func adjust(have, want jetstream.StreamConfig, replicas int) (next jetstream.StreamConfig, what []string) {
+func adjust(have, want jetstream.StreamConfig, replicas int, maxPayload int32) (next jetstream.StreamConfig, what []string) {
 	next = have
 	for _, subject := range want.Subjects {
 		if !slices.Contains(have.Subjects, subject) {
@@ -183,7 +188,7 @@ func adjust(have, want jetstream.StreamConfig, replicas int) (next jetstream.Str
 			what = append(what, name)
 		}
 	}
-	if want.MaxMsgSize > 0 && (have.MaxMsgSize <= 0 || have.MaxMsgSize > want.MaxMsgSize) {
+	if want.MaxMsgSize > 0 && (have.MaxMsgSize <= 0 || have.MaxMsgSize > maxPayload) {
 		// More than the server takes is no limit, so nothing gets smaller.
 		next.MaxMsgSize = want.MaxMsgSize
 		what = append(what, fmt.Sprintf("max_msg_size %d", want.MaxMsgSize))

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -262,6 +263,12 @@ func (g *testGate) reset() {
 	}
 }
 
+func (g *testGate) String() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return fmt.Sprintf("target %q, hole %t, %d connections, %d bytes passed, limit %d", g.target, g.hole, len(g.conns), g.passed, g.limit)
+}
+
 // blackHole swallows everything from now on, or no more.
 func (g *testGate) blackHole(on bool) {
 	g.mu.Lock()
@@ -289,6 +296,7 @@ type testBox struct {
 	nc     *nats.Conn
 	link   *testLink
 	pumps  *pumps
+	gate   *testGate
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -352,7 +360,9 @@ func (b *testBox) serve(h *testHub, o boxOptions) {
 		PingInterval: 200 * time.Millisecond, MaxPingsOut: 2, DisableShortFirstPing: true,
 	}
 	u := &url.URL{Scheme: "nats-leaf", Host: h.gate.addr(), User: o.user}
-	so.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{u}, LocalAccount: AccountLink}}
+	r := &server.RemoteLeafOpts{URLs: []*url.URL{u}, LocalAccount: AccountLink, IgnoreDiscoveredServers: true}
+	r.Compression.Mode = server.CompressionOff // see leafRemote
+	so.LeafNode.Remotes = []*server.RemoteLeafOpts{r}
 	so.LeafNode.ReconnectInterval = 50 * time.Millisecond
 	ns, err := server.NewServer(so)
 	if err != nil {
@@ -367,6 +377,7 @@ func (b *testBox) serve(h *testHub, o boxOptions) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.gate = h.gate
 	b.link = &testLink{newLinkState(time.Now())}
 }
 
@@ -478,7 +489,8 @@ func (b *testBox) drained(stream string) {
 	b.t.Helper()
 	waitFor(b.t, "the lane to drain", func() (bool, string) {
 		s := b.lane(stream)
-		return s.Synced && s.Acked == s.Last && s.Last > 0, fmt.Sprintf("%+v", s)
+		up, _ := b.link.LinkState()
+		return s.Synced && s.Acked == s.Last && s.Last > 0, fmt.Sprintf("%+v, link up %t, gate %s", s, up, b.gate)
 	})
 }
 
@@ -508,6 +520,10 @@ func waitFor(t testing.TB, what string, ok func() (bool, string)) {
 			return
 		}
 		if time.Now().After(deadline) {
+			if os.Getenv("EDGED_DUMP") != "" {
+				buf := make([]byte, 4<<20)
+				os.WriteFile("/tmp/dump.txt", buf[:goruntime.Stack(buf, true)], 0o600)
+			}
 			t.Fatalf("gave up waiting for %s: %s", what, state)
 		}
 		<-time.After(5 * time.Millisecond)

@@ -28,6 +28,9 @@ func leafRemote(h *HubOptions) (*server.RemoteLeafOpts, error) {
 		// reachable from where a box stands; it calls where its file says.
 		IgnoreDiscoveredServers: true,
 	}
+	// nats-server 2.15.2 never dials again when the connection is reset between
+	// the hub's greeting and the answer that negotiates compression.
+	r.Compression.Mode = server.CompressionOff
 	r.URLs = append(r.URLs, u)
 	if u.Scheme == "tls" || u.Scheme == "wss" {
 		r.TLS = true

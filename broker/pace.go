@@ -28,7 +28,8 @@ func (p *pace) next() time.Duration {
 func (p *pace) reset() { p.n = 0 }
 
 // condition is a trouble that lasts: each kind of it is logged once, and its
-// end, but not each try. For one goroutine.
+// end, but not each try, and nothing of one that passes at once. For one
+// goroutine.
 type condition struct {
 	log   *slog.Logger
 	now   func() time.Time
@@ -37,8 +38,12 @@ type condition struct {
 	said  map[string]bool
 }
 
-// maxSaid bounds how many kinds of a trouble are logged.
-const maxSaid = 8
+const (
+	// patience is how long a trouble lasts until it is worth a line.
+	patience = 5 * time.Second
+	// maxSaid bounds how many kinds of a trouble are logged.
+	maxSaid = 8
+)
 
 // begin notes a try that failed.
 func (c *condition) begin(msg string, err error) {
@@ -47,7 +52,7 @@ func (c *condition) begin(msg string, err error) {
 	}
 	c.tries++
 	text := err.Error()
-	if c.said[text] || len(c.said) == maxSaid {
+	if c.now().Sub(c.since) < patience || c.said[text] || len(c.said) == maxSaid {
 		c.log.Debug(msg, "err", err, "tries", c.tries)
 		return
 	}
@@ -57,10 +62,10 @@ func (c *condition) begin(msg string, err error) {
 
 // end notes that all is well.
 func (c *condition) end(msg string) {
-	if c.tries > 0 {
+	if len(c.said) > 0 {
 		c.log.Info(msg, "tries", c.tries, "took", c.now().Sub(c.since))
-		c.tries, c.said = 0, nil
 	}
+	c.tries, c.said = 0, nil
 }
 
 // sleep returns when d is over, wake is ready, or ctx has ended.

@@ -210,7 +210,7 @@ func (l *uplinkLane) load() error {
 
 func (l *uplinkLane) recordKey() string          { return "lane/" + l.stream }
 func (l *uplinkLane) stoneKey(seq string) string { return "stone/" + l.stream + "/" + seq }
-func stoneNumber(seq uint64) string        { return fmt.Sprintf("%020d", seq) }
+func stoneNumber(seq uint64) string              { return fmt.Sprintf("%020d", seq) }
 
 // drain sends until the stream has nothing more.
 func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
