@@ -40,8 +40,9 @@ type conn struct {
 	will      *message
 	willDelay time.Duration
 	aliases   map[uint16]string
-	maxPacket int  // of the client; 0 for any
-	terse     bool // it wants no reasons in words (MQTT 5, 3.1.2.11.7)
+	trail     trail // of what it publishes
+	maxPacket int   // of the client; 0 for any
+	terse     bool  // it wants no reasons in words (MQTT 5, 3.1.2.11.7)
 
 	window   *window
 	wakeCh   chan struct{}

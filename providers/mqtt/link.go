@@ -30,6 +30,7 @@ type link struct {
 	truncation string // marks a payload that was cut
 	incoming   chan *inbound
 	pending    chan *inbound
+	trail      trail // of messages that the broker keeps; stageAll's own
 }
 
 // inbound is one message from the broker.
@@ -162,13 +163,21 @@ func (l *link) stage(ctx context.Context, in *inbound) {
 	submit(ctx, l.c.o.Store, func(t *store.Turn) (err error) {
 		in.repeat = false
 		if in.m.Qos() > 0 {
+			if err := l.trail.follow(t); err != nil {
+				return err
+			}
 			in.repeat, err = l.repeats.note(t, in.m.MessageID(), in.m.Duplicate(), in.m.Topic(), payload)
 			if in.repeat || err != nil {
 				return err
 			}
 		}
-		return l.c.o.Stage(t, in.msg)
+		err = l.c.o.Stage(t, in.msg)
+		if _, ok := never(err); ok {
+			l.trail.skip()
+		}
+		return err
 	}, func(err error) { in.fate <- err })
+	l.trail.step()
 }
 
 // ackAll acknowledges in the order in which the messages came. After the first that can not be, none is.

@@ -108,7 +108,15 @@ func (c *conn) store(ctx context.Context, p *publication, msg store.Message, dup
 	tracked := p.qos > 0 && s.recorded
 	repeat := false
 	var change retainedChange
+	// A client of MQTT 3 is not told of a refusal but by the end of the
+	// connection, and sends everything since again.
+	ordered := p.qos > 0 && c.version < 5
 	stage := func(t *store.Turn) (err error) {
+		if ordered {
+			if err := c.trail.follow(t); err != nil {
+				return err
+			}
+		}
 		if tracked {
 			if repeat, err = s.repeats.note(t, p.id, dup, m.topic, m.payload); repeat || err != nil {
 				return err
@@ -132,6 +140,7 @@ func (c *conn) store(ctx context.Context, p *publication, msg store.Message, dup
 		}
 		c.settle(p, err)
 	})
+	c.trail.step()
 }
 
 // settle tells the window what became of p. It does not block.
