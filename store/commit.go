@@ -145,7 +145,6 @@ func (db *DB) refuse(group []*Turn, admin []adminRequest) {
 		t.err = err
 	}
 	db.mu.Unlock()
-	db.confirming.Add(1)
 	db.confirmed <- group
 }
 
@@ -196,16 +195,8 @@ func (db *DB) commit(group []*Turn) {
 	default:
 		group = db.rollback(group, err)
 	}
-	idle := len(db.queue.turns) == 0
 	db.mu.Unlock()
 	db.changed.fire()
-	if idle && db.confirming.Load() == 0 {
-		// Nobody waits for the next group, and nobody is being told: to wake
-		// another goroutine would only make a single publisher wait longer.
-		confirm(group)
-		return
-	}
-	db.confirming.Add(1)
 	db.confirmed <- group
 }
 
@@ -273,23 +264,17 @@ func recoverDamage(err *error) {
 	}
 }
 
-// confirmer tells committers of their turns' fate while the writer goes on.
+// confirmer tells committers of their turns' fate, in order.
 func (db *DB) confirmer() {
 	defer db.loops.Done()
 	for group := range db.confirmed {
-		confirm(group)
-		db.confirming.Add(-1)
-	}
-}
-
-// confirm tells the committers of a group, in order.
-func confirm(group []*Turn) {
-	for _, t := range group {
-		if t.err == nil {
-			for _, fn := range t.after {
-				fn()
+		for _, t := range group {
+			if t.err == nil {
+				for _, fn := range t.after {
+					fn()
+				}
 			}
+			t.done(t.err)
 		}
-		t.done(t.err)
 	}
 }

@@ -123,15 +123,14 @@ type DB struct {
 	state   stateView
 	holds   holds
 
-	changed    broadcast      // after each commit, release and failure
-	wake       chan struct{}  // tells the writer that the queue is not empty
-	confirmed  chan []*Turn   // groups on disk, for the confirmer
-	confirming atomic.Int32   // groups that the confirmer has not done with
-	loops      sync.WaitGroup // writer and confirmer; Close waits
-	failed     chan struct{}
-	turns      atomic.Uint64 // numbers turns for their ids
-	stats      stats
-	closeOnce  sync.Once
+	changed   broadcast      // after each commit, release and failure
+	wake      chan struct{}  // tells the writer that the queue is not empty
+	confirmed chan []*Turn   // groups on disk, for the confirmer
+	loops     sync.WaitGroup // writer and confirmer; Close waits
+	failed    chan struct{}
+	turns     atomic.Uint64 // numbers turns for their ids
+	stats     stats
+	closeOnce sync.Once
 }
 
 // Stats counts what the store did since Open.

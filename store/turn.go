@@ -254,7 +254,7 @@ func (t *Turn) DeadLetter(d DeadLetter) {
 }
 
 // AfterCommit lets fn run once the turn is on disk, before its committer is
-// told. All such functions of a store run one after the other, in the order of
+// told. All such functions of a store run in one goroutine, in the order of
 // the commits; fn must not block and must not commit. It does not run if the
 // turn is not committed, nor after a crash.
 func (t *Turn) AfterCommit(fn func()) { t.after = append(t.after, fn) }
@@ -268,8 +268,9 @@ func (t *Turn) Commit() error {
 	return <-result
 }
 
-// Submit ends the turn and lets done be called once its fate is known: one after
-// the other, in the order of commits. done must not block and must not commit. Submit waits while too much is queued, or a turn that must not
+// Submit ends the turn and lets done be called once its fate is known: in one
+// goroutine of the store, in the order of commits. done must not block and must
+// not commit. Submit waits while too much is queued, or a turn that must not
 // lose is under way; a turn that can not be queued is told so before Submit
 // returns.
 func (t *Turn) Submit(done func(error)) {
