@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -107,18 +108,15 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	defer signal.Stop(hup)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reloads := make(chan struct{})
-	go func() { // ends with ctx; waited for below
-		defer close(reloads)
-		reloadOnSignal(ctx, n, hup, notify, log)
-	}()
+	var reloads sync.WaitGroup
 	err = n.Run(ctx, func(node.Addresses) {
 		debug.FreeOSMemory() // what compiling took is not needed again
 		notify.Ready(ctx, n.Alive)
+		reloads.Go(func() { reloadOnSignal(ctx, n, hup, notify, log) })
 	})
 	notify.Stopping()
 	cancel()
-	<-reloads
+	reloads.Wait()
 	return err
 }
 

@@ -112,6 +112,7 @@ func (n *Node) Reload(ctx context.Context) error {
 	}
 	n.health.recover("app", "")
 	n.health.recover("apps", "")
+	n.dropOrphans()
 	return nil
 }
 
@@ -174,8 +175,6 @@ func (n *Node) findApps() ([]*config.App, error) {
 // change makes the apps in want the ones that run. Those that are the same as
 // before are not touched.
 func (n *Node) change(ctx context.Context, want []*config.App) error {
-	ctx, cancel := context.WithTimeout(ctx, swapBudget)
-	defer cancel()
 	next := make(appSet)
 	var started []*app
 	// What was begun is brought to an end, also when the time is up.
@@ -193,11 +192,27 @@ func (n *Node) change(ctx context.Context, want []*config.App) error {
 		}
 		next[c.Name] = a
 	}
+	if err := n.swap(ctx, next); err != nil {
+		n.discard(lasting, started...)
+		return err
+	}
+	return nil
+}
+
+// swap makes next what runs, or leaves all as it was.
+func (n *Node) swap(ctx context.Context, next appSet) error {
+	ctx, cancel := context.WithTimeout(ctx, swapBudget)
+	defer cancel()
+	lasting := context.WithoutCancel(ctx)
 	old, before := n.apps, n.onDisk()
+	goOn, err := n.pause(ctx, old, next)
+	if err != nil {
+		return err
+	}
+	defer goOn()
 	if err := n.commit(ctx, old, next); err != nil {
 		back := n.commit(lasting, next, old)
 		n.forget(next, old, before)
-		n.discard(lasting, started...)
 		return errors.Join(err, back)
 	}
 	n.o.Failpoint("swap-after-commit")
@@ -269,15 +284,35 @@ func (n *Node) setApps(next appSet) {
 	n.log.Info("apps run", "apps", names)
 }
 
-// warnOfOrphans names subscriptions that nobody reads: they keep messages.
-func (n *Node) warnOfOrphans(next appSet) {
+// orphans are the subscriptions that no app has: they keep messages for nobody.
+func (n *Node) orphans(next appSet) map[string]string {
 	_, subs, err := n.wanted(next)
 	if err != nil {
-		return // commit has said so
+		return nil // commit has said so
 	}
-	for name, stream := range n.db.Subscriptions() {
-		if !isSystem(name) && !slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == name }) {
-			n.log.Warn("no app reads a subscription, its messages are kept", "subscription", name, "stream", stream)
+	orphans := n.db.Subscriptions()
+	for name := range orphans {
+		if isSystem(name) || slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == name }) {
+			delete(orphans, name)
+		}
+	}
+	return orphans
+}
+
+// warnOfOrphans names them. At boot they stay: their app may only be missing.
+func (n *Node) warnOfOrphans(next appSet) {
+	for name, stream := range n.orphans(next) {
+		n.log.Warn("no app reads a subscription, its messages are kept until a reload", "subscription", name, "stream", stream)
+	}
+}
+
+// dropOrphans deletes them, after a reload in which every app was well: what is
+// not there then was taken away by somebody.
+func (n *Node) dropOrphans() {
+	for name, stream := range n.orphans(n.apps) {
+		n.log.Info("subscription dropped", "subscription", name, "stream", stream)
+		if err := n.db.DeleteSubscription(name); err != nil {
+			n.log.Warn("subscription can not be dropped", "subscription", name, "err", err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,15 +111,22 @@ func (g *group) start(name string, run func(context.Context) error) {
 // keep the others from ending.
 func (g *group) wait(err error) error {
 	deadline := time.After(stopBudget)
-	for i := len(g.steps) - 1; i >= 0; i-- {
-		s := g.steps[i]
+	for i, s := range slices.Backward(g.steps) {
 		s.stop()
 		select {
 		case <-s.done:
 		case <-deadline:
-			return errors.Join(err, fmt.Errorf("%s did not end within %s", s.name, stopBudget))
+			err = errors.Join(err, fmt.Errorf("%s did not end within %s", s.name, stopBudget))
+			for _, rest := range g.steps[:i] {
+				rest.stop()
+			}
+			return g.result(err)
 		}
 	}
+	return g.result(err)
+}
+
+func (g *group) result(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return errors.Join(err, g.failed)

@@ -19,7 +19,45 @@ import (
 	"github.com/edged-io/edged/store"
 )
 
-type subscription = broker.Subscription
+// subscription is a subscription and the app it is of.
+type subscription struct {
+	broker.Subscription
+	app string
+}
+
+func (n *Node) configure(ctx context.Context, streams []broker.Stream, subs []subscription) error {
+	all := make([]broker.Subscription, len(subs))
+	for i, s := range subs {
+		all[i] = s.Subscription
+	}
+	return n.broker.Configure(ctx, streams, all)
+}
+
+// pause keeps messages from the apps that next changes, or leaves out, and
+// waits until their handlers have ended: no turn sees half of a change. goOn ends
+// it for what is configured by then.
+func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err error) {
+	_, subs, err := n.wanted(old)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, s := range subs {
+		if old[s.app] != next[s.app] {
+			names = append(names, s.Name)
+		}
+	}
+	goOn = func() {
+		for _, name := range names {
+			_ = n.broker.Resume(name, nil) // not configured any more
+		}
+	}
+	if err := n.broker.Pause(ctx, names...); err != nil {
+		goOn()
+		return nil, err
+	}
+	return goOn, nil
+}
 
 func modulePath(c *config.App, a config.Actor) string {
 	return filepath.Join(c.Dir, filepath.FromSlash(a.Module))
@@ -44,7 +82,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	if err != nil {
 		return err
 	}
-	if err := n.broker.Configure(ctx, streams, subs); err != nil {
+	if err := n.configure(ctx, streams, subs); err != nil {
 		return err
 	}
 	n.o.Failpoint("swap-configured")
@@ -198,11 +236,11 @@ func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, e
 			streams = append(streams, streamOf(c))
 		}
 		for _, c := range a.config.Subscriptions {
-			subs = append(subs, subscription{
+			subs = append(subs, subscription{app: a.config.Name, Subscription: broker.Subscription{
 				Name: c.Name, Stream: c.Stream, Filter: c.Filter, MaxInFlight: c.MaxInFlight, AckWait: c.AckWait,
 				Backoff: c.Backoff, MaxDeliver: c.MaxDeliver, OrderedBy: c.OrderedBy,
 				Deliver: n.deliver(a.key(c.Actor), c.Operation),
-			})
+			}})
 		}
 	}
 	for _, a := range s.sorted() {
@@ -213,10 +251,10 @@ func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, e
 						return nil, nil, fmt.Errorf("app %s: %w", a.config.Name, err)
 					}
 				}
-				subs = append(subs, subscription{
+				subs = append(subs, subscription{app: a.config.Name, Subscription: broker.Subscription{
 					Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver,
 					Deliver: n.deliver(a.key(src.Actor), src.Operation),
-				})
+				}})
 			}
 		}
 	}
