@@ -156,21 +156,32 @@ func (s *salvaged) scan(w *walker) {
 		if err != nil || binary.LittleEndian.Uint16(b[8:]) != pageLeaf {
 			continue
 		}
-		w.elements(b, 0, func(_ uint32, k, v []byte) {
-			var r streamRecord
-			bucket := bucketMessages
-			if _, _, ok := splitSeqKey(k); ok {
-				if _, _, err := decodeMessage(k, v); err != nil {
-					return
-				}
-			} else if bucket = bucketStreams; getJSON(k, v, &r) != nil || r.ID == 0 || r.Config.Name != string(k) {
-				return
-			}
-			if _, known := s.bucket(bucket)[string(k)]; !known {
-				s.bucket(bucket)[string(k)] = slices.Clone(v)
-				s.found++
+		w.elements(b, 0, func(flags uint32, k, v []byte) {
+			switch {
+			case flags&leafBucket == 0:
+				s.find(k, v)
+			case len(v) >= 16 && binary.LittleEndian.Uint64(v) == 0:
+				w.bucket(v, s.find) // a small bucket is inside the page of its parent
 			}
 		})
+	}
+}
+
+// find takes a message or a stream that was found outside the tree, unless it is
+// known.
+func (s *salvaged) find(k, v []byte) {
+	var r streamRecord
+	bucket := bucketMessages
+	if _, _, ok := splitSeqKey(k); ok {
+		if _, _, err := decodeMessage(k, v); err != nil {
+			return
+		}
+	} else if bucket = bucketStreams; getJSON(k, v, &r) != nil || r.ID == 0 || r.Config.Name != string(k) {
+		return
+	}
+	if _, known := s.bucket(bucket)[string(k)]; !known {
+		s.bucket(bucket)[string(k)] = slices.Clone(v)
+		s.found++
 	}
 }
 

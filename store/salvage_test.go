@@ -1,0 +1,29 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/edged-io/edged/store"
+)
+
+// A small bucket is inside the page of its parent. Where no root leads there any
+// more, the names of streams are found all the same, so that messages do not come
+// back under a name that nobody reads.
+func TestOpen_rootsGone_keepsNames(t *testing.T) {
+	b := slices.Clone(filled(t))
+	b[20], b[4096+20] = ^b[20], ^b[4096+20]
+	kept, log, dir := openDamaged(t, b)
+	if kept < 1990 {
+		t.Errorf("%d messages survived, want all of 1990\n%s", kept, log)
+	}
+	db := open(t, dir)
+	defer db.Close()
+	if all := db.Streams(); len(all) != 1 || all[0].Name != "a" || all[0].Last < 2001 {
+		t.Errorf("streams %+v, want a, numbered on", all)
+	}
+	files, err := store.Quarantined(dir)
+	if err != nil || len(files) != 1 {
+		t.Errorf("set aside: %v, %v", files, err)
+	}
+}
