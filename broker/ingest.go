@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/edged-io/edged/internal/event"
+	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
 )
 
@@ -51,6 +52,11 @@ func (in *ingest) message(w *wire, m wireMsg) {
 func (in *ingest) stage(m wireMsg, size int) (*store.Receipt, *store.Turn, error) {
 	if err := checkHeader(event.Header(m.header), in.stream); err != nil {
 		return nil, nil, err
+	}
+	// The embedded server lets a client publish to a filter; on the way to MQTT
+	// clients, actors and the hub it would be taken for one.
+	if !topic.ValidSubject(m.subject) {
+		return nil, nil, refuse(server.JSBadRequestErr, "a subject with wildcards can not be published to")
 	}
 	if !in.s.room.reserveSoon(size) {
 		return nil, nil, ErrBusy
