@@ -13,8 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
-	"github.com/edged-io/edged/internal/node"
+	"github.com/edged-io/edged/internal/ota"
 	"github.com/edged-io/edged/store"
 )
 
@@ -105,7 +106,7 @@ func codeOf(err error) int {
 	case errors.Is(err, store.ErrLocked), errors.Is(err, store.ErrUnusable), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrDamaged):
 		return exitStore
 	}
-	if node.Refused(err) || errors.Is(err, errRefused) {
+	if claims.Refused(err) || errors.Is(err, errRefused) || errors.Is(err, ota.ErrRefused) {
 		return exitRefused
 	}
 	return exitFailed

@@ -38,6 +38,13 @@ var (
 	ErrNotYetValid   = errors.New("claims are not valid yet")
 )
 
+// Refused says whether err is the refusal of a signature: it is missing, does not
+// fit, or is not to be trusted, or not now. Other errors are about what was signed.
+func Refused(err error) bool {
+	return slices.ContainsFunc([]error{ErrUnsigned, ErrSignature, ErrHash, ErrUnknownIssuer, ErrExpired, ErrNotYetValid},
+		func(refusal error) bool { return errors.Is(err, refusal) })
+}
+
 // Policy is what a reader of modules and apps accepts. The zero Policy trusts
 // nobody.
 type Policy struct {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -86,13 +85,6 @@ func items[T any](all []T) list[T] {
 	return list[T]{all}
 }
 
-// Refused says whether err is the refusal of a signature.
-func Refused(err error) bool {
-	return slices.ContainsFunc([]error{
-		claims.ErrUnsigned, claims.ErrSignature, claims.ErrHash, claims.ErrUnknownIssuer, claims.ErrExpired, claims.ErrNotYetValid,
-	}, func(refusal error) bool { return errors.Is(err, refusal) })
-}
-
 // Problem is an error as the socket tells it. The status of the answer says of
 // which kind it is: 400 and 404 for a request that makes no sense, 403 for a
 // refused signature, 422 for a fault in a manifest.
@@ -122,7 +114,7 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, errRequest):
 		return http.StatusBadRequest
-	case Refused(err):
+	case claims.Refused(err):
 		return http.StatusForbidden
 	case errors.As(err, &faults):
 		return http.StatusUnprocessableEntity

@@ -65,7 +65,7 @@ func TestNode_trust(t *testing.T) {
 		contains(t, problems, "app "+app+": ", why.Error())
 	}
 	contains(t, problems, "edged sign", theirs.Key().String())
-	if err := r.Reload(t.Context()); !Refused(err) {
+	if err := r.Reload(t.Context()); !claims.Refused(err) {
 		t.Errorf("reload: %v, want a refusal", err)
 	}
 }

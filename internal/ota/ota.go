@@ -235,7 +235,7 @@ func (a *Agent) reported() Reported {
 	if a.invalid != "" {
 		return Reported{State: RolledBack, Error: a.invalid}
 	}
-	r := Reported{State: a.rec.State, Error: a.rec.Error}
+	r := Reported{State: a.rec.State, Error: a.rec.Error, Refused: a.rec.Refused}
 	d := a.rec.Desired
 	if d == nil {
 		r.Error = a.trouble

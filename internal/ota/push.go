@@ -20,6 +20,9 @@ import (
 // ErrRolledBack says that the box refused what was pushed, or tried it and went back.
 var ErrRolledBack = errors.New("rolled back")
 
+// ErrRefused, beside ErrRolledBack, says that it was because of the signature.
+var ErrRefused = errors.New("refused")
+
 // reportPoll is how often a waiting push reads what the box reports, besides seeing it
 // change.
 const reportPoll = 2 * time.Second
@@ -172,7 +175,11 @@ func Wait(ctx context.Context, nc *nats.Conn, o PushOptions, d Desired) (Reporte
 			}
 			last = *r
 			if r.State == RolledBack {
-				return last, fmt.Errorf("%s %s on %s: %w: %s", d.App, d.Version, o.Device, ErrRolledBack, r.Error)
+				why := errors.New(r.Error)
+				if r.Refused {
+					why = fmt.Errorf("%w: %s", ErrRefused, r.Error)
+				}
+				return last, fmt.Errorf("%s %s on %s: %w: %w", d.App, d.Version, o.Device, ErrRolledBack, why)
 			}
 			if r.Settled() {
 				return last, nil

@@ -26,6 +26,7 @@ type record struct {
 	// Admitted says that the dates of its signature were checked; they count once.
 	Admitted bool   `json:"admitted,omitempty"`
 	Error    string `json:"error,omitempty"`
+	Refused  bool   `json:"refused,omitempty"` // because of its signature
 }
 
 // release is what the files current and rollback of an app hold.

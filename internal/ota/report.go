@@ -21,10 +21,11 @@ type Reported struct {
 	App     string   `json:"app"`
 	State   State    `json:"state"`
 	Version string   `json:"version"`
-	Digest  string   `json:"digest"`  // of the manifest
-	Error   string   `json:"error"`   // why it was rolled back, or what the box tries again
-	Release string   `json:"release"` // as of Desired.Release
-	Desired string   `json:"desired"` // digest of the whole desired state that this answers
+	Digest  string   `json:"digest"`            // of the manifest
+	Error   string   `json:"error"`             // why it was rolled back, or what the box tries again
+	Release string   `json:"release"`           // as of Desired.Release
+	Desired string   `json:"desired"`           // digest of the whole desired state that this answers
+	Refused bool     `json:"refused,omitempty"` // rolled back because of its signature
 	Running *Running `json:"running,omitempty"`
 }
 

@@ -273,7 +273,7 @@ func (a *Agent) commit(d Desired) error {
 // rollBack records that d is not to be tried again. What ran before still runs.
 func (a *Agent) rollBack(d Desired, why error) error {
 	a.log.Error("release is rolled back", "app", d.App, "version", d.Version, "release", d.Release(), "err", why)
-	err := a.settle(record{State: RolledBack, Desired: &d, Error: limit(why.Error())})
+	err := a.settle(record{State: RolledBack, Desired: &d, Error: limit(why.Error()), Refused: claims.Refused(why)})
 	a.reached("rolled-back saved")
 	a.prune()
 	return err
