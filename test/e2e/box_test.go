@@ -249,10 +249,11 @@ func (b *box) linkIs(want string) {
 	})
 }
 
-// drained waits until hub and actors have all that the streams held.
+// drained waits until hub and actors have all that the streams held. If that does
+// not come, the test goes on to show what is missing.
 func (b *box) drained(streams ...string) {
 	b.t.Helper()
-	eventually(b.t, fmt.Sprintf("%v of %s are drained", streams, b.device), func() (bool, string) {
+	came, state := comes(func() (bool, string) {
 		s := b.status()
 		for _, name := range streams {
 			if st := s.stream(name); st.Lag > 0 || st.Bytes > 0 || st.Name == "" {
@@ -261,6 +262,9 @@ func (b *box) drained(streams ...string) {
 		}
 		return true, ""
 	})
+	if !came {
+		b.t.Errorf("not in time: %v of %s are drained; last: %s", streams, b.device, state)
+	}
 	if s := b.status(); s.Dead != 0 || len(s.Problems) != 0 {
 		out, _ := edged(b.t, "dlq", "ls", "--config", b.config())
 		b.t.Errorf("%d dead letters, problems %q\n%s", s.Dead, s.Problems, out)

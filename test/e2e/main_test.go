@@ -90,23 +90,29 @@ func seeded(t *testing.T) *rand.Rand {
 }
 
 // patience is how long a test waits for what must happen.
-const patience = 3 * time.Minute
+const patience = 2 * time.Minute
 
 // eventually polls until ok says true; state tells what it saw last.
 func eventually(t *testing.T, what string, ok func() (done bool, state string)) {
 	t.Helper()
+	if came, state := comes(ok); !came {
+		t.Fatalf("not in time: %s; last: %s", what, state)
+	}
+}
+
+// comes is eventually for tests that go on, to show what is missing.
+func comes(ok func() (done bool, state string)) (came bool, state string) {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	end := time.After(patience)
 	for {
-		done, state := ok()
-		if done {
-			return
+		if came, state = ok(); came {
+			return came, state
 		}
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatalf("not in time: %s; last: %s", what, state)
+			return false, state
 		}
 	}
 }
