@@ -150,12 +150,14 @@ func (db *DB) refuse(group []*Turn, admin []adminRequest) {
 
 func (db *DB) runAdmin(r adminRequest) error {
 	var apply func()
-	err := db.update(func(tx *bolt.Tx) (err error) {
-		apply, err = r.fn(tx)
-		return err
+	var refused error
+	err := db.update(func(tx *bolt.Tx) error {
+		apply, refused = r.fn(tx)
+		return refused
 	})
 	if err != nil {
-		if fatal(err) {
+		// What r.fn refuses has changed nothing.
+		if refused == nil && fatal(err) || errors.Is(err, ErrDamaged) {
 			db.fail(err)
 		}
 		return err

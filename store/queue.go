@@ -19,6 +19,10 @@ type adminRequest struct {
 	done chan error
 }
 
+// reserve is the part of the store, one in so many, that only turns which
+// acknowledge something may use.
+const reserve = 8
+
 func (db *DB) usable() error {
 	if db.err != nil {
 		return db.err
@@ -153,7 +157,12 @@ func (db *DB) checkRoom(t *Turn) error {
 	if len(t.messages) == 0 {
 		return nil
 	}
-	held := db.heldBytes()
+	held, most := db.heldBytes(), db.o.MaxBytes
+	if len(t.acks) > 0 {
+		// What a full store needs most is that its messages are consumed, and
+		// handling them may take publishing: such a turn has some room of its own.
+		most += most / reserve
+	}
 	var before added
 	for i := range t.messages {
 		p := &t.messages[i]
@@ -171,7 +180,7 @@ func (db *DB) checkRoom(t *Turn) error {
 			return fmt.Errorf("stream %s holds %d messages: %w", s.config.Name, s.msgs, ErrFull)
 		case s.config.MaxBytes > 0 && s.bytes+a.bytes > s.config.MaxBytes:
 			return fmt.Errorf("stream %s holds %d bytes: %w", s.config.Name, s.bytes, ErrFull)
-		case held > db.o.MaxBytes:
+		case held > most:
 			return fmt.Errorf("store holds %d bytes: %w", held-size, ErrFull)
 		}
 	}

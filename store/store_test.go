@@ -225,6 +225,57 @@ func TestStream_limits(t *testing.T) {
 	})
 }
 
+// A full store is drained by turns that consume, and those may have to publish.
+func TestStream_limits_consumingHasRoom(t *testing.T) {
+	db := openWith(t, store.Options{Dir: t.TempDir(), MaxBytes: 20_000})
+	ensure(t, db, store.StreamConfig{Name: "in"}, "sub")
+	ensure(t, db, store.StreamConfig{Name: "out"})
+	var err error
+	last := uint64(0)
+	for err == nil {
+		var r store.Receipt
+		if r, err = tryPublish(db, "in", string(make([]byte, 500)), ""); err == nil {
+			last = r.Seq
+		}
+	}
+	if _, err := tryPublish(db, "out", "x", ""); !errors.Is(err, store.ErrFull) {
+		// There may be room for a message so small.
+		for err == nil {
+			_, err = tryPublish(db, "out", "x", "")
+		}
+	}
+	for seq := range last {
+		commit(t, db, func(turn *store.Turn) {
+			turn.Ack("sub", seq+1)
+			turn.Publish("out", store.Message{Subject: "o", Data: []byte("handled")})
+		})
+	}
+}
+
+func TestDB_EnsureStream_fromManyGoroutines(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if err := db.EnsureStream(store.StreamConfig{Name: "a"}); err != nil {
+				t.Error(err)
+			}
+			if err := db.EnsureSubscription(store.SubscriptionConfig{Name: "sub", Stream: "a"}); err != nil {
+				t.Error(err)
+			}
+			if _, err := tryPublish(db, "a", "x", ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	db.Close()
+	if n := len(read(t, open(t, dir), "a")); n != 16 {
+		t.Fatalf("%d messages, want 16", n)
+	}
+}
+
 func TestSubscription_Ack_keepsLater(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir)
@@ -422,6 +473,21 @@ func TestDB_DeleteStream(t *testing.T) {
 	if r := publish(t, db, "a", "x", "id"); r.Seq != 1 || r.Duplicate {
 		t.Fatalf("a new stream of the same name starts with %+v", r)
 	}
+}
+
+func TestDB_adminRefusesWithoutFailing(t *testing.T) {
+	db := open(t, t.TempDir())
+	if err := db.DeleteStream("none"); !errors.Is(err, store.ErrNoStream) {
+		t.Fatalf("delete a stream that is not there: %v", err)
+	}
+	if err := db.DeleteSubscription("none"); !errors.Is(err, store.ErrNoSubscription) {
+		t.Fatalf("delete a subscription that is not there: %v", err)
+	}
+	if err := db.EnsureSubscription(store.SubscriptionConfig{Name: "s", Stream: "none"}); !errors.Is(err, store.ErrNoStream) {
+		t.Fatalf("subscribe to a stream that is not there: %v", err)
+	}
+	ensure(t, db, store.StreamConfig{Name: "a"}, "s")
+	publish(t, db, "a", "x", "")
 }
 
 func TestDeadLetters(t *testing.T) {

@@ -141,6 +141,11 @@ func (db *DB) EnsureStream(c StreamConfig) error {
 		return nil
 	}
 	return db.admin(func(tx *bolt.Tx) (func(), error) {
+		// Somebody may have been faster. Only the writer, which runs this, adds
+		// and removes.
+		db.mu.Lock()
+		s, exists := db.streams[c.Name]
+		db.mu.Unlock()
 		r := streamRecord{Config: c}
 		if exists {
 			r.ID = s.id
@@ -167,19 +172,11 @@ func (db *DB) EnsureStream(c StreamConfig) error {
 // DeleteStream removes a stream with its messages and subscriptions. It fails
 // with ErrNoStream if there is none.
 func (db *DB) DeleteStream(name string) error {
-	db.mu.Lock()
-	s, ok := db.streams[name]
-	var subs []*subscription
-	for _, sub := range db.subs {
-		if sub.stream == s {
-			subs = append(subs, sub)
-		}
-	}
-	db.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("delete stream %s: %w", name, ErrNoStream)
-	}
 	return db.admin(func(tx *bolt.Tx) (func(), error) {
+		s, subs := db.streamWithSubs(name)
+		if s == nil {
+			return nil, fmt.Errorf("delete stream %s: %w", name, ErrNoStream)
+		}
 		for _, sub := range subs {
 			if err := deleteSubscription(tx, sub); err != nil {
 				return nil, err
@@ -205,6 +202,18 @@ func (db *DB) DeleteStream(name string) error {
 			s.wakeWatchers()
 		}, nil
 	})
+}
+
+func (db *DB) streamWithSubs(name string) (s *stream, subs []*subscription) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s = db.streams[name]
+	for _, sub := range db.subs {
+		if sub.stream == s {
+			subs = append(subs, sub)
+		}
+	}
+	return s, subs
 }
 
 func deleteRange(b *bolt.Bucket, stream uint32) error {

@@ -41,21 +41,17 @@ type subscription struct {
 // limit of the stream takes it. One of that name in another stream is an
 // error.
 func (db *DB) EnsureSubscription(c SubscriptionConfig) error {
-	db.mu.Lock()
-	s, ok := db.streams[c.Stream]
-	sub, exists := db.subs[c.Name]
-	db.mu.Unlock()
-	switch {
-	case !ok:
-		return fmt.Errorf("subscription %s of stream %s: %w", c.Name, c.Stream, ErrNoStream)
-	case exists && sub.stream != s:
-		return fmt.Errorf("subscription %s is one of stream %s, not of %s", c.Name, sub.stream.config.Name, c.Stream)
-	case exists:
-		return nil
-	case c.Name == "" || len(c.Name) > 512:
+	if c.Name == "" || len(c.Name) > 512 {
 		return fmt.Errorf("subscription %q: name of %d bytes", c.Name, len(c.Name))
 	}
+	if _, there, err := db.findSubscription(c); there || err != nil {
+		return err
+	}
 	return db.admin(func(tx *bolt.Tx) (func(), error) {
+		s, there, err := db.findSubscription(c) // somebody may have been faster
+		if there || err != nil {
+			return func() {}, err
+		}
 		id, err := tx.Bucket(bucketSubs).NextSequence()
 		if err != nil {
 			return nil, err
@@ -76,16 +72,30 @@ func (db *DB) EnsureSubscription(c SubscriptionConfig) error {
 	})
 }
 
+// findSubscription returns the stream of c, and whether the subscription is
+// there.
+func (db *DB) findSubscription(c SubscriptionConfig) (s *stream, there bool, err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s, ok := db.streams[c.Stream]
+	sub := db.subs[c.Name]
+	switch {
+	case !ok:
+		return nil, false, fmt.Errorf("subscription %s of stream %s: %w", c.Name, c.Stream, ErrNoStream)
+	case sub != nil && sub.stream != s:
+		return nil, false, fmt.Errorf("subscription %s is one of stream %s, not of %s", c.Name, sub.stream.config.Name, c.Stream)
+	}
+	return s, sub != nil, nil
+}
+
 // DeleteSubscription forgets a position. What was kept for it alone goes with
 // the next commits. It fails with ErrNoSubscription if there is none.
 func (db *DB) DeleteSubscription(name string) error {
-	db.mu.Lock()
-	sub, ok := db.subs[name]
-	db.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("delete subscription %s: %w", name, ErrNoSubscription)
-	}
 	return db.admin(func(tx *bolt.Tx) (func(), error) {
+		sub := db.subscription(name)
+		if sub == nil {
+			return nil, fmt.Errorf("delete subscription %s: %w", name, ErrNoSubscription)
+		}
 		if err := deleteSubscription(tx, sub); err != nil {
 			return nil, err
 		}
