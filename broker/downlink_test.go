@@ -45,7 +45,7 @@ func TestDownlink_Take_addresses(t *testing.T) {
 	h.init()
 	js := h.js()
 	publishDown(t, js, "edge.down.device.a.cmd", "1") // before the box was ever there
-	b := startBox(t, h, "a", t.TempDir(), boxOptions{groups: []string{"red"}, streams: map[string]string{"cmd": "cmd", "full": "edge.down.all.>"}})
+	b := startBox(t, h, "a", t.TempDir(), boxOptions{groups: []string{"red"}, local: map[string]string{"cmd": "cmd", "full": "edge.down.all.>"}})
 	b.waitReceived("cmd", "cmd=1")
 	publishDown(t, js, "edge.down.group.red.cmd", "2")
 	b.waitReceived("cmd", "cmd=1", "cmd=2")

@@ -45,7 +45,7 @@ func fleetHub(t *testing.T, boxes map[string][]string) (h *testHub, admin nats.O
 func TestHubPermissions_Box_worksWhole(t *testing.T) {
 	h, admin := fleetHub(t, map[string][]string{"a": {"red"}, "b": nil})
 	js := h.js(admin)
-	o := boxOptions{streams: map[string]string{"telemetry": "s.>", "cmd": "cmd"}, groups: []string{"red"}, user: url.UserPassword("a", "x")}
+	o := boxOptions{streams: map[string]string{"telemetry": "s.>"}, local: map[string]string{"cmd": "cmd"}, groups: []string{"red"}, user: url.UserPassword("a", "x")}
 	a := startBox(t, h, "a", t.TempDir(), o)
 	a.putMany("telemetry", "s.x", "a", 3000)
 	a.drained("telemetry")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -315,7 +316,8 @@ type boxOptions struct {
 	groups    []string
 	machine   string
 	fail      func(string)
-	streams   map[string]string // name → filter
+	streams   map[string]string // uplinked: name → filter
+	local     map[string]string // not uplinked, and kept
 	timing    pumpTiming
 	log       *slog.Logger
 	storeOpts store.Options
@@ -341,6 +343,11 @@ func startBox(t testing.TB, h *testHub, device, dir string, o boxOptions) *testB
 			t.Fatal(err)
 		}
 		if err := ensureUplink(b.db, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name := range o.local {
+		if err := b.db.EnsureStream(store.StreamConfig{Name: name}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -402,13 +409,16 @@ func (b *testBox) pump(o boxOptions) {
 	if t == (pumpTiming{}) {
 		t = pumpTiming{Request: 2 * time.Second, Least: 5 * time.Millisecond, Most: 100 * time.Millisecond, Settle: 20 * time.Millisecond, Pull: time.Second}
 	}
+	place := make(testPlace)
+	maps.Copy(place, o.streams)
+	maps.Copy(place, o.local)
 	log := o.log
 	if log == nil {
 		log = testLogger(b.t)
 	}
 	p, err := newPumps(ctx, pumpOptions{
 		Store: b.db, Conn: func() *nats.Conn { return b.nc }, Link: b.link, Device: b.device, Groups: o.groups,
-		Domain: "hub", Place: testPlace(o.streams), Log: log.With("box", b.device), MachineID: func() (string, error) { return o.machine, nil },
+		Domain: "hub", Place: place, Log: log.With("box", b.device), MachineID: func() (string, error) { return o.machine, nil },
 		Failpoint: o.fail, Timing: t,
 	})
 	if err != nil {

@@ -149,7 +149,7 @@ func (l *uplinkLane) refuse(m store.Message, reason, why string, tries int) erro
 	}
 	l.stones[m.Seq] = reason
 	l.suspect, l.badEnd = suspect{}, 0
-	l.log.Warn("the hub refuses a message for good", "seq", m.Seq, "subject", m.Subject, "why", why)
+	l.log.Warn("the hub refuses a message for good", "seq", m.Seq, "subject", m.Subject[:min(len(m.Subject), 200)], "why", why)
 	l.show(func(s *LaneStatus) { s.Refused++ })
 	return nil
 }

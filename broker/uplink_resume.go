@@ -38,6 +38,15 @@ type verdict struct {
 	lost     span   // what the hub acknowledged and does not have
 }
 
+// What can have happened to a lane.
+const (
+	whatLost     = "the hub lost messages that it had acknowledged"
+	whatForeign  = "another store writes to the lane of this device"
+	whatOther    = "this is another hub, it gets what is still held"
+	whatDiverged = "the hub has messages of this epoch that are not this store's"
+	whatEarlier  = "an earlier store wrote to this lane, a new epoch begins behind it"
+)
+
 type span struct{ from, to uint64 }
 
 func (s span) empty() bool { return s.from == 0 || s.from > s.to }
@@ -59,13 +68,15 @@ func (v *laneView) resume() verdict {
 	case reached > v.last || reached > v.floor && v.conflict(reached):
 		// Sequences that we never gave away, or gave to other messages.
 		if v.hubAt.epoch == v.epoch {
-			return verdict{next: v.floor + 1, diverged: true, what: "the hub has messages of this epoch that are not this store's"}
+			return verdict{next: v.floor + 1, diverged: true, what: whatDiverged}
 		}
 		return verdict{next: v.floor + 1}
 	case reached > v.floor:
 		return verdict{next: reached + 1, ackUpTo: reached}
+	case v.rec.Seq != 0 && reached < v.rec.Seq && v.rec.Created.Equal(v.hub.created) && v.hubAt.hubSeq > v.rec.HubSeq:
+		return verdict{next: v.floor + 1, what: whatForeign} // it came behind our last
 	case v.rec.Seq != 0 && reached < v.rec.Seq:
-		return verdict{next: reached + 1, lost: span{max(reached+1, v.rec.Since), v.rec.Seq}, what: "the hub lost messages that it had acknowledged"}
+		return verdict{next: reached + 1, lost: span{max(reached+1, v.rec.Since), v.rec.Seq}, what: whatLost}
 	}
 	return verdict{next: reached + 1}
 }
@@ -103,22 +114,22 @@ func (v *laneView) resumeEmpty() verdict {
 	case v.rec.Seq == 0:
 		return verdict{next: v.first}
 	case !v.rec.Created.Equal(v.hub.created):
-		return verdict{next: v.first, what: "this is another hub, it gets what is still held"}
+		return verdict{next: v.first, what: whatOther}
 	case v.hub.first > v.rec.HubSeq:
 		return verdict{next: v.floor + 1} // the hub's own limits took them
 	}
-	return verdict{next: v.first, lost: span{v.rec.Since, v.rec.Seq}, what: "the hub lost messages that it had acknowledged"}
+	return verdict{next: v.first, lost: span{v.rec.Since, v.rec.Seq}, what: whatLost}
 }
 
 // resumeForeign is for a lane whose last message is of an epoch we do not know.
 func (v *laneView) resumeForeign() verdict {
 	switch {
 	case v.rec.Seq == 0:
-		return verdict{next: v.first, what: "an earlier store wrote to this lane, a new epoch begins behind it"}
+		return verdict{next: v.first, what: whatEarlier}
 	case !v.rec.Created.Equal(v.hub.created):
-		return verdict{next: v.first, what: "this is another hub, it gets what is still held"}
+		return verdict{next: v.first, what: whatOther}
 	case v.hubAt.hubSeq < v.rec.HubSeq:
-		return verdict{next: v.first, lost: span{v.rec.Since, v.rec.Seq}, what: "the hub lost messages that it had acknowledged"}
+		return verdict{next: v.first, lost: span{v.rec.Since, v.rec.Seq}, what: whatLost}
 	}
-	return verdict{next: v.floor + 1, what: "another store writes to the lane of this device"}
+	return verdict{next: v.floor + 1, what: whatForeign}
 }
