@@ -89,6 +89,8 @@ type Node struct {
 	apply  sync.Mutex // held while apps change
 	apps   appSet
 	bridge bridges
+
+	lastSeen store.Stats // Alive's own
 }
 
 // New opens what the box holds: its state, its listeners, its hardware. It

@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -168,7 +169,20 @@ func (h *health) status() (apps []AppStatus, turns []TurnStatus, reload *ReloadS
 // Line is the state of a GPIO line.
 type Line = gpio.LineInfo
 
-// Alive says whether the box can still do its work; the watchdog asks.
-func (n *Node) Alive() error { return n.db.Err() }
+// Alive says whether the box can still do its work; the watchdog asks, in one
+// goroutine, every some seconds. Turns that waited when it asked last, and since
+// then nothing was committed, mean that the disk or the store hangs.
+func (n *Node) Alive() error {
+	if err := n.db.Err(); err != nil {
+		return err
+	}
+	now := n.db.Stats()
+	before := n.lastSeen
+	n.lastSeen = now
+	if before.Queued > 0 && now.Queued > 0 && now.Commits == before.Commits {
+		return fmt.Errorf("%d turns wait and nothing is committed", now.Queued)
+	}
+	return nil
+}
 
 func (n *Node) epoch() string { return n.broker.Epoch() }
