@@ -15,9 +15,12 @@ import (
 )
 
 const (
-	// pullMessages is how many messages are asked for at a time, and so how many
-	// may be on their way without being acknowledged.
+	// pullMessages is how many messages are asked for at a time at most, and so
+	// how many may be on their way without being acknowledged.
 	pullMessages = 64
+	// firstPull is how many are asked for before anything is known of the link.
+	// What a narrow link cannot carry between two pings brings it down.
+	firstPull = 8
 	// downAckWait is how long the hub waits for an acknowledgement before it
 	// sends a message again.
 	downAckWait = time.Minute
@@ -36,6 +39,7 @@ type inlet struct {
 
 	js      jetstream.JetStream
 	mark    watermark
+	ask     int    // messages to ask for
 	next    uint64 // the consumer's number of the next delivery
 	started bool   // the mark was seen again after the consumer was made
 	pace    pace
@@ -121,7 +125,7 @@ func (p *pumps) Inlets() []InletStatus {
 func newInlet(p *pumps, a downAddress) *inlet {
 	log := p.o.Log.With("consumer", a.consumer)
 	return &inlet{
-		p: p, db: p.o.Store, log: log, consumer: a.consumer, address: a.address,
+		p: p, db: p.o.Store, log: log, consumer: a.consumer, address: a.address, ask: firstPull,
 		pace:    pace{least: p.o.Timing.Least, most: p.o.Timing.Most},
 		trouble: condition{log: log, now: p.o.Now},
 		shown:   InletStatus{Consumer: a.consumer},
@@ -212,18 +216,26 @@ func (in *inlet) take(ctx context.Context, api *hubAPI) error {
 func (in *inlet) pull(ctx context.Context, cons jetstream.Consumer) error {
 	asked, cancel := context.WithTimeout(ctx, in.p.o.Timing.Pull)
 	defer cancel()
-	batch, err := cons.Fetch(pullMessages, jetstream.FetchContext(asked), jetstream.FetchHeartbeat(in.p.o.Timing.Pull/6))
+	batch, err := cons.Fetch(in.ask, jetstream.FetchContext(asked), jetstream.FetchHeartbeat(in.p.o.Timing.Pull/4))
 	if err != nil {
 		return fmt.Errorf("ask for messages: %w", err)
 	}
-	messages := batch.Messages()
+	messages, n := batch.Messages(), 0
 	for m := range messages {
-		if err := in.accept(ctx, gather(m, messages)); err != nil {
+		some := gather(m, messages)
+		if err := in.accept(ctx, some); err != nil {
 			return err
 		}
+		n += len(some)
 	}
 	if err := batch.Error(); err != nil && asked.Err() == nil {
 		return fmt.Errorf("ask for messages: %w", err)
+	}
+	switch {
+	case ctx.Err() != nil:
+		in.ask = max(1, in.ask/2)
+	case n == in.ask:
+		in.ask = min(pullMessages, in.ask*2)
 	}
 	return nil
 }

@@ -55,7 +55,9 @@ func (in *inlet) compare(hub hubStream, have *jetstream.ConsumerInfo) {
 	case in.mark.Created.IsZero():
 		in.mark = watermark{Created: hub.created}
 	case !in.mark.Created.Equal(hub.created):
-		in.log.Warn("this is another hub, its messages are taken from the first", "created", hub.created)
+		if in.mark != (watermark{Created: in.mark.Created}) {
+			in.log.Warn("this is another hub, its messages are taken from the first", "created", hub.created)
+		}
 		in.mark = watermark{Created: hub.created}
 	case in.mark.Seq > hub.last:
 		in.log.Error("the hub lost messages that this box has", "from", hub.last+1, "to", in.mark.Seq)

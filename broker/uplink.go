@@ -45,7 +45,7 @@ type pumpTiming struct {
 	// Settle is how long the acknowledgement of a batch may wait for company,
 	// so that a trickle does not cost a sync for each message. 0 means 250 ms.
 	Settle time.Duration
-	// Pull is how long a request for messages waits at the hub. 0 means 30 s.
+	// Pull is how long a request for messages waits at the hub. 0 means 2 min.
 	Pull time.Duration
 }
 
@@ -78,7 +78,7 @@ func (o *pumpOptions) setDefaults() {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&t.Request, 10 * time.Second}, {&t.Least, 250 * time.Millisecond}, {&t.Most, 30 * time.Second}, {&t.Settle, 250 * time.Millisecond}, {&t.Pull, 30 * time.Second}} {
+	}{{&t.Request, 10 * time.Second}, {&t.Least, 250 * time.Millisecond}, {&t.Most, 30 * time.Second}, {&t.Settle, 250 * time.Millisecond}, {&t.Pull, 2 * time.Minute}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
