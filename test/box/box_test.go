@@ -239,6 +239,12 @@ func (b *box) eventually(what string, ok func() bool) {
 	}
 }
 
+// logged waits for a line of the log, which may come a moment after what it is about.
+func (b *box) logged(line string) {
+	b.t.Helper()
+	b.eventually("the log has "+line, func() bool { return strings.Contains(b.log.String(), line) })
+}
+
 var address = regexp.MustCompile(`(nats|mqtt|admin)=(127\.0\.0\.1:\d+)`)
 
 // addr returns what the box bound, from the line that says it is ready.
@@ -362,15 +368,5 @@ func contains(t *testing.T, text string, parts ...string) {
 	}
 }
 
-// needRoot skips a test that nobody else can run.
-func needRoot(t *testing.T, programs ...string) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for a namespace of its own")
-	}
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
-		}
-	}
-}
+// may says whether a command can be run here; what makes a namespace needs root.
+func may(name string, args ...string) bool { return exec.Command(name, args...).Run() == nil }

@@ -2,6 +2,7 @@
 // input, with a disk that is full or damaged, and without a network. Messages
 // that were acknowledged before are looked for after each of them.
 //
-// Some need root, for a file system or a network of their own; elsewhere they
-// are skipped, and say so.
+// Root gets a file system and a network of its own for the box. Without it, a
+// limit stands for the full disk, and addresses that nobody has for the network
+// that is not there.
 package box

@@ -105,7 +105,7 @@ func TestBox_tooLarge(t *testing.T) {
 	if kind, reason, _ := b.mqtt(5).publish("kept/large", payload); kind != mqttDisconnect || reason != 0x95 {
 		t.Errorf("MQTT 5: got packet %d, reason %#x, want DISCONNECT 0x95, packet too large", kind, reason)
 	}
-	contains(t, b.log.String(), "packet too large")
+	b.logged("packet too large")
 
 	// What is a little too large, and not worth a disconnect.
 	if a := b.publish(b.nats(), "kept.a", make([]byte, 1<<20)); a.Error != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"runtime"
 	"strings"
@@ -27,10 +26,6 @@ var (
 // before runs, and nobody outside is called before it is ready. There is a hub
 // in its file, and an MQTT broker in a manifest, at addresses that nobody has.
 func TestBox_offline(t *testing.T) {
-	needRoot(t, "unshare", "strace", "ip")
-	if out, err := exec.Command("unshare", "-n", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Skipf("no network of its own can be made here: %s", out)
-	}
 	b := newBox(t, "[hub]\nurl = \"nats-leaf://192.0.2.1:7422\"\n")
 	seed, public := b.key("fleet")
 	device, err := os.ReadFile(b.path("edged.toml"))
@@ -58,8 +53,11 @@ func TestBox_offline(t *testing.T) {
 func (b *box) offline(t *testing.T, year string) {
 	b.env = []string{"EDGED_CLOCK=" + year + "-01-01T00:00:00Z"}
 	trace := b.path("trace-" + year)
-	b.start("unshare", "-n", "sh", "-c", `ip link set lo up && exec "$@"`, "sh",
-		"strace", "-f", "-o", trace, "-e", "trace=connect,write", "-s", "300")
+	wrap := []string{"strace", "-f", "-o", trace, "-e", "trace=connect,write", "-s", "300"}
+	if may("unshare", "-n", "ip", "link", "set", "lo", "up") {
+		wrap = append([]string{"unshare", "-n", "sh", "-c", `ip link set lo up && exec "$@"`, "sh"}, wrap...)
+	}
+	b.start(wrap...)
 	b.eventually("the tracer has written", func() bool {
 		text, err := os.ReadFile(trace)
 		return err == nil && strings.Contains(string(text), "msg=ready ")
@@ -125,6 +123,9 @@ type netOf int
 
 func (pid netOf) Dial(network, address string) (net.Conn, error) {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if os.IsPermission(err) || os.Getuid() != 0 {
+		return net.Dial(network, address) // it has none of its own
+	}
 	if err != nil {
 		return nil, err
 	}
