@@ -33,6 +33,7 @@ var ErrBusy = errors.New("too much is on its way to the disk")
 type ingest struct {
 	s      *Server
 	stream string
+	full   noRoom
 }
 
 func (in *ingest) message(w *wire, m wireMsg) {
@@ -77,6 +78,7 @@ func (in *ingest) stage(m wireMsg, size int) (*store.Receipt, *store.Turn, error
 // answer tells the publisher, if it asked, and counts.
 func (in *ingest) answer(w *wire, m wireMsg, ack Ack, err error) {
 	in.s.metrics.published(ack, err)
+	in.full.note(err)
 	if err == nil {
 		in.s.o.Failpoint("ingest-after-sync-before-ack")
 		if m.reply != "" {

@@ -171,7 +171,7 @@ func (s *Server) listen(streams []Stream) {
 	}
 	for f, stream := range want {
 		if c.listeners[f] == nil {
-			in := &ingest{s, stream}
+			in := &ingest{s: s, stream: stream, full: noRoom{log: s.log, stream: stream}}
 			c.listeners[f], c.owner[f] = s.local.listen(f, in.message), stream
 		}
 	}
