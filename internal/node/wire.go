@@ -116,7 +116,9 @@ func (s appSet) actors() []*actor {
 	for _, a := range s {
 		all = append(all, a.actors...)
 	}
-	slices.SortFunc(all, func(a, b *actor) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(all, func(a, b *actor) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.app, b.app), cmp.Compare(a.config.Name, b.config.Name))
+	})
 	return all
 }
 
