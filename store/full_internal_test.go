@@ -13,7 +13,7 @@ import (
 func TestDB_update_noRoom(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	defer full.Close()
 	_, write := full.WriteAt([]byte("x"), 0)
