@@ -35,7 +35,7 @@ func counted(t *testing.T, b *box, n int) {
 }
 
 func TestBox_withoutHub(t *testing.T) {
-	b := newBox(t, "press-7", "")
+	b := newBox(t, "press-7", "").warm()
 	b.install(app{version: "1", module: built.counter1})
 	b.up()
 	s := sensorOf(t, b, 800)
@@ -68,7 +68,7 @@ func alarmsOf(all []reading) (alarms []laneMessage) {
 func TestBox_hubComesAndGoes(t *testing.T) {
 	h := newHub(t)
 	line := newProxy(t, "")
-	b := newBox(t, "press-7", line.addr())
+	b := newBox(t, "press-7", line.addr()).warm()
 	b.install(app{version: "1", module: built.counter1})
 	b.up()
 	s := sensorOf(t, b, 2000)
@@ -100,7 +100,7 @@ func TestBox_hubComesAndGoes(t *testing.T) {
 func TestBox_anotherHub(t *testing.T) {
 	h := newHub(t)
 	line := newProxy(t, h.leafAddr())
-	b := newBox(t, "press-7", line.addr())
+	b := newBox(t, "press-7", line.addr()).warm()
 	b.install(app{version: "1", module: built.counter1, hold: true})
 	b.up()
 	s := sensorOf(t, b, 900)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -76,6 +77,16 @@ func (b *box) configure(hubAddr string) {
 	}
 }
 
+// warm spares the box the compiling of modules that another has compiled.
+func (b *box) warm() *box {
+	b.t.Helper()
+	state := filepath.Join(b.dir, "state")
+	if err := errors.Join(os.Mkdir(state, 0o700), os.Symlink(built.cache, filepath.Join(state, "cache"))); err != nil {
+		b.t.Fatal(err)
+	}
+	return b
+}
+
 func (b *box) config() string { return filepath.Join(b.dir, "edged.toml") }
 
 // install puts an app into the apps folder.
@@ -84,7 +95,7 @@ func (b *box) install(a app) { a.write(b.t, filepath.Join(b.dir, "apps", "counte
 // start starts the process and does not wait for it.
 func (b *box) start(env ...string) *process {
 	b.t.Helper()
-	args := append(append([]string(nil), b.wrap...), built.edged, "run", "--config", b.config())
+	args := append(append([]string(nil), b.wrap...), built.box, "run", "--config", b.config())
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = b.dir
 	cmd.Env = append(append(os.Environ(), "EDGED_HUB_PING=1s", "GORACE=halt_on_error=1"), env...)

@@ -14,7 +14,7 @@ func TestTwoBoxes_sameStream(t *testing.T) {
 	h := newHub(t)
 	var boxes []*box
 	for _, device := range []string{"press-7", "press-8"} {
-		b := newBox(t, device, newProxy(t, h.leafAddr()).addr())
+		b := newBox(t, device, newProxy(t, h.leafAddr()).addr()).warm()
 		a := app{version: "1"}
 		if device == "press-8" {
 			a.more = "[[stream]]\nname = \"only\"\nsubjects = [\"only.>\"]\n"

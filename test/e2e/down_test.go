@@ -12,7 +12,7 @@ import (
 func TestDownlink_onceWhileAway(t *testing.T) {
 	r := seeded(t)
 	h := newHub(t)
-	b := newBox(t, "press-7", newProxy(t, h.leafAddr()).addr())
+	b := newBox(t, "press-7", newProxy(t, h.leafAddr()).addr()).warm()
 	b.install(app{version: "1", module: built.counter1})
 	var want []string
 	send := func(n int) {

@@ -59,7 +59,7 @@ func at(all []string, i int) string {
 // returns what the hub holds and the turns by version of the app.
 func pushedRun(t *testing.T, all []reading, meanwhile func(*box, *hub)) (lane []string, turns map[string]int) {
 	h := newHub(t)
-	b := newBox(t, "press-7", newProxy(t, h.leafAddr()).addr())
+	b := newBox(t, "press-7", newProxy(t, h.leafAddr()).addr()).warm()
 	b.install(app{version: "1", module: built.counter1})
 	b.up()
 	s := newPublisher(t, func() string { return b.addresses().MQTT }, all, 64)

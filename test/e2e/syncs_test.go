@@ -15,7 +15,7 @@ import (
 // Turns that come together share their syncs. A stream that nobody reads shows
 // what publishing alone costs.
 func TestTurns_syncs(t *testing.T) {
-	b := newBox(t, "press-7", "")
+	b := newBox(t, "press-7", "").warm()
 	b.install(app{version: "1"})
 	trace := filepath.Join(b.dir, "trace")
 	// The tracer is a grandchild, so that the box is ours to kill, and it stops the
