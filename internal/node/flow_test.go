@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -11,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,51 +20,29 @@ import (
 	"github.com/edged-io/edged/store"
 )
 
-// startHub starts a hub whose boxes connect to that address, and makes what a
-// fleet needs.
-func startHub(t *testing.T, leaf string) *nats.Conn {
+// startHub starts a hub with what a fleet needs.
+func startHub(t *testing.T) *broker.HubServer {
 	t.Helper()
-	addr, err := net.ResolveTCPAddr("tcp", leaf)
-	if err != nil {
+	hub := broker.NewHubServer(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err := hub.Start(); err != nil {
 		t.Fatal(err)
 	}
-	o := &server.Options{
-		ServerName: "hub", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
-		JetStream: true, JetStreamDomain: "hub", StoreDir: t.TempDir(),
-	}
-	o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", addr.Port
-	hub, err := server.NewServer(o)
-	if err != nil {
+	t.Cleanup(hub.Stop)
+	if _, err := broker.InitHub(t.Context(), client(t, hub), broker.HubInitOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	hub.Start()
-	t.Cleanup(func() {
-		hub.Shutdown()
-		hub.WaitForShutdown()
-	})
-	if !hub.ReadyForConnections(patience) {
-		t.Fatal("the hub is not ready")
-	}
+	return hub
+}
+
+// client is a program in the cloud.
+func client(t *testing.T, hub *broker.HubServer) *nats.Conn {
+	t.Helper()
 	nc, err := nats.Connect(hub.ClientURL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	if _, err := broker.InitHub(t.Context(), nc, broker.HubInitOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	return nc
-}
-
-// freeAddr returns an address where nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // atHub returns the sequences that the hub has of a stream of the box.
@@ -97,8 +75,9 @@ func atHub(t *testing.T, nc *nats.Conn, stream string) (seqs []string) {
 // An app that goes leaves no subscription behind, but what it owes to the hub
 // gets there, after a restart too; and when it comes back, its stream goes on.
 func TestNode_Reload_appGoes(t *testing.T) {
-	leaf := freeAddr(t)
-	r := newRig(t, unsigned+"[hub]\nurl = \"nats-leaf://"+leaf+"\"\n")
+	hub := startHub(t)
+	hub.Stop()
+	r := newRig(t, unsigned+"[hub]\nurl = \"nats-leaf://"+hub.LeafAddr()+"\"\n")
 	r.app("a", "1", "a", "")
 	r.app("b", "1", "b", "")
 	r.start()
@@ -125,7 +104,10 @@ func TestNode_Reload_appGoes(t *testing.T) {
 	if s := r.stream("a"); s.Last != 5 || s.Lag != 5 || s.Dropped != 0 {
 		t.Errorf("stream a after a restart: %+v", s)
 	}
-	nc := startHub(t, leaf)
+	if err := hub.Start(); err != nil {
+		t.Fatal(err)
+	}
+	nc := client(t, hub)
 	r.eventually("the hub has all of the stream", func() bool { return r.stream("a").Lag == 0 })
 	if got := atHub(t, nc, "a"); !slices.Equal(got, []string{"1", "2", "3", "4", "5"}) {
 		t.Errorf("the hub has %v", got)
@@ -143,6 +125,70 @@ func TestNode_Reload_appGoes(t *testing.T) {
 	if got := atHub(t, nc, "a"); len(got) != 6 || got[5] != "6" || r.Status().Epoch != epoch {
 		t.Errorf("the hub has %v, epoch %s, before %s", got, r.Status().Epoch, epoch)
 	}
+}
+
+// relay forwards connections to addr, until freeze lets it swallow what they
+// carry, as a link does that has become a black hole.
+func relay(t *testing.T, addr string) (at string, freeze func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	frozen := make(chan struct{})
+	forward := func(to, from net.Conn) { // ends with either
+		defer to.Close()
+		b := make([]byte, 4096)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			select {
+			case <-frozen:
+			default:
+				if _, err := to.Write(b[:n]); err != nil {
+					return
+				}
+			}
+		}
+	}
+	go func() { // ends with l
+		for {
+			a, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial("tcp", addr)
+			if err != nil {
+				a.Close()
+				continue
+			}
+			go forward(a, b)
+			go forward(b, a)
+		}
+	}()
+	return l.Addr().String(), func() { close(frozen) }
+}
+
+// A box whose hub does not answer any more ends as soon as any other.
+func TestNode_Run_endsOnDeadLink(t *testing.T) {
+	hub := startHub(t)
+	leaf, freeze := relay(t, hub.LeafAddr())
+	r := newRig(t, unsigned+"[hub]\nurl = \"nats-leaf://"+leaf+"\"\n")
+	r.start()
+	js, err := jetstream.New(client(t, hub))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the box watches what it should run", func() bool {
+		s, err := js.Stream(t.Context(), "KV_EDGE_DESIRED")
+		return err == nil && s.CachedInfo().State.Consumers > 0
+	})
+	freeze()
+	r.updates.Poke() // it gives its watch up, and would wait for the hub to say yes
+	r.stop() // the rig fails the test if a part does not end in time
 }
 
 // alarming is an app whose alarms are kept in order.

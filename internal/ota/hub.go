@@ -23,6 +23,7 @@ const (
 const (
 	requestTimeout = 10 * time.Second
 	chunkTimeout   = 45 * time.Second
+	unwatchTimeout = 500 * time.Millisecond
 )
 
 // EnsureHub creates the two buckets and the object store on a hub where they are
@@ -214,7 +215,15 @@ func (h hub) watch(ctx context.Context, bucket string, fn func()) (stop func(), 
 		}
 	}()
 	return func() {
-		_ = w.Stop() // the consumer is one without a reader; the hub forgets it by itself
+		stopped := make(chan struct{})
+		go func() { // ends with the hub's answer, the client's patience of 5 s, or the connection
+			defer close(stopped)
+			_ = w.Stop() // the consumer is one without a reader; the hub forgets it by itself
+		}()
+		select {
+		case <-stopped:
+		case <-time.After(unwatchTimeout): // a hub that is away must not hold up the end of the box
+		}
 		cancelWatch()
 		<-done
 	}, nil
