@@ -170,14 +170,16 @@ func headerBlock(h nats.Header) []byte {
 	}
 	names := make([]string, 0, len(h))
 	for name := range h {
-		names = append(names, name)
+		if headerName(name) {
+			names = append(names, name)
+		}
 	}
 	sort.Strings(names)
 	b := []byte("NATS/1.0\r\n")
 	for _, name := range names {
 		for _, value := range h[name] {
 			b = append(append(b, name...), ": "...)
-			b = append(append(b, strings.TrimSpace(value)...), "\r\n"...)
+			b = append(append(b, headerValue(value)...), "\r\n"...)
 		}
 	}
 	return append(b, "\r\n"...)

@@ -261,9 +261,10 @@ func TestDownlink_Rejected(t *testing.T) {
 	if got := fmt.Sprint(b.deadLetters()); got != want {
 		t.Errorf("dead letters: got %s, want %s", got, want)
 	}
-	if s := b.pumps.Inlets()[0]; s.Received != 2 || s.Rejected != 3 {
-		t.Errorf("status: got %+v, want 2 received and 3 rejected", s)
-	}
+	waitFor(t, "2 received and 3 rejected", func() (bool, string) {
+		s := b.pumps.Inlets()[0]
+		return s.Received == 2 && s.Rejected == 3, fmt.Sprintf("%+v", s)
+	})
 }
 
 func TestDownlink_Headers_keep(t *testing.T) {

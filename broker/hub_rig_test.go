@@ -227,6 +227,9 @@ func (g *testGate) copy(to, from net.Conn, counted bool) {
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
+			if tc, ok := to.(*net.TCPConn); ok && err != io.EOF {
+				_ = tc.SetLinger(0) // a reset is passed on as one
+			}
 			return
 		}
 		g.mu.Lock()

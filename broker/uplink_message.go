@@ -24,6 +24,8 @@ const (
 	// NATS servers, for a reply subject and two sizes. A hub closes the link
 	// for a longer one.
 	maxHubSubject = 4096 - 256
+	// maxStoneSubject is how much of its subject a tombstone tells.
+	maxStoneSubject = 16 << 10
 	// batchHeaderRoom is what the headers of a batch take, beside the filter of
 	// the lane.
 	batchHeaderRoom = 200
@@ -79,7 +81,7 @@ func (l *uplinkLane) tombstone(m store.Message, reason string) outMsg {
 	subject := l.prefix + m.Subject
 	if reason != stoneTooLarge || len(subject) > maxHubSubject || !topic.ValidSubject(subject) {
 		subject = tombstoneSubject(l.prefix)
-		h.Set(headerSubject, printable(m.Subject))
+		h.Set(headerSubject, headerValue(m.Subject[:min(len(m.Subject), maxStoneSubject)]))
 	}
 	return outMsg{seq: m.Seq, time: m.Time, msg: &nats.Msg{Subject: subject, Header: h}, size: headerSize(h) + batchHeaderRoom + len(l.filter)}
 }
@@ -88,8 +90,8 @@ func (l *uplinkLane) tombstone(m store.Message, reason string) outMsg {
 func (l *uplinkLane) headers(m store.Message) nats.Header {
 	h := make(nats.Header, 4)
 	event.Header(m.Header).RenamePrefix("Nats-", "Edged-").Each(func(name, value []byte) bool {
-		if len(name) > 0 && !bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			h[string(name)] = append(h[string(name)], string(value))
+		if headerName(string(name)) {
+			h[string(name)] = append(h[string(name)], headerValue(string(value)))
 		}
 		return true
 	})
@@ -123,14 +125,22 @@ func headerSize(h nats.Header) int {
 	return n
 }
 
-// printable returns s as it can stand in a header.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
+// headerName says whether a name can stand in a header block.
+func headerName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == ':' || r >= 0x7f })
+}
+
+// headerValue returns a value as it can stand in a header block: with spaces for
+// control characters, and otherwise byte for byte.
+func headerValue(s string) string {
+	control := func(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
+	b := []byte(s)
+	for i, c := range b {
+		if control(c) {
+			b[i] = ' '
 		}
-		return r
-	}, s[:min(len(s), 16<<10)])
+	}
+	return string(bytes.TrimSpace(b))
 }
 
 // sameMessage says whether the hub's message is ours. It has our epoch and our
