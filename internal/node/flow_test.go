@@ -188,7 +188,7 @@ func TestNode_Run_endsOnDeadLink(t *testing.T) {
 	})
 	freeze()
 	r.updates.Poke() // it gives its watch up, and would wait for the hub to say yes
-	r.stop() // the rig fails the test if a part does not end in time
+	r.stop()         // the rig fails the test if a part does not end in time
 }
 
 // alarming is an app whose alarms are kept in order.
