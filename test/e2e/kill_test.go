@@ -133,23 +133,38 @@ func (d *drill) window(failpoint string, push bool) {
 		default:
 		}
 		idle, state := d.sensor.caughtUp()
-		if idle && push {
+		if !idle || !d.box.log.has("msg=ready ") {
+			return false, state
+		}
+		if push {
 			d.sensor.allow(2)
-		} else if idle {
+		} else {
 			d.sensor.allow(20)
 		}
-		acked, _ := d.sensor.state()
-		return acked == messages, state
+		return d.spent(), state
 	})
 	select {
 	case <-p.exited:
 		d.box.wasKilled(p)
 		d.windows++
-	default: // all messages are gone, nothing will bring it there
+	default: // nothing will bring it there any more
 		d.t.Logf("the box did not come to %s", failpoint)
 		d.box.kill()
 	}
 	d.kills++
+}
+
+// spent says that all messages have gone through the box.
+func (d *drill) spent() bool {
+	if acked, _ := d.sensor.state(); acked < messages {
+		return false
+	}
+	out, code := edged(d.t, "status", "--config", d.box.config(), "--json") // it may be gone by now
+	if code != 0 {
+		return false
+	}
+	st := parseStatus(d.t, out).stream("telemetry")
+	return st.Last >= messages && st.Bytes == 0
 }
 
 // push has the box change to another version, for which it needs the link.
