@@ -276,6 +276,7 @@ func (db *DB) confirmer() {
 					fn()
 				}
 			}
+			t.tellEnd(t.err == nil)
 			t.done(t.err)
 		}
 	}

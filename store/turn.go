@@ -25,6 +25,7 @@ type Turn struct {
 	acks     []pendingAck
 	dead     []DeadLetter
 	after    []func()
+	afterEnd []func(committed bool)
 	size     int64
 
 	irrevocable bool
@@ -259,6 +260,15 @@ func (t *Turn) DeadLetter(d DeadLetter) {
 // turn is not committed, nor after a crash.
 func (t *Turn) AfterCommit(fn func()) { t.after = append(t.after, fn) }
 
+// AfterEnd lets fn run once the fate of the turn is known, whatever it is:
+// committed is false if the turn was discarded, lost, or refused, and what was
+// taken for it is to be given back. Of a turn that was queued fn runs where
+// AfterCommit's functions do, behind them and before its committer is told;
+// else in the goroutine that ends the turn. fn must not block and must not
+// commit. Each attempt of Do is a turn of its own. It does not run after a
+// crash.
+func (t *Turn) AfterEnd(fn func(committed bool)) { t.afterEnd = append(t.afterEnd, fn) }
+
 // Commit ends the turn and returns when it is on disk. ErrConflict means that
 // the work should be done again from the start; ErrFull that trying later can
 // help. Once queued, a turn is not given up before its fate is known.
@@ -284,8 +294,19 @@ func (t *Turn) Submit(done func(error)) {
 // Discard ends the turn without effect. After Commit or Submit it does nothing.
 func (t *Turn) Discard() {
 	t.db.mu.Lock()
+	was := t.ended
 	t.db.end(t)
 	t.db.mu.Unlock()
+	if !was {
+		t.tellEnd(false)
+	}
+}
+
+// tellEnd runs what wants to know the fate of t.
+func (t *Turn) tellEnd(committed bool) {
+	for _, fn := range t.afterEnd {
+		fn(committed)
+	}
 }
 
 type turnKey struct{}
