@@ -38,6 +38,7 @@ type App struct {
 	Streams       []Stream
 	Links         []Link // one for each actor, contract and link name
 	MQTT          []MQTTSource
+	Outlets       []Outlet // at brokers elsewhere
 	Local         []LocalSource
 	GPIO          []GPIOLine
 	Subscriptions []Subscription
