@@ -129,7 +129,7 @@ func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, a
 	c.msgs++
 	c.bytes += p.m.size()
 	c.added = true
-	if p.m.ID == "" {
+	if !p.remembered {
 		return nil
 	}
 	return ids.Put(key, seal(key, p.hash[:]))
@@ -269,7 +269,7 @@ func (w *groupWrite) keepFrom(s *stream) (uint64, bool) {
 // trimIDs forgets the oldest identities beyond what a stream remembers.
 func (w *groupWrite) trimIDs(tx *bolt.Tx, s *stream) error {
 	w.db.mu.Lock()
-	excess := max(0, len(s.idOrder)-maxIDs)
+	excess := min(max(0, len(s.idOrder)-s.config.remembers()), trimLimit)
 	old := s.idOrder[:excess:excess]
 	w.db.mu.Unlock()
 	ids := tx.Bucket(bucketIDs)
@@ -291,10 +291,7 @@ func (w *groupWrite) apply() {
 		s.disk = c.counters
 		s.msgs -= c.gone.msgs
 		s.bytes -= c.gone.bytes
-		for _, e := range s.idOrder[:c.forget] {
-			delete(s.ids, e.hash)
-		}
-		s.idOrder = s.idOrder[c.forget:]
+		s.forget(c.forget)
 		if c.added {
 			s.wakeWatchers()
 		}
@@ -340,6 +337,8 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 		keep, consumed := db.keepFrom(s)
 		_, dropping := overLimit(&s.config, &s.disk, 0, 0)
 		switch {
+		case len(s.idOrder) > s.config.remembers(): // it is to remember less than before
+			due = append(due, s)
 		case s.disk.msgs == 0:
 		case consumed && s.disk.first < keep, dropping:
 			due = append(due, s)

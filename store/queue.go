@@ -206,10 +206,10 @@ type identity struct {
 // repeats says whether p is a repeat of a message that the stream remembers, or
 // of one before it in the turn. more says whether another one comes after it.
 func (a *added) repeats(p *pendingMessage, more bool) bool {
-	if p.m.ID == "" {
+	if p.m.ID == "" || p.s.config.Dedupe < 0 {
 		return false
 	}
-	if _, known := p.s.ids[p.hash]; known {
+	if _, known := p.s.repeated(p); known {
 		return true
 	}
 	id := identity{p.s, p.hash}
@@ -251,17 +251,16 @@ func (db *DB) place(t *Turn) {
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
-		if p.m.ID != "" {
-			if first, ok := s.ids[p.hash]; ok {
-				p.receipt.Seq, p.receipt.Duplicate = first, true
-				continue
-			}
+		if first, ok := s.repeated(p); ok {
+			p.receipt.Seq, p.receipt.Duplicate = first, true
+			continue
 		}
 		s.last++
 		s.msgs++
 		s.bytes += p.m.size()
-		if p.m.ID != "" {
+		if p.m.ID != "" && s.config.Dedupe >= 0 {
 			s.remember(p.hash, s.last)
+			p.remembered = true
 		}
 		if p.m.Time.IsZero() {
 			p.m.Time = db.o.Now()

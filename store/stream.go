@@ -39,16 +39,48 @@ type StreamConfig struct {
 	MaxMsgs  int64         `json:"max_msgs,omitempty"`
 	MaxAge   time.Duration `json:"max_age,omitempty"` // by the store's own clock, which stands still while the box is off
 	OnFull   OnFull        `json:"on_full,omitempty"`
+	// Durability says when a publisher is told that its message is stored.
+	Durability Durability `json:"durability,omitempty"`
+	// BatchFor is how long a message of a Batch stream may be in memory alone.
+	BatchFor time.Duration `json:"batch_for,omitempty"`
+	// Priority is from 0 to 9. Streams of priority 9, for control and alarms,
+	// have room of their own when the store or the disk is full.
+	Priority int `json:"priority,omitempty"`
+	// Dedupe is how many identities of messages are remembered, so that a
+	// repeat is recognised: 0 means 65,536, -1 none, and at most 1<<20, which
+	// costs about 80 MiB of memory.
+	Dedupe int `json:"dedupe,omitempty"`
+}
+
+// MaxPriority is the priority of control and alarms.
+const MaxPriority = 9
+
+// check refuses what can not be meant.
+func (c *StreamConfig) check() error {
+	switch {
+	case c.Name == "" || len(c.Name) > 255:
+		return fmt.Errorf("stream %q: name of %d bytes", c.Name, len(c.Name))
+	case c.MaxBytes < 0 || c.MaxMsgs < 0 || c.MaxAge < 0:
+		return fmt.Errorf("stream %s: a limit is negative", c.Name)
+	case c.Priority < 0 || c.Priority > MaxPriority:
+		return fmt.Errorf("stream %s: priority %d is not one of 0 to %d", c.Name, c.Priority, MaxPriority)
+	case c.Dedupe < -1 || c.Dedupe > maxDedupe:
+		return fmt.Errorf("stream %s: dedupe %d is not one of -1 to %d", c.Name, c.Dedupe, maxDedupe)
+	}
+	return c.checkDurability()
 }
 
 // Reasons for which a message leaves a stream before all its readers had it.
+// The numbers are on disk.
 const (
-	dropFull = iota // on_full = drop-oldest
-	dropAge         // max_age
+	dropFull    = iota // on_full = drop-oldest
+	dropAge            // max_age
+	dropExpired        // its own time to live
+	dropRestart        // it was in memory alone
 	numDropReasons
 )
 
-var dropNames = [numDropReasons]string{"full", "age"}
+var dropNames = [numDropReasons]string{"full", "age", "expired", "restart"}
 
 // StreamInfo is the state of a stream on disk.
 type StreamInfo struct {
@@ -56,12 +88,27 @@ type StreamInfo struct {
 	First, Last uint64 // sequences held; First is Last+1 when there is none
 	Msgs, Bytes int64
 	// Dropped counts messages that a limit took before every subscription of
-	// the stream had acknowledged them, by reason: "full" or "age".
+	// the stream had acknowledged them, by reason: "full", "age", "expired" or
+	// "restart".
 	Dropped map[string]uint64
 }
 
-// maxIDs bounds how many identities of messages a stream remembers.
-const maxIDs = 1 << 16
+// How many identities of messages a stream remembers: by default, and at most.
+const (
+	defaultDedupe = 1 << 16
+	maxDedupe     = 1 << 20
+)
+
+// remembers is how many identities the stream remembers.
+func (c *StreamConfig) remembers() int {
+	switch {
+	case c.Dedupe < 0:
+		return 0
+	case c.Dedupe == 0:
+		return defaultDedupe
+	}
+	return c.Dedupe
+}
 
 type idHash [16]byte
 
@@ -118,6 +165,28 @@ func (s *stream) remember(h idHash, seq uint64) {
 	s.idOrder = append(s.idOrder, idEntry{seq, h})
 }
 
+// repeated returns the sequence of the first message with the identity of p, if
+// the stream remembers it.
+func (s *stream) repeated(p *pendingMessage) (seq uint64, ok bool) {
+	if p.m.ID == "" || s.config.Dedupe < 0 {
+		return 0, false
+	}
+	seq, ok = s.ids[p.hash]
+	return seq, ok
+}
+
+// forget lets go of the n oldest identities.
+func (s *stream) forget(n int) {
+	for _, e := range s.idOrder[:n] {
+		// With a memory that was switched off for a while the same identity can
+		// be there twice.
+		if s.ids[e.hash] == e.seq {
+			delete(s.ids, e.hash)
+		}
+	}
+	s.idOrder = s.idOrder[n:]
+}
+
 func (s *stream) wakeWatchers() {
 	for ch := range s.watchers {
 		select {
@@ -130,8 +199,8 @@ func (s *stream) wakeWatchers() {
 // EnsureStream creates the stream, or gives the one of that name these limits.
 // Messages beyond new limits are dropped with the next commit to the stream.
 func (db *DB) EnsureStream(c StreamConfig) error {
-	if c.Name == "" || len(c.Name) > 255 {
-		return fmt.Errorf("stream %q: name of %d bytes", c.Name, len(c.Name))
+	if err := c.check(); err != nil {
+		return err
 	}
 	db.mu.Lock()
 	s, exists := db.streams[c.Name]

@@ -42,6 +42,9 @@ type pendingMessage struct {
 	s       *stream
 	receipt *Receipt
 	hash    idHash
+	// remembered: its identity is to be known to later ones. A stream may have
+	// been told otherwise since the message was queued.
+	remembered bool
 }
 
 // pendingAck acknowledges seq, or all up to it, or remembers attempts.
