@@ -134,7 +134,10 @@ func (s *Server) Configure(ctx context.Context, streams []Stream, subs []Subscri
 		}
 	}
 	for _, sub := range subs {
-		cfg := store.SubscriptionConfig{Name: sub.Name, Stream: sub.Stream, New: sub.New}
+		cfg := store.SubscriptionConfig{Name: sub.Name, Stream: sub.Stream}
+		if sub.New {
+			cfg.Start.At = store.StartNew
+		}
 		if err := s.o.Store.EnsureSubscription(cfg); err != nil {
 			return fmt.Errorf("subscription %s: %w", sub.Name, err)
 		}

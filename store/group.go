@@ -70,10 +70,8 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 		for k, v := range t.writes {
 			state[k] = v // the last turn of the group wins
 		}
-		for _, a := range t.acks {
-			w.ack(a)
-		}
 	}
+	w.acknowledge(group)
 	if err := putState(tx.Bucket(bucketState), state); err != nil {
 		return err
 	}
@@ -105,6 +103,9 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 		}
 	}
 	for sub, p := range w.positions {
+		if sub.ephemeral {
+			continue
+		}
 		key := idKey(sub.id)
 		if err := tx.Bucket(bucketPositions).Put(key, p.encode(key)); err != nil {
 			return err
@@ -149,6 +150,14 @@ func putState(b *bolt.Bucket, state map[stateKey][]byte) error {
 		}
 	}
 	return nil
+}
+
+func (w *groupWrite) acknowledge(group []*Turn) {
+	for _, t := range group {
+		for _, a := range t.acks {
+			w.ack(a)
+		}
+	}
 }
 
 func (w *groupWrite) ack(a pendingAck) {

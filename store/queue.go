@@ -15,8 +15,9 @@ type queue struct {
 }
 
 type adminRequest struct {
-	fn   func(*bolt.Tx) (apply func(), err error)
-	done chan error
+	fn     func(*bolt.Tx) (apply func(), err error)
+	memory bool // nothing of it goes to the disk: fn gets no transaction
+	done   chan error
 }
 
 // reserve is the part of the store, one in so many, that only turns which
@@ -36,7 +37,12 @@ func (db *DB) usable() error {
 // admin runs fn in a transaction of its own, in the writer, and then apply
 // with db.mu held.
 func (db *DB) admin(fn func(*bolt.Tx) (apply func(), err error)) error {
-	r := adminRequest{fn, make(chan error, 1)}
+	return db.adminOf(false, fn)
+}
+
+// adminOf is admin, but for what is in memory only fn gets no transaction.
+func (db *DB) adminOf(memory bool, fn func(*bolt.Tx) (apply func(), err error)) error {
+	r := adminRequest{fn, memory, make(chan error, 1)}
 	db.mu.Lock()
 	if err := db.usable(); err != nil {
 		db.mu.Unlock()
