@@ -76,13 +76,18 @@ type Link struct {
 
 // Source is a place from which messages come to an actor. Feeds says where they are kept on the way.
 type Source struct {
-	// Name is <app>-<capability>-<n>, n from 1 within app and capability, "." as "-": the name of the inbox stream, should it need one.
-	Name  string
+	// Name is the name of the inbox stream, should it need one, and what the names of its subscriptions begin with: <app>-<capability>-<n>, n from 1
+	// within app and capability, "." as "-"; of a queue, what QueueName makes of it, which all its receivers on the box have in common.
+	Name string
+	// Topic is the topic or queue as the manifest has it.
+	Topic string
 	Actor string
 	// Filters are the one or two subject filters of the topic; they never match the same subject.
 	Filters []string
-	// Operation of the actor that is called.
+	// Operation of the actor that is called; "" where the actor pulls.
 	Operation string
+	// Queue says that a message goes to one of the sources with this name, in whichever app; else each source gets each message.
+	Queue bool
 }
 
 // MQTTSource is a subscription at an MQTT broker.

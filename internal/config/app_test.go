@@ -113,11 +113,11 @@ func TestLoadApp(t *testing.T) {
 	if len(got.MQTT) != 1 || got.MQTT[0].URL != "tcp://localhost:1883" || got.MQTT[0].Topic != "greenhouse/+/temperature" || got.MQTT[0].QoS != 1 {
 		t.Errorf("mqtt: got %+v", got.MQTT)
 	}
-	same(t, "mqtt source", got.MQTT[0].Source, config.Source{Name: "greenhouse-pubsub-mqtt-1", Actor: "thermostat", Filters: []string{"greenhouse.*.temperature"}, Operation: "PubSub.OnMessage"})
+	same(t, "mqtt source", got.MQTT[0].Source, config.Source{Name: "greenhouse-pubsub-mqtt-1", Topic: "greenhouse/+/temperature", Actor: "thermostat", Filters: []string{"greenhouse.*.temperature"}, Operation: "PubSub.OnMessage"})
 	if id := got.MQTT[0].SessionID("press-7", got.Name); id != "edged-press-7-greenhouse-1" {
 		t.Errorf("session id %q", id)
 	}
-	same(t, "local", got.Local, []config.LocalSource{{Source: config.Source{Name: "greenhouse-pubsub-local-1", Actor: "thermostat", Filters: []string{"sensors.>", "sensors"}, Operation: "Reading"}}})
+	same(t, "local", got.Local, []config.LocalSource{{Source: config.Source{Name: "greenhouse-pubsub-local-1", Topic: "sensors/#", Actor: "thermostat", Filters: []string{"sensors.>", "sensors"}, Operation: "Reading"}}})
 	same(t, "gpio", got.GPIO, []config.GPIOLine{
 		{Actor: "thermostat", Link: "default", Chip: "gpiochip0", Line: 3, Rising: true, Falling: true, Debounce: 20 * time.Millisecond, Subject: "greenhouse.door", Pull: "none"},
 		{Actor: "thermostat", Link: "default", Chip: "sim0", Line: 4, Output: true, Safe: 1},

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/edged-io/edged/internal/topic"
 )
@@ -63,13 +66,14 @@ func isApp(folder string, e fs.DirEntry) bool {
 func CheckApps(apps []*App) Faults {
 	var faults Faults
 	first := make(map[string]string) // owner of a name, by kind and name
-	claim := func(a *App, kind, name string) {
-		if owner, ok := first[kind+" "+name]; ok && owner != a.Dir {
-			faults = append(faults, a.fault(kind+" "+strconv.Quote(name)+" is also in "+owner))
+	claimAs := func(a *App, kind, name, owner string) {
+		if other, ok := first[kind+" "+name]; ok && other != owner {
+			faults = append(faults, a.fault(kind+" "+strconv.Quote(name)+" is also in "+other))
 			return
 		}
-		first[kind+" "+name] = a.Dir
+		first[kind+" "+name] = owner
 	}
+	claim := func(a *App, kind, name string) { claimAs(a, kind, name, a.Dir) }
 	for _, a := range apps {
 		claim(a, "app", a.Name)
 		for _, s := range a.Streams {
@@ -79,8 +83,12 @@ func CheckApps(apps []*App) Faults {
 			claim(a, "subscription", s.Name)
 		}
 		for _, s := range a.sources() {
-			claim(a, "stream", s.Name)
-			claim(a, "subscription", s.Name)
+			owner := a.Dir
+			if s.Queue { // its receivers in all apps own it together
+				owner = "queue " + s.Filters[0]
+			}
+			claimAs(a, "stream", s.Name, owner)
+			claimAs(a, "subscription", s.Name, owner)
 		}
 		for _, l := range a.GPIO {
 			claim(a, "gpio line", l.Chip+"/"+strconv.Itoa(l.Line))
@@ -128,6 +136,20 @@ func overlaps(apps []*App) Faults {
 		}
 	}
 	return faults
+}
+
+// QueueName returns the name of the inbox stream and of the subscription that all receivers of a queue share: what can be read of filter, its subject
+// filter, and a few digits that tell it from every other one. at is the URL of the broker that has the queue, "" for the box itself.
+func QueueName(at, filter string) string {
+	readable := strings.NewReplacer(".", "-", "*", "any", ">", "all").Replace(filter[:min(len(filter), 40)])
+	readable = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' {
+			return r
+		}
+		return '_'
+	}, readable)
+	sum := sha256.Sum256([]byte(at + " " + filter))
+	return "queue-" + readable + "-" + hex.EncodeToString(sum[:4])
 }
 
 // Feed is one durable subscription of the actor of a source.

@@ -59,6 +59,79 @@ func TestCheckApps(t *testing.T) {
 	}
 }
 
+// queues is an app whose two actors receive from a queue.
+const queues = `specversion = "0.2"
+name = "%s"
+version = "1"
+[[actor]]
+name = "a"
+module = "thermostat.wasm"
+[[actor]]
+name = "b"
+module = "thermostat.wasm"
+[[capability]]
+name = "pubsub.local"
+actor = "a"
+[[capability.config]]
+queue = "jobs/+"
+[[capability]]
+name = "pubsub.local"
+actor = "b"
+[[capability.config]]
+topic = "news"
+[[capability.config]]
+queue = "jobs.*"
+`
+
+func TestCheckApps_queueIsShared(t *testing.T) {
+	dir := t.TempDir()
+	var apps []*config.App
+	for _, name := range []string{"one", "two"} {
+		a, err := config.LoadApp(app(t, dir, name, fmt.Sprintf(queues, name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		apps = append(apps, a)
+	}
+	if f := config.CheckApps(apps); f != nil {
+		t.Error(f)
+	}
+	name := config.QueueName("", "jobs.*")
+	for _, a := range apps {
+		for _, i := range []int{0, 2} {
+			s := a.Local[i].Source
+			if s.Name != name || !s.Queue {
+				t.Errorf("got %+v, want a source called %s", s, name)
+			}
+			same(t, "feeds", config.Feeds(apps, s), []config.Feed{{Subscription: name, Stream: name, Filter: "jobs.*"}})
+		}
+		// What is no queue counts as before.
+		if got, want := a.Local[1].Name, a.Name+"-pubsub-local-2"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if other := config.QueueName("tcp://broker", "jobs.*"); other == name || other == config.QueueName("tcp://broker", "jobs.>") {
+		t.Errorf("another queue has the name %s too", other)
+	}
+	thief, err := config.LoadApp(app(t, dir, "thief", strings.ReplaceAll(greenhouse, `"telemetry"`, `"`+name+`"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFaults(t, config.CheckApps(append(apps, thief)), `1: stream "`+name+`" is also in queue jobs.*`)
+}
+
+func TestLoadApp_queueFaults(t *testing.T) {
+	manifest := strings.Replace(fmt.Sprintf(queues, "a"), `topic = "news"`, "topic = \"news\"\nqueue = \"news\"", 1)
+	manifest = strings.Replace(manifest, `queue = "jobs/+"`, "on_message = \"x\"\n[[capability.config]]\nqueue = \"a\"\n[[capability.config]]\nqueue = \"a\"\n[[capability.config]]\nqueue = \"a b\"", 1)
+	_, err := config.LoadApp(app(t, t.TempDir(), "a", manifest))
+	wantFaults(t, err,
+		"13: capability[0].config[0].topic: required, or a queue",
+		`18: capability[0].config[2].queue: queue of actor a "a" is there already, in line 16`,
+		`20: capability[0].config[3].queue: "a b": not a legal filter`,
+		"26: capability[1].config[0].queue: want a topic, which each receiver gets, or a queue",
+	)
+}
+
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	file := write(t, dir, "edged.toml", "[device]\nid = 'x'\nzz = 1\n")

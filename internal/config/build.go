@@ -14,12 +14,13 @@ import (
 // builder turns a manifest into an App and notes what is wrong with it.
 type builder struct {
 	*document
-	app   *App
-	m     *manifest
-	names map[string]string // what has a name, by kind and name: the path of the first
-	links map[linkKey]int   // index in app.Links
-	lines map[string]string // GPIO lines: the path of the first owner
-	count map[string]int    // sources by capability
+	app    *App
+	m      *manifest
+	names  map[string]string // what has a name, by kind and name: the path of the first
+	links  map[linkKey]int   // index in app.Links
+	lines  map[string]string // GPIO lines: the path of the first owner
+	count  map[string]int    // sources by capability
+	queues map[string]bool   // names of queues that have a receiver
 }
 
 type linkKey struct{ actor, contract, name string }
@@ -69,6 +70,7 @@ func decodeApp(dir string, data []byte, stat func(string) (os.FileInfo, error)) 
 		links:    make(map[linkKey]int),
 		lines:    make(map[string]string),
 		count:    make(map[string]int),
+		queues:   make(map[string]bool),
 	}
 	b.checkName("name", m.Name)
 	if m.Version == "" || len(m.Version) > 64 || strings.ContainsFunc(m.Version, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {

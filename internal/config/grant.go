@@ -135,7 +135,7 @@ func (b *builder) mqtt(g grant, t table, _ *Link) {
 	if strings.HasPrefix(c.Topic, "$share/") {
 		b.fault(child(t.path, "topic"), "shared subscriptions are not enforced by this version")
 	}
-	s := b.source(g, t, filters, c.OnMessage)
+	s := b.source(g, t, Source{Topic: c.Topic, Filters: filters}, c.OnMessage)
 	b.app.MQTT = append(b.app.MQTT, MQTTSource{Source: s, URL: c.URL, Topic: c.Topic, QoS: byte(c.QoS), ClientID: c.ClientID, n: b.count[g.provider]})
 	if c.ClientID != "" {
 		b.unique("client id at "+c.URL, child(t.path, "client_id"), c.ClientID)
@@ -145,30 +145,55 @@ func (b *builder) mqtt(g grant, t table, _ *Link) {
 func (b *builder) local(g grant, t table, _ *Link) {
 	var c localConfig
 	b.decode(t, &c)
-	filters, err := topic.ResolveFilter(c.Topic)
-	if err != nil {
-		b.fault(child(t.path, "topic"), "%q: %v", clip(c.Topic), err)
+	key, name := b.topicOrQueue(t, c.Topic, c.Queue)
+	filters, err := topic.ResolveFilter(name)
+	if err != nil && name != "" {
+		b.fault(child(t.path, key), "%q: %v", clip(name), err)
 	}
-	b.app.Local = append(b.app.Local, LocalSource{b.source(g, t, filters, c.OnMessage)})
+	b.app.Local = append(b.app.Local, LocalSource{b.source(g, t, Source{Topic: name, Filters: filters, Queue: key == "queue"}, c.OnMessage)})
 }
 
-// source checks what all sources have.
-func (b *builder) source(g grant, t table, filters []string, onMessage string) Source {
-	b.count[g.provider]++
-	s := Source{
-		Name:      fmt.Sprintf("%s-%s-%d", b.app.Name, strings.ReplaceAll(g.provider, ".", "-"), b.count[g.provider]),
-		Actor:     g.actor,
-		Filters:   filters,
-		Operation: operation(onMessage),
+// topicOrQueue returns which of the two keys is there, and its value. One has to be.
+func (b *builder) topicOrQueue(t table, topic, queue string) (key, name string) {
+	switch {
+	case topic != "" && queue != "":
+		b.fault(child(t.path, "queue"), "want a topic, which each receiver gets, or a queue, which its receivers share, not both")
+	case queue != "":
+		return "queue", queue
+	case topic == "":
+		b.fault(child(t.path, "topic"), "required, or a queue")
 	}
+	return "topic", topic
+}
+
+// source completes s, and checks what all sources have. The name of a queue is there already where it is not one of the box's own.
+func (b *builder) source(g grant, t table, s Source, onMessage string) Source {
+	b.count[g.provider]++
+	s.Actor, s.Operation = g.actor, operation(onMessage)
 	b.checkOperation(child(t.path, "on_message"), onMessage)
 	path := child(t.path, "topic")
-	for _, f := range filters {
+	if s.Queue {
+		path = child(t.path, "queue")
+	}
+	for _, f := range s.Filters {
 		// To listen to everything is allowed: what is reserved is never published to a source.
 		if topic.Reserved(f) && f != ">" && f != "*.>" && f != "*" {
 			b.fault(path, "%q is reserved", clip(f))
 		}
 	}
+	if s.Queue && len(s.Filters) > 0 {
+		if s.Name == "" {
+			s.Name = QueueName("", s.Filters[0])
+		}
+		b.unique("queue of actor "+g.actor, path, s.Topic)
+		if !b.queues[s.Name] { // all its receivers have the names in common
+			b.unique("stream", path, s.Name)
+			b.unique("subscription", path, s.Name)
+			b.queues[s.Name] = true
+		}
+		return s
+	}
+	s.Name = fmt.Sprintf("%s-%s-%d", b.app.Name, strings.ReplaceAll(g.provider, ".", "-"), b.count[g.provider])
 	b.unique("stream", path, s.Name)
 	b.unique("subscription", path, s.Name)
 	return s

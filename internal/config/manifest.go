@@ -83,10 +83,10 @@ type mqttConfig struct {
 }
 
 type localConfig struct {
-	Topic     string  `toml:"topic" required:"true"`
-	Queue     refused `toml:"queue"`
-	Delivery  string  `toml:"delivery" default:"push" oneof:"push" later:"pull"`
-	OnMessage string  `toml:"on_message" default:"on_message"`
+	Topic     string `toml:"topic" default:""`
+	Queue     string `toml:"queue" default:""`
+	Delivery  string `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	OnMessage string `toml:"on_message" default:"on_message"`
 }
 
 type gpioConfig struct {

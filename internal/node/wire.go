@@ -14,16 +14,9 @@ import (
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/event"
-	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/store"
 )
-
-// subscription is a subscription and the app it is of.
-type subscription struct {
-	broker.Subscription
-	app string
-}
 
 func (n *Node) configure(ctx context.Context, streams []broker.Stream, subs []subscription) error {
 	all := make([]broker.Subscription, len(subs))
@@ -43,7 +36,7 @@ func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err er
 	}
 	var names []string
 	for _, s := range subs {
-		if old[s.app] != next[s.app] {
+		if s.changes(old, next) {
 			names = append(names, s.Name)
 		}
 	}
@@ -224,117 +217,10 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 	return nil
 }
 
-// maxDeliver is how often a message of a pubsub capability is tried; it is the
-// default of a declared subscription too.
-const maxDeliver = 10
-
-// wanted returns the streams and subscriptions of a set of apps. An uplinked
-// stream that no app declares any more goes on to the hub until it is empty.
-func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, err error) {
-	var configs []*config.App
-	for _, a := range s.sorted() {
-		configs = append(configs, a.config)
-		for _, c := range a.config.Streams {
-			streams = append(streams, streamOf(c))
-		}
-		for _, c := range a.config.Subscriptions {
-			subs = append(subs, subscription{app: a.config.Name, Subscription: broker.Subscription{
-				Name: c.Name, Stream: c.Stream, Filter: c.Filter, MaxInFlight: c.MaxInFlight, AckWait: c.AckWait,
-				Backoff: c.Backoff, MaxDeliver: c.MaxDeliver, OrderedBy: c.OrderedBy,
-				Deliver: n.deliver(a.key(c.Actor), c.Operation),
-			}})
-		}
-	}
-	for _, a := range s.sorted() {
-		for _, src := range a.sources() {
-			for _, f := range config.Feeds(configs, src.Source) {
-				if f.Stream == src.Name {
-					if streams, err = inbox(streams, &f, src); err != nil {
-						return nil, nil, fmt.Errorf("app %s: %w", a.config.Name, err)
-					}
-				}
-				subs = append(subs, subscription{app: a.config.Name, Subscription: broker.Subscription{
-					Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver,
-					Deliver: n.deliver(a.key(src.Actor), src.Operation),
-				}})
-			}
-		}
-	}
-	return append(streams, n.retired(streams)...), subs, nil
-}
-
-// inbox gives a source a stream of its own for what no declared stream keeps.
-// What an MQTT broker sends is put there by name. What is published on the box
-// gets there by its subject, so sources of the same subject share an inbox.
-func inbox(streams []broker.Stream, f *config.Feed, src source) ([]broker.Stream, error) {
-	own := slices.IndexFunc(streams, func(s broker.Stream) bool { return s.Name == src.Name })
-	if src.mqtt {
-		if own < 0 {
-			streams = append(streams, broker.Stream{Name: src.Name})
-		}
-		return streams, nil
-	}
-	for _, s := range streams {
-		for _, subject := range s.Subjects {
-			if topic.Covers(subject, f.Filter) {
-				f.Stream = s.Name
-				f.Subscription += "." + s.Name
-				return streams, nil
-			}
-			if topic.Overlap(subject, f.Filter) {
-				return nil, fmt.Errorf("%s: topic %s is in part one of stream %s (%s): declare a stream that covers all of it", src.Name, f.Filter, s.Name, subject)
-			}
-		}
-	}
-	if own < 0 {
-		return append(streams, broker.Stream{Name: src.Name, Subjects: []string{f.Filter}}), nil
-	}
-	streams[own].Subjects = append(slices.Clip(streams[own].Subjects), f.Filter)
-	return streams, nil
-}
-
-// retired returns the uplinked streams that hold messages and that no app
-// declares any more. They take nothing in.
-func (n *Node) retired(declared []broker.Stream) (streams []broker.Stream) {
-	for _, info := range n.db.Streams() {
-		if info.Msgs > 0 && n.hasUplink(info.Name) && !slices.ContainsFunc(declared, func(st broker.Stream) bool { return st.Name == info.Name }) {
-			streams = append(streams, broker.Stream{
-				Name: info.Name, Uplink: true, MaxBytes: info.MaxBytes, MaxMsgs: info.MaxMsgs, MaxAge: info.MaxAge, OnFull: info.OnFull,
-			})
-		}
-	}
-	return streams
-}
-
 // sorted returns the apps by name.
 func (s appSet) sorted() []*app {
 	all := slices.Collect(maps.Values(s))
 	slices.SortFunc(all, func(a, b *app) int { return cmp.Compare(a.config.Name, b.config.Name) })
-	return all
-}
-
-func streamOf(c config.Stream) broker.Stream {
-	s := broker.Stream{Name: c.Name, Subjects: c.Subjects, MaxBytes: c.MaxBytes, MaxMsgs: c.MaxMsgs, MaxAge: c.MaxAge, Uplink: c.Uplink}
-	if c.DropOldest {
-		s.OnFull = store.DropOldest
-	}
-	return s
-}
-
-// source is a place from which messages come to an actor.
-type source struct {
-	config.Source
-	mqtt bool // an MQTT broker; else the box itself
-}
-
-func (a *app) sources() []source {
-	var all []source
-	for _, s := range a.config.MQTT {
-		all = append(all, source{s.Source, true})
-	}
-	for _, s := range a.config.Local {
-		all = append(all, source{s.Source, false})
-	}
 	return all
 }
 
@@ -385,6 +271,12 @@ func (n *Node) forget(old, next appSet, keep onDisk) {
 		}
 		n.log.Info("subscription dropped", "subscription", o.Name, "stream", o.Stream)
 		errs = append(errs, n.db.DeleteSubscription(o.Name))
+	}
+	for _, m := range n.moved(next) {
+		if !slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == m.Subscription }) {
+			errs = append(errs, n.db.DeleteSubscription(m.Subscription))
+			oldStreams = append(oldStreams, broker.Stream{Name: m.Stream})
+		}
 	}
 	for _, o := range oldStreams {
 		stays := slices.ContainsFunc(streams, func(s broker.Stream) bool { return s.Name == o.Name })

@@ -1,0 +1,236 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/topic"
+	"github.com/edged-io/edged/store"
+)
+
+// subscription is a subscription and the apps it is of: one, or those of the
+// receivers of a queue.
+type subscription struct {
+	broker.Subscription
+	apps []string
+}
+
+// changes says whether one of its apps is another one in next than in old.
+func (s subscription) changes(old, next appSet) bool {
+	return slices.ContainsFunc(s.apps, func(app string) bool { return old[app] != next[app] })
+}
+
+// maxDeliver is how often a message of a pubsub capability is tried; it is the
+// default of a declared subscription too.
+const maxDeliver = 10
+
+// wanted returns the streams and subscriptions of a set of apps. An uplinked
+// stream that no app declares any more goes on to the hub until it is empty.
+func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, err error) {
+	var configs []*config.App
+	for _, a := range s.sorted() {
+		configs = append(configs, a.config)
+		for _, c := range a.config.Streams {
+			streams = append(streams, streamOf(c))
+		}
+		for _, c := range a.config.Subscriptions {
+			subs = append(subs, subscription{apps: []string{a.config.Name}, Subscription: broker.Subscription{
+				Name: c.Name, Stream: c.Stream, Filter: c.Filter, MaxInFlight: c.MaxInFlight, AckWait: c.AckWait,
+				Backoff: c.Backoff, MaxDeliver: c.MaxDeliver, OrderedBy: c.OrderedBy,
+				Deliver: n.deliver(a.key(c.Actor), c.Operation),
+			}})
+		}
+	}
+	w := wants{streams: streams, subs: subs, queues: make(map[string]*queue)}
+	for _, a := range s.sorted() {
+		for _, src := range a.sources() {
+			for _, f := range config.Feeds(configs, src.Source) {
+				if f.Stream == src.Name {
+					if w.streams, err = inbox(w.streams, &f, src); err != nil {
+						return nil, nil, fmt.Errorf("app %s: %w", a.config.Name, err)
+					}
+				}
+				n.feed(&w, a, src, f)
+			}
+		}
+	}
+	n.emptyMoved(&w, s)
+	return append(w.streams, n.retired(w.streams)...), w.subs, nil
+}
+
+// wants collects what a set of apps wants.
+type wants struct {
+	streams []broker.Stream
+	subs    []subscription
+	queues  map[string]*queue // by name of the subscription
+}
+
+func (w *wants) subscription(name string) *subscription {
+	i := slices.IndexFunc(w.subs, func(s subscription) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &w.subs[i]
+}
+
+// feed adds a subscription of a source, or to that of its queue a receiver.
+func (n *Node) feed(w *wants, a *app, src source, f config.Feed) {
+	deliver := n.deliver(a.key(src.Actor), src.Operation)
+	if q := w.queues[f.Subscription]; q != nil {
+		q.add(deliver)
+		s := w.subscription(f.Subscription)
+		s.apps = append(s.apps, a.config.Name)
+		return
+	}
+	if src.Queue {
+		q := &queue{}
+		q.add(deliver)
+		w.queues[f.Subscription], deliver = q, q.deliver
+	}
+	w.subs = append(w.subs, subscription{apps: []string{a.config.Name}, Subscription: broker.Subscription{
+		Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver, Deliver: deliver,
+	}})
+}
+
+// moved is a subscription on disk that a source may have had when its messages
+// were kept in another stream than now.
+type moved struct {
+	config.Feed
+	app *app
+	src source
+}
+
+// moved returns all subscriptions on disk whose names are those of the sources
+// of a set of apps, those of now among them.
+func (n *Node) moved(s appSet) (all []moved) {
+	have := n.db.Subscriptions()
+	for _, a := range s.sorted() {
+		for _, src := range a.sources() {
+			for name, stream := range have {
+				rest, ok := strings.CutPrefix(name, src.Name)
+				if !ok || rest != "" && rest[0] != '.' {
+					continue
+				}
+				filter := src.Filters[0]
+				if strings.HasSuffix(rest, ".parent") {
+					filter = src.Filters[len(src.Filters)-1]
+				}
+				all = append(all, moved{config.Feed{Subscription: name, Stream: stream, Filter: filter}, a, src})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b moved) int { return strings.Compare(a.Subscription, b.Subscription) })
+	return all
+}
+
+// emptyMoved lets the sources have what waits for them in the streams that kept
+// their messages before: an inbox, when a stream was declared since, or the
+// inbox of an app that is gone. What comes in now does not go there.
+func (n *Node) emptyMoved(w *wants, s appSet) {
+	now := make(map[string]bool)
+	for _, sub := range w.subs {
+		now[sub.Name] = true
+	}
+	for _, m := range n.moved(s) {
+		if now[m.Subscription] || !n.waits(m.Feed) {
+			continue
+		}
+		if !slices.ContainsFunc(w.streams, func(st broker.Stream) bool { return st.Name == m.Stream }) {
+			info, err := n.db.Stream(m.Stream)
+			if err != nil {
+				continue // deleted meanwhile
+			}
+			w.streams = append(w.streams, atRest(info, n.hasUplink(m.Stream)))
+		}
+		n.feed(w, m.app, m.src, m.Feed)
+	}
+}
+
+// waits says whether there may be messages that a subscription has not had.
+func (n *Node) waits(f config.Feed) bool {
+	info, err := n.db.Stream(f.Stream)
+	if err != nil || info.Msgs == 0 {
+		return false
+	}
+	p, err := n.db.Position(f.Subscription)
+	return err == nil && p.Floor < info.Last
+}
+
+// atRest is a stream that takes nothing in.
+func atRest(info store.StreamInfo, uplink bool) broker.Stream {
+	return broker.Stream{
+		Name: info.Name, Uplink: uplink, MaxBytes: info.MaxBytes, MaxMsgs: info.MaxMsgs, MaxAge: info.MaxAge, OnFull: info.OnFull,
+	}
+}
+
+// inbox gives a source a stream of its own for what no declared stream keeps.
+// What an MQTT broker sends is put there by name. What is published on the box
+// gets there by its subject, so sources of the same subject share an inbox.
+func inbox(streams []broker.Stream, f *config.Feed, src source) ([]broker.Stream, error) {
+	own := slices.IndexFunc(streams, func(s broker.Stream) bool { return s.Name == src.Name })
+	if src.mqtt {
+		if own < 0 {
+			streams = append(streams, broker.Stream{Name: src.Name})
+		}
+		return streams, nil
+	}
+	if own >= 0 && slices.Contains(streams[own].Subjects, f.Filter) {
+		return streams, nil // for a receiver of the same queue
+	}
+	for _, s := range streams {
+		for _, subject := range s.Subjects {
+			if topic.Covers(subject, f.Filter) {
+				f.Stream = s.Name
+				f.Subscription += "." + s.Name
+				return streams, nil
+			}
+			if topic.Overlap(subject, f.Filter) {
+				return nil, fmt.Errorf("%s: topic %s is in part one of stream %s (%s): declare a stream that covers all of it", src.Name, f.Filter, s.Name, subject)
+			}
+		}
+	}
+	if own < 0 {
+		return append(streams, broker.Stream{Name: src.Name, Subjects: []string{f.Filter}}), nil
+	}
+	streams[own].Subjects = append(slices.Clip(streams[own].Subjects), f.Filter)
+	return streams, nil
+}
+
+// retired returns the uplinked streams that hold messages and that no app
+// declares any more. They take nothing in.
+func (n *Node) retired(declared []broker.Stream) (streams []broker.Stream) {
+	for _, info := range n.db.Streams() {
+		if info.Msgs > 0 && n.hasUplink(info.Name) && !slices.ContainsFunc(declared, func(st broker.Stream) bool { return st.Name == info.Name }) {
+			streams = append(streams, atRest(info, true))
+		}
+	}
+	return streams
+}
+
+func streamOf(c config.Stream) broker.Stream {
+	s := broker.Stream{Name: c.Name, Subjects: c.Subjects, MaxBytes: c.MaxBytes, MaxMsgs: c.MaxMsgs, MaxAge: c.MaxAge, Uplink: c.Uplink}
+	if c.DropOldest {
+		s.OnFull = store.DropOldest
+	}
+	return s
+}
+
+// source is a place from which messages come to an actor.
+type source struct {
+	config.Source
+	mqtt bool // an MQTT broker; else the box itself
+}
+
+func (a *app) sources() []source {
+	var all []source
+	for _, s := range a.config.MQTT {
+		all = append(all, source{s.Source, true})
+	}
+	for _, s := range a.config.Local {
+		all = append(all, source{s.Source, false})
+	}
+	return all
+}
