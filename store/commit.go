@@ -220,7 +220,7 @@ func (db *DB) commit(group []*Turn) {
 // either.
 func inMemory(group []*Turn) bool {
 	for _, t := range group {
-		if len(t.acks) == 0 || len(t.messages) > 0 || len(t.writes) > 0 || len(t.dead) > 0 {
+		if len(t.acks) == 0 || len(t.messages) > 0 || len(t.writes) > 0 || len(t.dead) > 0 || len(t.deadChanges) > 0 {
 			return false
 		}
 		for _, a := range t.acks {
@@ -244,6 +244,7 @@ func (db *DB) rollback(group []*Turn, err error) []*Turn {
 		s.rollback()
 	}
 	db.state.rollback()
+	clear(db.dead.queued)
 	return group
 }
 

@@ -14,7 +14,7 @@ type groupWrite struct {
 	db        *DB
 	streams   map[*stream]*streamWrite
 	positions map[*subscription]*position
-	dead      deadLetters
+	dead      deadWrite
 }
 
 // streamWrite is what a group does to one stream.
@@ -30,7 +30,7 @@ func newGroupWrite(db *DB) *groupWrite {
 		db:        db,
 		streams:   make(map[*stream]*streamWrite),
 		positions: make(map[*subscription]*position),
-		dead:      db.dead,
+		dead:      deadWrite{deadTotals: db.dead.deadTotals, known: db.dead.index},
 	}
 }
 
@@ -75,8 +75,7 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 	if err := putState(tx.Bucket(bucketState), state); err != nil {
 		return err
 	}
-	var err error
-	if w.dead, err = putDeadLetters(tx, w.dead, group, w.db.o.Now(), w.db.o.MaxBytes/4); err != nil {
+	if err := w.dead.write(tx, group, w.db.o.Now(), w.db.o.MaxBytes/4); err != nil {
 		return err
 	}
 	return w.finish(tx, age)
@@ -308,7 +307,7 @@ func (w *groupWrite) apply() {
 	for sub, p := range w.positions {
 		sub.pos = *p
 	}
-	w.db.dead = w.dead
+	w.dead.apply(w.db)
 }
 
 // housekeep removes what is consumed, expired or over a limit in streams that

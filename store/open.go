@@ -61,6 +61,7 @@ func open(path string, o Options) (_ *DB, err error) {
 		o: o, log: o.Logger, runID: newRunID(),
 		streams:   make(map[string]*stream),
 		subs:      make(map[string]*subscription),
+		dead:      newDeadLetters(),
 		wake:      make(chan struct{}, 1),
 		confirmed: make(chan []*Turn, 4),
 		failed:    make(chan struct{}),
@@ -313,18 +314,6 @@ func (db *DB) checkState(tx *bolt.Tx, _ map[uint32]*stream) error {
 		if _, err := unseal(k, v); err != nil {
 			return fmt.Errorf("state under key %q: %w", k, err)
 		}
-		return nil
-	})
-}
-
-func (db *DB) loadDeadLetters(tx *bolt.Tx, _ map[uint32]*stream) error {
-	return tx.Bucket(bucketDead).ForEach(func(k, v []byte) error {
-		var l DeadLetter
-		if err := getJSON(k, v, &l); err != nil {
-			return fmt.Errorf("dead letter %x: %w", k, err)
-		}
-		db.dead.count++
-		db.dead.bytes += l.size()
 		return nil
 	})
 }

@@ -101,11 +101,16 @@ func (db *DB) tryEnqueue(t *Turn) (wait bool, err error) {
 	if err := db.resolveAcks(t); err != nil {
 		return false, err
 	}
+	dead, err := db.resolveDead(t)
+	if err != nil {
+		return false, err
+	}
 	if err := db.checkRoom(t); err != nil {
 		return false, err
 	}
 	db.place(t)
 	db.state.queue(t)
+	db.dead.queue(dead, t.order)
 	db.queue.turns = append(db.queue.turns, t)
 	db.queue.bytes += t.size
 	db.end(t)

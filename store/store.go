@@ -139,6 +139,9 @@ type Stats struct {
 	Commits uint64 // groups written; each costs two fsyncs in this version
 	Bytes   int64  // held by streams and dead letters now
 	Queued  int    // turns waiting for the disk now
+	// DeadLettersDropped counts dead letters that went because there was no room
+	// for all of them.
+	DeadLettersDropped uint64
 }
 
 type stats struct{ turns, commits atomic.Uint64 }
@@ -152,6 +155,8 @@ func (db *DB) Stats() Stats {
 		Commits: db.stats.commits.Load(),
 		Bytes:   db.heldBytes(),
 		Queued:  len(db.queue.turns),
+
+		DeadLettersDropped: db.dead.dropped,
 	}
 }
 

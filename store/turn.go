@@ -21,12 +21,13 @@ type Turn struct {
 	seen   uint64              // the last queued turn whose effects were read
 	lost   bool                // what was read can not be committed any more
 
-	messages []pendingMessage
-	acks     []pendingAck
-	dead     []DeadLetter
-	after    []func()
-	afterEnd []func(committed bool)
-	size     int64
+	messages    []pendingMessage
+	acks        []pendingAck
+	dead        []DeadLetter
+	deadChanges []deadChange
+	after       []func()
+	afterEnd    []func(committed bool)
+	size        int64
 
 	irrevocable bool
 	alone       bool
@@ -250,9 +251,7 @@ func (t *Turn) Attempt(subscription string, seq uint64, n int) {
 
 // DeadLetter stages a dead letter. Error is cut to 8 KiB.
 func (t *Turn) DeadLetter(d DeadLetter) {
-	if len(d.Error) > maxErrorText {
-		d.Error = d.Error[:maxErrorText]
-	}
+	d.cutError()
 	t.dead = append(t.dead, d)
 	t.size += d.size()
 }
