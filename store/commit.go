@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -257,11 +258,10 @@ func fatal(err error) bool {
 // update is bolt's Update, with errors told apart and damage not a panic.
 func (db *DB) update(fn func(*bolt.Tx) error) (err error) {
 	defer recoverDamage(&err)
-	err = db.bolt.Update(fn)
-	if noRoom(err) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	}
-	return err
+	defer faultsPanic()()
+	begun := time.Now()
+	defer func() { db.busy.Add(int64(time.Since(begun))) }()
+	return full(db.bolt.Update(fn))
 }
 
 // noRoom says whether err is of a write that found no room. A sync may find none
@@ -282,11 +282,22 @@ func (db *DB) view(fn func(*bolt.Tx) error) (err error) {
 		}
 	}()
 	defer recoverDamage(&err)
+	defer faultsPanic()()
+	db.readers.RLock()
+	defer db.readers.RUnlock()
 	err = db.bolt.View(fn)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err
+}
+
+// faultsPanic makes a page that the kernel can not bring in, because the file
+// ends before it or the disk can not read it, a panic and not the end of the
+// process. It is for the goroutine that calls it, until it calls what it got.
+func faultsPanic() func() {
+	before := debug.SetPanicOnFault(true)
+	return func() { debug.SetPanicOnFault(before) }
 }
 
 // recoverDamage turns the panics by which bbolt reports a page that makes no

@@ -314,6 +314,7 @@ func (w *groupWrite) apply() {
 // no turn has touched: limits were lowered, a subscription was deleted, time
 // has passed.
 func (db *DB) housekeep() {
+	db.compactWhenQuiet()
 	age := db.clock.now()
 	due := db.dueStreams(age)
 	if len(due) == 0 && !db.clock.saveDue(age) {

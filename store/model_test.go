@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -251,6 +252,11 @@ func TestDB_model(t *testing.T) {
 				}
 				db.Close()
 				db = openModel(t, o, m)
+			},
+			"compact": func(t *rapid.T) {
+				if _, err := db.Compact(context.Background()); err != nil {
+					t.Fatalf("compact: %v", err)
+				}
 			},
 			"reopen": func(t *rapid.T) {
 				db.Close()

@@ -14,8 +14,13 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// fileName is the store in Options.Dir.
-const fileName = "store.db"
+// fileName is the store in Options.Dir. Another file becomes it by a rename,
+// and has a suffix until then.
+const (
+	fileName       = "store.db"
+	newSuffix      = ".new"      // a new store, or a compacted one
+	salvagedSuffix = ".salvaged" // what could be read of a damaged one
+)
 
 // Open opens the store in o.Dir, creating it if there is none. It fails with
 // ErrLocked if another process has it open, and with ErrUnusable if the file or
@@ -29,6 +34,9 @@ func Open(o Options) (*DB, error) {
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w: %w", path, ErrUnusable, err), lock.Close())
 	}
 	db, err := open(path, o)
 	if errors.Is(err, ErrDamaged) {
@@ -48,6 +56,12 @@ func Open(o Options) (*DB, error) {
 	return db, nil
 }
 
+// removeStale removes what a crash left of a file that was to take the place of
+// the store.
+func removeStale(path string) error {
+	return errors.Join(ignoreMissing(os.Remove(path+newSuffix)), ignoreMissing(os.Remove(path+salvagedSuffix)))
+}
+
 func open(path string, o Options) (_ *DB, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		if err := create(path, o); err != nil {
@@ -65,6 +79,8 @@ func open(path string, o Options) (_ *DB, err error) {
 		wake:      make(chan struct{}, 1),
 		confirmed: make(chan []*Turn, 4),
 		failed:    make(chan struct{}),
+		freeRoom:  freeRoom,
+		quiet:     quiet{opened: time.Now()},
 		state: stateView{
 			pending: make(map[stateKey]queuedWrite),
 			written: make(map[stateKey]uint64),
@@ -81,6 +97,7 @@ func open(path string, o Options) (_ *DB, err error) {
 	if db.bolt, err = bolt.Open(path, 0o600, boltOptions(o)); err != nil {
 		return nil, openError(err)
 	}
+	db.bolt.AllocSize = growStep
 	if err := db.load(); err != nil {
 		return nil, err
 	}
@@ -122,10 +139,7 @@ func newRunID() string {
 // create makes an empty store at path. It appears there whole: a crash on the
 // way leaves no file that looks like a store and is none.
 func create(path string, o Options) (err error) {
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrUnusable, err)
-	}
+	tmp := path + newSuffix
 	b, err := newFile(tmp, o)
 	if err == nil {
 		err = b.Close()

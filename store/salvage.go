@@ -48,10 +48,7 @@ func salvage(path string, o Options) error {
 		return err
 	}
 	s.mend()
-	tmp := path + ".salvaged"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
+	tmp := path + salvagedSuffix
 	if err := s.writeTo(tmp, o); err != nil {
 		return errors.Join(err, ignoreMissing(os.Remove(tmp)))
 	}

@@ -84,6 +84,8 @@ type Options struct {
 const (
 	FailpointBeforeSync = "store-before-sync" // a group is written, and not synced
 	FailpointAfterSync  = "store-after-sync"  // a group is on disk, and nobody was told
+	FailpointBeforeSwap = "store-before-swap" // a compacted file is on disk, beside the one that counts
+	FailpointAfterSwap  = "store-after-swap"  // it counts
 )
 
 func (o *Options) setDefaults() {
@@ -107,11 +109,13 @@ func (o *Options) setDefaults() {
 // DB is an open store. Its methods may be called from any goroutine.
 type DB struct {
 	o     Options
-	bolt  *bolt.DB
 	lock  *os.File // of the folder; held until Close
 	log   *slog.Logger
 	runID string
 	clock clock
+
+	readers sync.RWMutex // guards bolt, which only the writer changes; held while others read the file
+	bolt    *bolt.DB
 
 	mu      sync.Mutex // guards all below up to the blank line; never held across I/O
 	err     error      // why nothing can be committed any more
@@ -131,6 +135,11 @@ type DB struct {
 	turns     atomic.Uint64 // numbers turns for their ids
 	stats     stats
 	closeOnce sync.Once
+
+	compacting sync.Mutex // held by the one compaction that may be under way
+	freeRoom   func(dir string) (int64, error)
+	busy       atomic.Int64 // nanoseconds the writer has been at the disk
+	quiet      quiet        // the writer's own
 }
 
 // Stats counts what the store did since Open.
@@ -200,6 +209,8 @@ func (db *DB) Close() error {
 		db.changed.fire()
 		db.wakeWriter()
 		db.loops.Wait()
+		db.compacting.Lock() // one that was asked for ends at its next step
+		defer db.compacting.Unlock()
 		err = errors.Join(db.bolt.Close(), db.lock.Close())
 	})
 	return err
