@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -284,5 +285,32 @@ func TestDownlink_Headers_keep(t *testing.T) {
 	}
 	if want := "NATS/1.0\r\nA: x y\r\nB: 1\r\nB: 2\r\n\r\n"; string(header) != want {
 		t.Errorf("header: got %q, want %q", header, want)
+	}
+}
+
+// TestDownlink_Stolen_isMissed has somebody else take a message from the box's
+// consumer: the box must notice that its deliveries have a gap.
+func TestDownlink_Stolen_isMissed(t *testing.T) {
+	h := newTestHub(t, nil)
+	h.init()
+	js := h.js()
+	b := startBox(t, h, "a", t.TempDir(), commands)
+	publishMany(t, js, "edge.down.device.a.cmd.x", "m", 1, 1)
+	b.waitReceived("cmd", numbers("m", 1, 1)...)
+	stolen := 0
+	for n := 1; stolen < 3; n += 10 {
+		cons, err := js.Consumer(t.Context(), streamDown, "edged-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		thief, err := cons.Fetch(1, jetstream.FetchMaxWait(200*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		publishMany(t, js, "edge.down.device.a.cmd.x", "m", n+1, n+10)
+		for range thief.Messages() {
+			stolen++
+		}
+		b.waitReceived("cmd", numbers("m", 1, n+10)...)
 	}
 }

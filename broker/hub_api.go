@@ -100,7 +100,8 @@ type hubLast struct {
 	seq       uint64
 	time      string
 	tombstone bool
-	data      []byte
+	data      []byte // nil if only its size was asked for
+	size      int    // of the body
 }
 
 func (h *hubAPI) request(ctx context.Context, verb string, body []byte) (*nats.Msg, error) {
@@ -237,7 +238,7 @@ func parseStored(data []byte) (last hubLast, ok bool, err error) {
 // laneHeaders reads what the pump wrote. A message without it, of whoever wrote
 // to the lane, has epoch "".
 func laneHeaders(hubSeq uint64, h nats.Header, data []byte) hubLast {
-	last := hubLast{hubSeq: hubSeq, data: data}
+	last := hubLast{hubSeq: hubSeq, data: data, size: len(data)}
 	if seq, err := strconv.ParseUint(h.Get(headerSeq), 10, 64); err == nil {
 		last.epoch, last.seq = h.Get(headerEpoch), seq
 		last.time, last.tombstone = h.Get(headerTime), h.Get(headerTombstone) != ""

@@ -42,6 +42,8 @@ func HubPermissions(device string, groups []string, domain string) (Permissions,
 
 	lanes := subjectUp + device + ".>"
 	allow(lanes, api+"STREAM.INFO."+streamUp, api+"DIRECT.GET."+streamUp+"."+lanes)
+	reader := streamUp + "." + laneReader(device) // to look into its own lanes
+	allow(api+"CONSUMER.CREATE."+reader+"."+lanes, api+"CONSUMER.DELETE."+reader, api+"CONSUMER.MSG.NEXT."+reader)
 
 	allow(api + "STREAM.INFO." + streamDown)
 	for _, a := range downAddresses(device, groups) {

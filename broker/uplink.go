@@ -28,9 +28,10 @@ type pumpOptions struct {
 	Log    *slog.Logger
 	// MachineID names the machine, "" if that is not known. Nil means MachineID.
 	MachineID func() (string, error)
-	// Failpoint, in tests, is called at "uplink-after-hub-ack" (the hub has a
-	// batch, the box does not know it yet) and "downlink-before-ack" (the box
-	// has a message, the hub does not know it yet).
+	// Failpoint, in tests, is called at "uplink-before-batch" (the hub was asked
+	// how far it is, and a batch is about to go), "uplink-after-hub-ack" (the hub
+	// has the batch, the box does not know it yet) and "downlink-before-ack" (the
+	// box has a message, the hub does not know it yet).
 	Failpoint func(name string)
 	Now       func() time.Time
 	Timing    pumpTiming
@@ -118,6 +119,8 @@ type pumps struct {
 	mu     sync.Mutex // guards the fields below
 	lanes  map[string]*uplinkLane
 	inlets []*inlet
+
+	scanning sync.Mutex // held while a lane looks into itself on the hub
 }
 
 // newPumps reads the epoch of the store, or begins one. It starts nothing.

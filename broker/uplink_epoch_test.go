@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,6 +162,38 @@ func TestEpoch_Copies_loseNothing(t *testing.T) {
 	if got, want := fmt.Sprint(firsts(bodies[epochs[1]])), fmt.Sprint(run("two", 11, 20)); got != want {
 		t.Errorf("second epoch: got %s, want %s", got, want)
 	}
+}
+
+// TestEpoch_Copies_atOnce has two copies of a store on the same machine that both
+// asked the hub before either sent. The batch that comes second must not land.
+func TestEpoch_Copies_atOnce(t *testing.T) {
+	h := newTestHub(t, nil)
+	h.init()
+	o := telemetry
+	b := startBox(t, h, "a", t.TempDir(), o)
+	b.putMany("telemetry", "s.x", "m", 10)
+	b.drained("telemetry")
+	b.stop()
+	other := copyStore(t, b.dir)
+	asked, sent := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	o.server = "two"
+	o.fail = func(name string) {
+		if name == "uplink-before-batch" {
+			once.Do(func() { close(asked) })
+			<-sent
+		}
+	}
+	two := startBox(t, h, "a", other, o)
+	two.putMany("telemetry", "s.x", "two", 20)
+	<-asked
+	o.server, o.fail = "one", nil
+	one := startBox(t, h, "a", b.dir, o)
+	one.putMany("telemetry", "s.x", "one", 15)
+	one.drained("telemetry")
+	close(sent)
+	two.drained("telemetry")
+	checkEpochs(t, h.lane("a", "telemetry"), append(run("m", 1, 10), run("one", 11, 15)...), run("two", 11, 20))
 }
 
 // firsts returns each of all once, where it came first.

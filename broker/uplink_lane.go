@@ -49,6 +49,8 @@ type uplinkLane struct {
 	hub      hubStream
 	acked    uint64            // the hub has all up to here
 	kept     uint64            // of which the store knows
+	dirty    bool              // rec is not in the store yet
+	unkept   int               // sequences that it is behind, about
 	settleBy time.Time         // when it is to know the rest
 	stones   map[uint64]string // sequences whose place a tombstone takes → reason
 	synced   bool
@@ -59,7 +61,9 @@ type uplinkLane struct {
 	size    int    // messages for the next batch
 	most    int    // the hub takes no more in one
 	badEnd  uint64 // somewhere up to here is a message that the hub refuses
+	badMost int    // messages in a batch until it is found
 	careful bool   // wait until the hub has opened a batch before sending all of it
+	scans   int    // times in a row that the hub did not let us look into the lane
 	losses  int    // times in a row that the hub had less than it acknowledged
 	raced   int    // times in a row that the lane ended with another message than expected
 	suspect suspect
@@ -152,7 +156,7 @@ func (l *uplinkLane) pumpWhileUp(ctx context.Context, changed, wake <-chan struc
 // known to the store when it has waited long enough.
 func (l *uplinkLane) idle(ctx context.Context, wake <-chan struct{}) error {
 	var settle <-chan time.Time
-	if l.acked > l.kept {
+	if l.dirty {
 		timer := time.NewTimer(l.settleBy.Sub(l.p.o.Now()))
 		defer timer.Stop()
 		settle = timer.C
@@ -227,7 +231,7 @@ func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 		if err := l.advance(ctx, in, batch); err != nil {
 			return err
 		}
-		if l.acked-l.kept >= settleMessages {
+		if l.unkept >= settleMessages {
 			if err := l.settle(); err != nil {
 				return err
 			}
@@ -239,7 +243,7 @@ func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 func (l *uplinkLane) collect() ([]outMsg, error) {
 	limit := min(l.size, l.most)
 	if l.badEnd >= l.next {
-		limit = min(limit, max(1, int((l.badEnd-l.next+1)/2)))
+		limit = min(limit, l.badMost)
 	} else {
 		l.badEnd = 0
 	}
@@ -288,9 +292,10 @@ func (l *uplinkLane) ackedByHub(seq, hubSeq uint64) {
 		l.rec.Since = l.next
 	}
 	l.rec.Created, l.rec.HubSeq, l.rec.Seq = l.hub.created, hubSeq, seq
-	if l.acked == l.kept {
+	if !l.dirty {
 		l.settleBy = l.p.o.Now().Add(l.p.o.Timing.Settle)
 	}
+	l.dirty, l.unkept = true, l.unkept+int(seq-l.next)+1
 	l.acked = max(l.acked, seq)
 	l.next, l.expect = seq+1, hubSeq
 	l.show(func(*LaneStatus) {})
@@ -299,11 +304,13 @@ func (l *uplinkLane) ackedByHub(seq, hubSeq uint64) {
 // settle lets the store know what the hub has, in one turn with what is to be
 // known of the hub. Should a crash come before it, the hub is asked.
 func (l *uplinkLane) settle() error {
-	if l.acked <= l.kept {
+	if !l.dirty {
 		return nil
 	}
 	t := l.db.Begin()
-	t.AckUpTo(l.sub, l.acked)
+	if l.acked > l.kept {
+		t.AckUpTo(l.sub, l.acked)
+	}
 	if err := putRecord(t, l.recordKey(), l.rec); err != nil {
 		t.Discard()
 		return err
@@ -321,7 +328,7 @@ func (l *uplinkLane) settle() error {
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("note what the hub has: %w", err)
 	}
-	l.kept = l.acked
+	l.kept, l.dirty, l.unkept = l.acked, false, 0
 	for _, seq := range gone {
 		delete(l.stones, seq)
 	}

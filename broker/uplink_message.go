@@ -147,7 +147,10 @@ func headerValue(s string) string {
 // sequence, which a restored store gives to other messages too; those were
 // stored at another time.
 func sameMessage(hub hubLast, ours store.Message) bool {
-	return hub.time == stampTime(ours.Time) && (hub.tombstone || bytes.Equal(hub.data, ours.Data))
+	if hub.time != stampTime(ours.Time) {
+		return false
+	}
+	return hub.tombstone || hub.size == len(ours.Data) && (hub.data == nil || bytes.Equal(hub.data, ours.Data))
 }
 
 // sealBatch puts the headers of an atomic batch onto its messages. The first carries the

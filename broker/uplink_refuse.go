@@ -66,11 +66,9 @@ func (l *uplinkLane) suspects(ctx context.Context, out outMsg, err error, took t
 }
 
 // examine counts a try that had no answer, if the hub answers now, and says
-// whether the message has become a tombstone.
+// whether the message has become a tombstone. It may be one already, whose own
+// subject the hub does not take.
 func (l *uplinkLane) examine(ctx context.Context, in *replies, out outMsg) (refused bool, err error) {
-	if _, ok := l.stones[out.seq]; ok {
-		return false, nil // it is a tombstone already
-	}
 	if err := l.probe(ctx, in); err != nil {
 		l.suspect.open = 0
 		return false, err
@@ -135,11 +133,14 @@ func (l *uplinkLane) refuseSeq(seq uint64, reason, why string, tries int) error 
 // sent, so that no crash leaves the one without the other.
 func (l *uplinkLane) refuse(m store.Message, reason, why string, tries int) error {
 	t := l.db.Begin()
-	t.DeadLetter(store.DeadLetter{
-		Stream: l.stream, Seq: m.Seq, Subject: m.Subject, Subscription: l.sub,
-		Attempts: max(1, tries), Reason: "uplink-refused", Error: why,
-		Header: m.Header, Data: m.Data,
-	})
+	_, again := l.stones[m.Seq]
+	if !again {
+		t.DeadLetter(store.DeadLetter{
+			Stream: l.stream, Seq: m.Seq, Subject: m.Subject, Subscription: l.sub,
+			Attempts: max(1, tries), Reason: "uplink-refused", Error: why,
+			Header: m.Header, Data: m.Data,
+		})
+	}
 	if err := putRecord(t, l.stoneKey(stoneNumber(m.Seq)), reason); err != nil {
 		t.Discard()
 		return err
@@ -149,6 +150,9 @@ func (l *uplinkLane) refuse(m store.Message, reason, why string, tries int) erro
 	}
 	l.stones[m.Seq] = reason
 	l.suspect, l.badEnd = suspect{}, 0
+	if again {
+		return nil
+	}
 	l.log.Warn("the hub refuses a message for good", "seq", m.Seq, "subject", m.Subject[:min(len(m.Subject), 200)], "why", why)
 	l.show(func(s *LaneStatus) { s.Refused++ })
 	return nil

@@ -129,8 +129,15 @@ func TestUplink_Refused_byTheHub(t *testing.T) {
 }
 
 // TestUplink_Refused_silently has a hub whose permissions take a lane but not all
-// of its subjects: it passes over those without a word.
+// of its subjects: it passes over those without a word, tombstones included.
 func TestUplink_Refused_silently(t *testing.T) {
+	for name, size := range map[string]int{"message": 2, "tombstone": 1 << 20} {
+		t.Run(name, func(t *testing.T) { refuseSilently(t, bytes.Repeat([]byte("x"), size)) })
+	}
+}
+
+func refuseSilently(t *testing.T, body []byte) {
+	t.Helper()
 	p, err := HubPermissions("a", nil, "hub")
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +155,7 @@ func TestUplink_Refused_silently(t *testing.T) {
 	})
 	admin := nats.UserInfo("admin", "x")
 	h.init(admin)
-	b := startWithBad(t, h, 100, 60, store.Message{Subject: "s.secret", Data: []byte("no")}, boxOptions{user: url.UserPassword("a", "x")})
+	b := startWithBad(t, h, 100, 60, store.Message{Subject: "s.secret", Data: body}, boxOptions{user: url.UserPassword("a", "x")})
 	b.drained("telemetry")
 	got := h.lane("a", "telemetry", admin)
 	checkStone(t, b, got, 100, 60, stoneRefused)

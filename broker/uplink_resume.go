@@ -73,7 +73,9 @@ func (v *laneView) resume() verdict {
 		return verdict{next: v.floor + 1}
 	case reached > v.floor:
 		return verdict{next: reached + 1, ackUpTo: reached}
-	case v.rec.Seq != 0 && reached < v.rec.Seq && v.rec.Created.Equal(v.hub.created) && v.hubAt.hubSeq > v.rec.HubSeq:
+	case v.rec.Seq != 0 && reached < v.rec.Seq && !v.rec.Created.Equal(v.hub.created):
+		return verdict{next: reached + 1, what: whatOther} // it never had the rest
+	case v.rec.Seq != 0 && reached < v.rec.Seq && v.hubAt.hubSeq > v.rec.HubSeq:
 		return verdict{next: v.floor + 1, what: whatForeign} // it came behind our last
 	case v.rec.Seq != 0 && reached < v.rec.Seq:
 		return verdict{next: reached + 1, lost: span{max(reached+1, v.rec.Since), v.rec.Seq}, what: whatLost}

@@ -43,7 +43,7 @@ func TestLaneView_Resume(t *testing.T) {
 		"another hub, empty":         {other, rec, nil, false, false, verdict{next: 41, what: whatOther}},
 		"another hub, a stranger":    {other, rec, at("who", 7, 7), false, false, verdict{next: 41, what: whatOther}},
 		"another hub, our lane":      {other, rec, at("now", 90, 7), false, false, verdict{next: 91}},
-		"another hub, less of it":    {other, rec, at("now", 70, 900), false, false, verdict{next: 71, lost: span{71, 90}, what: whatLost}},
+		"another hub, less of it":    {other, rec, at("now", 70, 900), false, false, verdict{next: 71, what: whatOther}},
 		"an earlier store":           {hub, laneRecord{}, at("who", 1000, 400), false, false, verdict{next: 41, what: whatEarlier}},
 		"a stranger behind us":       {hub, rec, at("who", 7, 450), false, false, verdict{next: 91, what: whatForeign}},
 		"a stranger before us":       {hub, rec, at("who", 7, 4), false, false, verdict{next: 41, lost: span{5, 90}, what: whatLost}},

@@ -18,6 +18,9 @@ const (
 	repliesRoom = 64
 )
 
+// errLate: nobody answered in time.
+var errLate = fmt.Errorf("%w in time", errHubSilent)
+
 // replies is the inbox of a lane, open while the link is up.
 type replies struct {
 	prefix string
@@ -49,7 +52,7 @@ func (r *replies) wait(ctx context.Context, id string, until <-chan time.Time) (
 				return m, nil
 			}
 		case <-until:
-			return nil, errHubSilent
+			return nil, errLate
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -65,6 +68,7 @@ func (l *uplinkLane) advance(ctx context.Context, in *replies, batch []outMsg) e
 			return err
 		}
 	}
+	l.p.o.Failpoint("uplink-before-batch")
 	began := time.Now()
 	ack, err := l.send(ctx, in, batch)
 	if err != nil {
@@ -73,6 +77,7 @@ func (l *uplinkLane) advance(ctx context.Context, in *replies, batch []outMsg) e
 	}
 	l.p.o.Failpoint("uplink-after-hub-ack")
 	l.suspect, l.raced = suspect{}, 0
+	l.badMost = max(1, l.badMost/2)
 	l.grow(len(batch), time.Since(began))
 	l.noteTrouble(nil)
 	l.ackedByHub(batch[len(batch)-1].seq, ack.Seq)
@@ -89,7 +94,7 @@ func (l *uplinkLane) send(ctx context.Context, in *replies, batch []outMsg) (pub
 	for i := range batch {
 		size += batch[i].size
 	}
-	late := time.NewTimer(l.p.o.Timing.Request + time.Duration(size/slowestLink)*time.Second)
+	late := time.NewTimer(l.p.o.Timing.Request)
 	defer late.Stop()
 	for i := range batch {
 		if err := l.api.nc.PublishMsg(batch[i].msg); err != nil {
@@ -102,6 +107,9 @@ func (l *uplinkLane) send(ctx context.Context, in *replies, batch []outMsg) (pub
 		}
 	}
 	ack, err := l.answer(ctx, in, id, late.C, false)
+	if errors.Is(err, errLate) && size > slowestLink {
+		ack, err = l.answerLater(ctx, in, id, size)
+	}
 	if err != nil {
 		return ack, err
 	}
@@ -109,6 +117,20 @@ func (l *uplinkLane) send(ctx context.Context, in *replies, batch []outMsg) (pub
 		return ack, fmt.Errorf("%w: acknowledged %d messages of batch %.64q", errHubAnswer, ack.Count, ack.Batch)
 	}
 	return ack, nil
+}
+
+// answerLater waits for the answer to a batch that may still be on its way. What
+// is asked now comes to the hub behind the batch, so that with the answer to it
+// the waiting has an end: a slow link is told from a batch that got lost.
+func (l *uplinkLane) answerLater(ctx context.Context, in *replies, id string, size int) (pubAck, error) {
+	behind := *l.api
+	behind.timeout += time.Duration(size/slowestLink) * time.Second
+	if _, _, err := behind.last(ctx, l.filter, l.hub.direct); err != nil {
+		return pubAck{}, err
+	}
+	late := time.NewTimer(l.p.o.Timing.Request / 2)
+	defer late.Stop()
+	return l.answer(ctx, in, id, late.C, false)
 }
 
 // answer waits for the answer to the batch, or only until the hub has opened it.
@@ -159,7 +181,7 @@ func (l *uplinkLane) judge(ctx context.Context, batch []outMsg, err error, took 
 		l.most = n / 2
 		return nil
 	case n > 1 && refusal, n > 1 && errors.Is(err, nats.ErrMaxPayload):
-		l.badEnd = batch[n-1].seq // collect halves from here
+		l.badEnd, l.badMost = batch[n-1].seq, n/2
 		return nil
 	case n > 1:
 		l.size = max(1, n/2)

@@ -33,11 +33,22 @@ func (l *uplinkLane) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	end := last.hubSeq
+	if ok {
+		own, found, err := l.ownLast(ctx, hub, last)
+		if err != nil {
+			return err
+		}
+		if found {
+			l.log.Warn(whatForeign, "hub_epoch", last.epoch, "hub_seq", last.hubSeq)
+			last = own
+		}
+	}
 	v, err := l.view(hub, last, ok)
 	if err != nil {
 		return err
 	}
-	return l.follow(ctx, v, v.resume())
+	return l.follow(ctx, v, v.resume(), end)
 }
 
 // view collects what decides where the lane goes on.
@@ -67,8 +78,9 @@ func (l *uplinkLane) view(hub hubStream, last hubLast, ok bool) (*laneView, erro
 	return v, nil
 }
 
-// follow does what the verdict says.
-func (l *uplinkLane) follow(ctx context.Context, v *laneView, d verdict) error {
+// follow does what the verdict says. end is the hub's sequence of the last message
+// of the lane, whoever wrote it.
+func (l *uplinkLane) follow(ctx context.Context, v *laneView, d verdict, end uint64) error {
 	if !d.lost.empty() {
 		if l.losses++; l.losses < lossChecks {
 			return errHubBehind
@@ -87,16 +99,37 @@ func (l *uplinkLane) follow(ctx context.Context, v *laneView, d verdict) error {
 		l.epoch = l.p.epochs.current()
 		l.log.Warn("a new epoch begins", "epoch", l.epoch, "former", v.epoch)
 	}
-	l.next, l.expect = d.next, 0
-	if v.hubHas {
-		l.expect = v.hubAt.hubSeq
-	}
+	l.next, l.expect = d.next, end
 	if d.ackUpTo > l.acked {
 		l.next = l.acked + 1
-		l.ackedByHub(d.ackUpTo, l.expect)
+		l.ackedByHub(d.ackUpTo, v.hubAt.hubSeq)
+		l.expect = end
+	}
+	if err := l.begin(); err != nil {
+		return err
 	}
 	l.synced = true
 	l.show(func(s *LaneStatus) { s.Synced = true })
+	return nil
+}
+
+// begin notes where the lane ends on a hub that has nothing of ours that we know
+// of, before the first message is sent: should a crash come before its
+// acknowledgement is kept, what is ours is looked for behind it.
+func (l *uplinkLane) begin() error {
+	if l.rec.Created.Equal(l.hub.created) {
+		return nil
+	}
+	rec := laneRecord{Created: l.hub.created, HubSeq: l.expect}
+	t := l.db.Begin()
+	if err := putRecord(t, l.recordKey(), rec); err != nil {
+		t.Discard()
+		return err
+	}
+	if err := t.Commit(); err != nil {
+		return fmt.Errorf("note where the lane begins: %w", err)
+	}
+	l.rec, l.dirty = rec, l.acked > l.kept
 	return nil
 }
 
@@ -129,7 +162,7 @@ func (l *uplinkLane) reportLoss(v *laneView, d verdict) error {
 	if err := t.Commit(); err != nil {
 		return fmt.Errorf("note what the hub lost: %w", err)
 	}
-	l.rec, l.said = rec, d.what
+	l.rec, l.said, l.dirty = rec, d.what, l.acked > l.kept
 	l.show(func(s *LaneStatus) { s.Lost += lost - held })
 	return nil
 }
