@@ -20,7 +20,7 @@ type groupWrite struct {
 // streamWrite is what a group does to one stream.
 type streamWrite struct {
 	counters          // as the file will say
-	added    bool     // messages were added
+	added    int      // messages added
 	gone     counters // messages removed: only msgs and bytes are used
 	forget   int      // identities forgotten, oldest first
 }
@@ -75,7 +75,7 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 	if err := putState(tx.Bucket(bucketState), state); err != nil {
 		return err
 	}
-	if err := w.dead.write(tx, group, w.db.o.Now(), w.db.o.MaxBytes/4); err != nil {
+	if err := w.dead.write(tx, group, w.db.o.Now(), w.deadRoom()); err != nil {
 		return err
 	}
 	return w.finish(tx, age)
@@ -87,12 +87,17 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	for sub := range w.positions {
 		w.of(sub.stream)
 	}
-	for s := range w.streams {
-		if err := w.trim(tx, s, age); err != nil {
-			return err
-		}
-		if err := w.trimIDs(tx, s); err != nil {
-			return err
+	for _, policy := range []OnFull{Reject, DropOldest} { // who drops does so for what is left when the others gave back what was consumed
+		for s := range w.streams {
+			if s.config.OnFull != policy {
+				continue
+			}
+			if err := w.trim(tx, s, age); err != nil {
+				return err
+			}
+			if err := w.trimIDs(tx, s); err != nil {
+				return err
+			}
 		}
 	}
 	for s, c := range w.streams {
@@ -128,7 +133,7 @@ func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, a
 	c.last = p.m.Seq
 	c.msgs++
 	c.bytes += p.m.size()
-	c.added = true
+	c.added++
 	if !p.remembered {
 		return nil
 	}
@@ -190,8 +195,8 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 	over := w.overStore(s)
 	cursor := tx.Bucket(bucketMessages).Cursor()
 	for n := 0; c.msgs > 0; n++ {
-		if n == trimLimit {
-			return nil // the rest goes with the next group
+		if n == trimLimit+c.added {
+			return nil // the rest, of before this group, goes with the next one
 		}
 		k, v := cursor.Seek(seqKey(s.id, c.first))
 		id, seq, ok := splitSeqKey(k)
@@ -235,23 +240,33 @@ func overLimit(cfg *StreamConfig, c *counters, age time.Duration, over int64) (r
 	return 0, false
 }
 
-// overStore is by how much what streams hold together is over the store's
-// bound, if s is one that gives way.
+// overStore is by how much what the store holds is over what s may fill, if s is
+// one that gives way.
 func (w *groupWrite) overStore(s *stream) int64 {
 	if s.config.OnFull != DropOldest {
 		return 0
 	}
+	return w.dead.bytes + w.streamBytes() - w.db.o.level(s, false)
+}
+
+// streamBytes is what streams will hold.
+func (w *groupWrite) streamBytes() (n int64) {
 	w.db.mu.Lock()
 	defer w.db.mu.Unlock()
-	n := w.dead.bytes - w.db.o.MaxBytes
-	for _, o := range w.db.streams {
-		if c, ok := w.streams[o]; ok {
+	for _, s := range w.db.streams {
+		if c, ok := w.streams[s]; ok {
 			n += c.bytes
 		} else {
-			n += o.disk.bytes
+			n += s.disk.bytes
 		}
 	}
 	return n
+}
+
+// deadRoom is what dead letters may hold: a quarter of the store, and no more
+// than messages leave.
+func (w *groupWrite) deadRoom() int64 {
+	return min(w.db.o.MaxBytes/4, w.db.o.MaxBytes-w.streamBytes())
 }
 
 // keepFrom is DB.keepFrom with the positions of this group.
@@ -300,7 +315,7 @@ func (w *groupWrite) apply() {
 		s.msgs -= c.gone.msgs
 		s.bytes -= c.gone.bytes
 		s.forget(c.forget)
-		if c.added {
+		if c.added > 0 {
 			s.wakeWatchers()
 		}
 	}

@@ -20,10 +20,6 @@ type adminRequest struct {
 	done   chan error
 }
 
-// reserve is the part of the store, one in so many, that only turns which
-// acknowledge something may use.
-const reserve = 8
-
 func (db *DB) usable() error {
 	if db.err != nil {
 		return db.err
@@ -161,100 +157,6 @@ func (t *Turn) floor(i int) uint64 {
 		}
 	}
 	return floor
-}
-
-// checkRoom finds whether the messages of t fit, without changing anything.
-func (db *DB) checkRoom(t *Turn) error {
-	if len(t.messages) == 0 {
-		return nil
-	}
-	held, most := db.heldBytes(), db.o.MaxBytes
-	if len(t.acks) > 0 {
-		// What a full store needs most is that its messages are consumed, and
-		// handling them may take publishing: such a turn has some room of its own.
-		most += most / reserve
-	}
-	var before added
-	for i := range t.messages {
-		p := &t.messages[i]
-		s := p.s
-		if db.streams[s.config.Name] != s {
-			return fmt.Errorf("publish %s to stream %s: %w", p.m.Subject, s.config.Name, ErrNoStream)
-		}
-		if s.config.OnFull == DropOldest || before.repeats(p, i+1 < len(t.messages)) {
-			continue // the writer makes room, or there is nothing to store
-		}
-		size := p.m.size()
-		held += size
-		switch a := before.to(s, size); {
-		case s.config.MaxMsgs > 0 && s.msgs+a.msgs > s.config.MaxMsgs:
-			return fmt.Errorf("stream %s holds %d messages: %w", s.config.Name, s.msgs, ErrFull)
-		case s.config.MaxBytes > 0 && s.bytes+a.bytes > s.config.MaxBytes:
-			return fmt.Errorf("stream %s holds %d bytes: %w", s.config.Name, s.bytes, ErrFull)
-		case held > most:
-			return fmt.Errorf("store holds %d bytes: %w", held-size, ErrFull)
-		}
-	}
-	return nil
-}
-
-// added is what the messages of a turn add, up to one of them.
-type added struct {
-	streams []addedTo
-	ids     map[identity]struct{}
-}
-
-type addedTo struct {
-	s           *stream
-	msgs, bytes int64
-}
-
-type identity struct {
-	s    *stream
-	hash idHash
-}
-
-// repeats says whether p is a repeat of a message that the stream remembers, or
-// of one before it in the turn. more says whether another one comes after it.
-func (a *added) repeats(p *pendingMessage, more bool) bool {
-	if p.m.ID == "" || p.s.config.Dedupe < 0 {
-		return false
-	}
-	if _, known := p.s.repeated(p); known {
-		return true
-	}
-	id := identity{p.s, p.hash}
-	if _, known := a.ids[id]; known {
-		return true
-	}
-	if more {
-		if a.ids == nil {
-			a.ids = make(map[identity]struct{})
-		}
-		a.ids[id] = struct{}{}
-	}
-	return false
-}
-
-// to counts a message of size bytes for s, and returns all of s so far.
-func (a *added) to(s *stream, size int64) addedTo {
-	for i := range a.streams {
-		if o := &a.streams[i]; o.s == s {
-			o.msgs, o.bytes = o.msgs+1, o.bytes+size
-			return *o
-		}
-	}
-	a.streams = append(a.streams, addedTo{s, 1, size})
-	return a.streams[len(a.streams)-1]
-}
-
-// heldBytes is what counts against MaxBytes, queued included.
-func (db *DB) heldBytes() int64 {
-	n := db.dead.bytes
-	for _, s := range db.streams {
-		n += s.bytes
-	}
-	return n
 }
 
 // place gives the messages of t their sequences.

@@ -162,7 +162,7 @@ func (db *DB) Stats() Stats {
 	return Stats{
 		Turns:   db.stats.turns.Load(),
 		Commits: db.stats.commits.Load(),
-		Bytes:   db.heldBytes(),
+		Bytes:   db.storedBytes(),
 		Queued:  len(db.queue.turns),
 
 		DeadLettersDropped: db.dead.dropped,
