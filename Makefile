@@ -84,8 +84,8 @@ integration: needs ## whole boxes against real parts: Mosquitto, a hub, links th
 	$(GO) test -count=1 -timeout 20m ./test/... ./internal/node ./internal/demo
 
 .PHONY: crash
-crash: needs ## the tests that kill, COUNT times (3), each with another seed
-	$(GO) test -count=$(COUNT) -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
+crash: needs ## the tests that kill, COUNT times (3), each with another seed, and 10,000 messages for a box that was away
+	EDGED_DOWN_MESSAGES=10000 $(GO) test -count=$(COUNT) -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
 
 .PHONY: gpio
 gpio: ## providers/gpio on a virtual board with a real GPIO chip (qemu-system-arm, minutes)

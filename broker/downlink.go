@@ -39,9 +39,10 @@ type inlet struct {
 
 	js      jetstream.JetStream
 	mark    watermark
-	ask     int    // messages to ask for
-	next    uint64 // the consumer's number of the next delivery
-	started bool   // the mark was seen again after the consumer was made
+	former  []watermark // of other hubs, the last one first
+	ask     int         // messages to ask for
+	next    uint64      // the consumer's number of the next delivery
+	started bool        // the mark was seen again after the consumer was made
 	pace    pace
 	trouble condition
 
@@ -56,6 +57,15 @@ type watermark struct {
 	Seq     uint64    `json:"seq"`     // the hub's sequence; 0 if only the time tells
 	Time    time.Time `json:"time"`    // when the hub stored that message; zero if not known
 }
+
+// inletRecord is what the store remembers of an inlet.
+type inletRecord struct {
+	watermark
+	Former []watermark `json:"former,omitempty"`
+}
+
+// maxFormerHubs bounds how many hubs are remembered.
+const maxFormerHubs = 8
 
 // has says whether a message is one that the box has. A hub that lost its last
 // messages gives their sequences to later ones, so the time must fit too.
@@ -75,6 +85,7 @@ type InletStatus struct {
 	Seq      uint64 // the hub's sequence of the last message the box has
 	Received uint64 // messages put into streams since the start
 	Rejected uint64 // messages that became dead letters since the start
+	Repeats  uint64 // messages that another hub had sent before, since the start
 	Err      string // why it does not go on now; "" if it does
 }
 
@@ -136,8 +147,10 @@ func (in *inlet) key() string { return "down/" + in.consumer }
 
 func (in *inlet) run(ctx context.Context) {
 	t := in.db.Begin()
-	_, err := getRecord(t, in.key(), &in.mark)
+	var rec inletRecord
+	_, err := getRecord(t, in.key(), &rec)
 	t.Discard()
+	in.mark, in.former = rec.watermark, rec.Former
 	if err != nil {
 		in.log.Error("downlink cannot read its watermark", "err", err)
 		return

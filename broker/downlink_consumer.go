@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -58,11 +59,26 @@ func (in *inlet) compare(hub hubStream, have *jetstream.ConsumerInfo) {
 		if in.mark != (watermark{Created: in.mark.Created}) {
 			in.log.Warn("this is another hub, its messages are taken from the first", "created", hub.created)
 		}
-		in.mark = watermark{Created: hub.created}
+		in.change(hub.created)
 	case in.mark.Seq > hub.last:
 		in.log.Error("the hub lost messages that this box has", "from", hub.last+1, "to", in.mark.Seq)
 		in.mark.Seq = hub.last
 	}
+}
+
+// change takes up the watermark of another hub: that of the last time it was here,
+// or a new one. Those of hubs before are remembered.
+func (in *inlet) change(created time.Time) {
+	next := watermark{Created: created}
+	former := []watermark{in.mark}
+	for _, w := range in.former {
+		if w.Created.Equal(created) {
+			next = w
+		} else {
+			former = append(former, w)
+		}
+	}
+	in.mark, in.former = next, former[:min(len(former), maxFormerHubs)]
 }
 
 func (in *inlet) config() jetstream.ConsumerConfig {

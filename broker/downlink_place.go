@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/edged-io/edged/internal/event"
 	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
 )
@@ -38,7 +41,7 @@ func (in *inlet) accept(ctx context.Context, batch []jetstream.Msg) error {
 		case meta.NumDelivered > 1:
 			return errOutOfStep // what came after it may be there already
 		default:
-			fresh = append(fresh, downMessage{at, m})
+			fresh = append(fresh, downMessage{at, m, parseOrigin(m.Headers().Get(headerOrigin))})
 		}
 	}
 	if err := in.placeAll(ctx, fresh); err != nil {
@@ -66,8 +69,49 @@ func (in *inlet) rewritten(at watermark) bool {
 }
 
 type downMessage struct {
-	at  watermark
-	msg jetstream.Msg
+	at     watermark
+	msg    jetstream.Msg
+	origin origin
+}
+
+// origin says where a message was that somebody took from one hub to another:
+// the creation time of EDGE_DOWN there, and the message's sequence. Zero for
+// one that was not.
+type origin struct {
+	created time.Time
+	seq     uint64
+}
+
+// parseOrigin reads "<creation time in RFC 3339>/<sequence>". What is not that is
+// nothing.
+func parseOrigin(s string) (o origin) {
+	at, number, ok := strings.Cut(s, "/")
+	if !ok {
+		return origin{}
+	}
+	created, err := time.Parse(time.RFC3339Nano, at)
+	if err != nil {
+		return origin{}
+	}
+	seq, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || seq == 0 {
+		return origin{}
+	}
+	return origin{created.UTC(), seq}
+}
+
+func (o origin) String() string {
+	return o.created.Format(time.RFC3339Nano) + "/" + strconv.FormatUint(o.seq, 10)
+}
+
+// took says whether the box has a message since a former hub sent it.
+func (in *inlet) took(o origin) bool {
+	for _, w := range in.former {
+		if o.seq > 0 && w.Created.Equal(o.created) {
+			return o.seq <= w.Seq
+		}
+	}
+	return false
 }
 
 // placeAll puts messages to disk in one turn; if that cannot be, one by one, so
@@ -91,11 +135,15 @@ func (in *inlet) placeAll(ctx context.Context, all []downMessage) error {
 // place puts messages into the streams of the box in one turn, together with the
 // watermark.
 func (in *inlet) place(ctx context.Context, all []downMessage) error {
-	rejected := 0
+	rejected, repeats := 0, 0
 	last := all[len(all)-1].at
 	err := in.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
-		rejected = 0
+		rejected, repeats = 0, 0
 		for _, d := range all {
+			if in.took(d.origin) {
+				repeats++
+				continue
+			}
 			reason, err := in.stage(t, d)
 			if reason != "" {
 				rejected++
@@ -104,7 +152,7 @@ func (in *inlet) place(ctx context.Context, all []downMessage) error {
 				return err
 			}
 		}
-		return putRecord(t, in.key(), last)
+		return putRecord(t, in.key(), inletRecord{last, in.former})
 	})
 	if err != nil {
 		return fmt.Errorf("store message %d of the hub: %w", all[0].at.Seq, err)
@@ -112,7 +160,8 @@ func (in *inlet) place(ctx context.Context, all []downMessage) error {
 	in.mark = last
 	in.mu.Lock()
 	in.shown.Seq = last.Seq
-	in.shown.Received += uint64(len(all) - rejected)
+	in.shown.Received += uint64(len(all) - rejected - repeats)
+	in.shown.Repeats += uint64(repeats)
 	in.shown.Rejected += uint64(rejected)
 	in.mu.Unlock()
 	return nil
@@ -134,7 +183,11 @@ func (in *inlet) stage(t *store.Turn, d downMessage) (reason string, err error) 
 		}
 		subject = rest
 	}
-	err = in.p.o.Place.Stage(t, Message{Subject: subject, Header: headerBlock(d.msg.Headers()), Data: d.msg.Data()})
+	m := Message{Subject: subject, Header: headerBlock(d.msg.Headers()), Data: d.msg.Data()}
+	if d.origin.seq > 0 && event.Identity(event.Header(m.Header), m.Data) == "" {
+		m.ID = headerOrigin + " " + in.consumer + " " + d.origin.String() // who copies once may do it again
+	}
+	err = in.p.o.Place.Stage(t, m)
 	switch {
 	case err == nil:
 		return "", nil

@@ -32,6 +32,9 @@ const (
 	headerSubject   = "Edged-Subject"
 )
 
+// headerOrigin is on a message to boxes that was copied from one hub to another.
+const headerOrigin = "Edged-Origin"
+
 // Codes of JetStream that are answered in different ways.
 const (
 	codeWrongLastSequence         = 10071

@@ -82,7 +82,7 @@ func (h *hub) js() jetstream.JetStream {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1<<20))
 	if err != nil {
 		h.t.Fatal(err)
 	}
