@@ -40,6 +40,9 @@ func (db *DB) writer() {
 		group, admin, end := db.nextGroup()
 		switch {
 		case end:
+			if db.Err() == nil {
+				db.saveClock()
+			}
 			db.refuse(group, admin)
 			return
 		case len(admin) > 0 || len(group) > 0:

@@ -15,6 +15,8 @@ type groupWrite struct {
 	streams   map[*stream]*streamWrite
 	positions map[*subscription]*position
 	dead      deadWrite
+	line      *timeline
+	saved     func() // the clock is, once the group is on disk
 }
 
 // streamWrite is what a group does to one stream.
@@ -31,6 +33,7 @@ func newGroupWrite(db *DB) *groupWrite {
 		streams:   make(map[*stream]*streamWrite),
 		positions: make(map[*subscription]*position),
 		dead:      deadWrite{deadTotals: db.dead.deadTotals, known: db.dead.index},
+		line:      db.clock.line.Load(),
 	}
 }
 
@@ -75,7 +78,8 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 	if err := putState(tx.Bucket(bucketState), state); err != nil {
 		return err
 	}
-	if err := w.dead.write(tx, group, w.db.o.Now(), w.deadRoom()); err != nil {
+	now, _ := w.db.clock.real()
+	if err := w.dead.write(tx, group, now, w.deadRoom()); err != nil {
 		return err
 	}
 	return w.finish(tx, age)
@@ -115,7 +119,9 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 			return err
 		}
 	}
-	return putClock(tx, age)
+	var err error
+	w.saved, err = w.db.clock.put(tx, age)
+	return err
 }
 
 func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
@@ -123,7 +129,8 @@ func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, a
 		return nil
 	}
 	key := seqKey(p.s.id, p.m.Seq)
-	if err := messages.Put(key, encodeMessage(key, &p.m, age)); err != nil {
+	f := frame{Message: p.m, stored: age, published: age, given: p.given}
+	if err := messages.Put(key, f.encode(key)); err != nil {
 		return fmt.Errorf("stream %s, message %d: %w", p.s.config.Name, p.m.Seq, err)
 	}
 	c := w.of(p.s)
@@ -188,7 +195,8 @@ func (db *DB) subscription(name string) *subscription {
 }
 
 // trim removes the messages that every subscription has acknowledged, then
-// those beyond the limits of the stream.
+// those beyond the limits of the stream. Where nobody is subscribed, it removes
+// those whose own time is over too; a subscription is to see them.
 func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 	c := w.of(s)
 	keep, consumed := w.keepFrom(s)
@@ -204,18 +212,21 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 			return fmt.Errorf("stream %s should hold %d messages from %d on: %w", s.config.Name, c.msgs, c.first, ErrDamaged)
 		}
 		c.first = seq
-		m, stored, err := decodeMessage(k, v)
+		f, err := decodeFrame(k, v)
 		if err != nil {
 			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
 		}
-		reason, out := 0, consumed && seq < keep
-		if !out {
-			if reason, out = overLimit(&s.config, &c.counters, age-stored, over); !out {
+		if !consumed || seq >= keep {
+			reason, out := overLimit(&s.config, &c.counters, w.line.between(f.stored, age), over)
+			if !out && !consumed && f.expired(w.line, age) {
+				reason, out = dropExpired, true
+			}
+			if !out {
 				return nil
 			}
 			c.dropped[reason]++
 		}
-		size := m.size()
+		size := f.size()
 		if err := cursor.Delete(); err != nil {
 			return err
 		}
@@ -323,78 +334,7 @@ func (w *groupWrite) apply() {
 		sub.pos = *p
 	}
 	w.dead.apply(w.db)
-}
-
-// housekeep removes what is consumed, expired or over a limit in streams that
-// no turn has touched: limits were lowered, a subscription was deleted, time
-// has passed.
-func (db *DB) housekeep() {
-	db.compactWhenQuiet()
-	age := db.clock.now()
-	due := db.dueStreams(age)
-	if len(due) == 0 && !db.clock.saveDue(age) {
-		return
+	if w.saved != nil { // not where all of it is in memory
+		w.saved()
 	}
-	w := newGroupWrite(db)
-	for _, s := range due {
-		w.of(s)
-	}
-	if err := db.update(func(tx *bolt.Tx) error { return w.finish(tx, age) }); err != nil {
-		if fatal(err) {
-			db.fail(err)
-		} else {
-			db.log.Warn("no room to remove what is consumed", "err", err)
-		}
-		return
-	}
-	db.mu.Lock()
-	w.apply()
-	db.mu.Unlock()
-	db.changed.fire()
-}
-
-// dueStreams returns the streams whose oldest message has to go.
-func (db *DB) dueStreams(age time.Duration) (due []*stream) {
-	db.mu.Lock()
-	var aging []*stream
-	for _, s := range db.streams {
-		keep, consumed := db.keepFrom(s)
-		_, dropping := overLimit(&s.config, &s.disk, 0, 0)
-		switch {
-		case len(s.idOrder) > s.config.remembers(): // it is to remember less than before
-			due = append(due, s)
-		case s.disk.msgs == 0:
-		case consumed && s.disk.first < keep, dropping:
-			due = append(due, s)
-		case s.config.MaxAge > 0:
-			aging = append(aging, s)
-		}
-	}
-	db.mu.Unlock()
-	for _, s := range aging {
-		if age-db.storedAt(s) > s.config.MaxAge {
-			due = append(due, s)
-		}
-	}
-	if len(aging) > 0 {
-		db.clock.needed()
-	}
-	return due
-}
-
-// storedAt returns when, by the store's clock, the oldest message of s came.
-func (db *DB) storedAt(s *stream) (stored time.Duration) {
-	stored = db.clock.now()
-	_ = db.view(func(tx *bolt.Tx) error {
-		k, v := tx.Bucket(bucketMessages).Cursor().Seek(seqKey(s.id, s.disk.first))
-		if id, _, ok := splitSeqKey(k); !ok || id != s.id {
-			return nil
-		}
-		_, at, err := decodeMessage(k, v)
-		if err == nil {
-			stored = at
-		}
-		return err
-	}) // damage ends the store through view itself
-	return stored
 }

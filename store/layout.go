@@ -4,13 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"time"
 )
 
 // Buckets of the file. Every value in them begins with a checksum (seal), so
 // that a flipped bit is an error and never a message.
 var (
-	bucketMeta      = []byte("meta")      // "version", "clock"
+	bucketMeta      = []byte("meta")      // "version", "clock", "timeline"
 	bucketStreams   = []byte("streams")   // name → JSON of streamRecord
 	bucketCounters  = []byte("counters")  // stream id → counters
 	bucketMessages  = []byte("messages")  // stream id, sequence → message
@@ -19,15 +18,14 @@ var (
 	bucketPositions = []byte("positions") // subscription id → position
 	bucketState     = []byte("state")     // space, key → value
 	bucketDead      = []byte("dead")      // id → JSON of DeadLetter
+	bucketDelayed   = []byte("delayed")   // stream id, number → message that is parked
+	bucketProducers = []byte("producers") // stream id, hash of the producer's name → watermark
 
 	allBuckets = [][]byte{
 		bucketMeta, bucketStreams, bucketCounters, bucketMessages, bucketIDs,
-		bucketSubs, bucketPositions, bucketState, bucketDead,
+		bucketSubs, bucketPositions, bucketState, bucketDead, bucketDelayed, bucketProducers,
 	}
 )
-
-// formatVersion is raised when an older program could misread the file.
-const formatVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -100,61 +98,6 @@ func newStateKey(space, key string) (stateKey, error) {
 		return "", fmt.Errorf("space %s: key of %d bytes, at most %d: %w", space, len(key), maxKey, ErrTooLarge)
 	}
 	return stateKey(string([]byte{byte(len(space))}) + space + key), nil
-}
-
-// messageOverhead is what a message costs beside subject, header and data:
-// its key, its frame and its place in a page.
-const messageOverhead = 12 + frameLen + 16
-
-// frameLen is the fixed part of a message's value: checksum, version, wall
-// clock, age clock, length of the subject, length of the header.
-const frameLen = sealLen + 1 + 8 + 8 + 2 + 4
-
-const frameVersion = 1
-
-func (m *Message) size() int64 {
-	return int64(len(m.Subject) + len(m.Header) + len(m.Data) + messageOverhead)
-}
-
-// encodeMessage returns the value of m. age is the store's own clock, by which
-// messages grow old.
-func encodeMessage(key []byte, m *Message, age time.Duration) []byte {
-	v := make([]byte, frameLen, frameLen+len(m.Subject)+len(m.Header)+len(m.Data))
-	b := v[sealLen:]
-	b[0] = frameVersion
-	binary.LittleEndian.PutUint64(b[1:], uint64(m.Time.UnixNano()))
-	binary.LittleEndian.PutUint64(b[9:], uint64(age))
-	binary.LittleEndian.PutUint16(b[17:], uint16(len(m.Subject)))
-	binary.LittleEndian.PutUint32(b[19:], uint32(len(m.Header)))
-	v = append(v, m.Subject...)
-	v = append(v, m.Header...)
-	v = append(v, m.Data...)
-	return finishSeal(key, v)
-}
-
-// decodeMessage reads a value without copying: header and data are parts of v.
-func decodeMessage(key, v []byte) (m Message, age time.Duration, err error) {
-	b, err := unseal(key, v)
-	if err != nil {
-		return m, 0, err
-	}
-	if len(b) < frameLen-sealLen || b[0] != frameVersion {
-		return m, 0, ErrDamaged
-	}
-	m.Time = time.Unix(0, int64(binary.LittleEndian.Uint64(b[1:])))
-	age = time.Duration(binary.LittleEndian.Uint64(b[9:]))
-	subject := int(binary.LittleEndian.Uint16(b[17:]))
-	header := int(binary.LittleEndian.Uint32(b[19:]))
-	b = b[frameLen-sealLen:]
-	if subject+header < 0 || subject+header > len(b) {
-		return m, 0, ErrDamaged
-	}
-	m.Subject = string(b[:subject])
-	if header > 0 {
-		m.Header = b[subject : subject+header]
-	}
-	m.Data = b[subject+header:]
-	return m, age, nil
 }
 
 // counters is what the store knows of a stream without reading its messages.

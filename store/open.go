@@ -68,6 +68,9 @@ func open(path string, o Options) (_ *DB, err error) {
 			return nil, err
 		}
 	}
+	if err := refuseNewer(path); err != nil {
+		return nil, err
+	}
 	if err := checkFile(path); err != nil {
 		return nil, err
 	}
@@ -98,7 +101,11 @@ func open(path string, o Options) (_ *DB, err error) {
 		return nil, openError(err)
 	}
 	db.bolt.AllocSize = growStep
-	if err := db.load(); err != nil {
+	version, err := db.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := db.upgrade(version); err != nil {
 		return nil, err
 	}
 	return db, nil
@@ -163,8 +170,6 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-var versionKey = []byte("version")
-
 // newFile makes a file with empty buckets.
 func newFile(path string, o Options) (*bolt.DB, error) {
 	b, err := bolt.Open(path, 0o600, boltOptions(o))
@@ -177,23 +182,12 @@ func newFile(path string, o Options) (*bolt.DB, error) {
 				return err
 			}
 		}
-		return tx.Bucket(bucketMeta).Put(versionKey, seal(versionKey, []byte{formatVersion}))
+		return putVersion(tx)
 	})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
-}
-
-func checkVersion(tx *bolt.Tx, _ map[uint32]*stream) error {
-	v, err := unseal(versionKey, tx.Bucket(bucketMeta).Get(versionKey))
-	if err != nil || len(v) != 1 {
-		return fmt.Errorf("format version: %w", ErrDamaged)
-	}
-	if v[0] > formatVersion {
-		return fmt.Errorf("format version %d is newer than this program knows (%d): %w", v[0], formatVersion, ErrUnusable)
-	}
-	return nil
 }
 
 // syncDir makes a file that was created or renamed in dir stay there.
@@ -206,27 +200,28 @@ func syncDir(dir string) error {
 }
 
 // load reads what is kept in memory, and checks every value on the way.
-func (db *DB) load() error {
-	return db.bolt.View(func(tx *bolt.Tx) error {
-		for _, name := range allBuckets {
-			if tx.Bucket(name) == nil {
-				return fmt.Errorf("bucket %s is missing: %w", name, ErrDamaged)
-			}
+func (db *DB) load() (version int, err error) {
+	err = db.bolt.View(func(tx *bolt.Tx) error {
+		if version, err = readVersion(tx); err != nil {
+			return err
+		}
+		if err := checkBuckets(tx, version); err != nil {
+			return err
 		}
 		byID, err := db.loadStreams(tx)
 		if err != nil {
 			return err
 		}
 		for _, load := range []func(*bolt.Tx, map[uint32]*stream) error{
-			checkVersion, db.checkMessages, db.loadIDs, db.loadSubscriptions, db.checkState, db.loadDeadLetters,
+			db.checkMessages, db.loadIDs, db.loadSubscriptions, db.checkState, db.loadDeadLetters,
 		} {
 			if err := load(tx, byID); err != nil {
 				return err
 			}
 		}
-		db.clock, err = loadClock(tx)
-		return err
+		return db.clock.load(tx, &db.o)
 	})
+	return version, err
 }
 
 func (db *DB) loadStreams(tx *bolt.Tx) (map[uint32]*stream, error) {

@@ -175,8 +175,8 @@ func (db *DB) place(t *Turn) {
 			s.remember(p.hash, s.last)
 			p.remembered = true
 		}
-		if p.m.Time.IsZero() {
-			p.m.Time = db.o.Now()
+		if p.given = !p.m.Time.IsZero(); !p.given {
+			p.m.Time, p.m.Trust = db.clock.real()
 		}
 		p.m.Seq, p.receipt.Seq = s.last, s.last
 	}

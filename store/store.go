@@ -71,9 +71,12 @@ type Options struct {
 	MaxMessage int
 	// Logger takes the story of the store; nil discards it.
 	Logger *slog.Logger
-	// Now is the wall clock that stamps messages; nil means time.Now. Nothing
-	// but the stamps depends on it.
+	// Now is the wall clock; nil means time.Now.
 	Now func() time.Time
+	// ClockSynced says whether the wall clock is known to be right, and is asked
+	// about once a second. Nil asks the kernel, whose clock an NTP client sets;
+	// and where Now is not the kernel's clock, it never is.
+	ClockSynced func() bool
 	// Failpoint, if set, is called by the writer at the points named by the
 	// constants Failpoint…. Tests of crashes end the process in it; an error
 	// stands for one of the disk.
@@ -84,6 +87,7 @@ type Options struct {
 const (
 	FailpointBeforeSync = "store-before-sync" // a group is written, and not synced
 	FailpointAfterSync  = "store-after-sync"  // a group is on disk, and nobody was told
+	FailpointUpgrade    = "store-upgrade"     // a file of an earlier format was changed, and not synced
 	FailpointBeforeSwap = "store-before-swap" // a compacted file is on disk, beside the one that counts
 	FailpointAfterSwap  = "store-after-swap"  // it counts
 )
@@ -97,6 +101,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ClockSynced == nil {
+		o.ClockSynced = kernelSynced
+		if o.Now != nil {
+			o.ClockSynced = func() bool { return false }
+		}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

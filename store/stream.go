@@ -13,13 +13,32 @@ import (
 
 // Message is what a stream holds. Header and Data are opaque to the store.
 type Message struct {
-	Stream  string    // set by the store
-	Seq     uint64    // set by the store: 1, 2, 3, … in each stream
-	Subject string    // at most 65535 bytes
-	Header  []byte    // kept as it is
-	Data    []byte    // kept as it is
-	ID      string    // identity by which a repeat is recognised in the stream; "" for none. Not read back.
-	Time    time.Time // the wall clock when it was stored; set by the store when zero
+	Stream  string // set by the store
+	Seq     uint64 // set by the store: 1, 2, 3, … in each stream
+	Subject string // at most 65535 bytes
+	Header  []byte // kept as it is
+	Data    []byte // kept as it is
+	ID      string // identity by which a repeat is recognised in the stream; "" for none. Not read back.
+	// Time is when it was stored. The store sets it when it is zero, and corrects
+	// what it set once more is known of when that was; else it stays as it is,
+	// and Trust with it.
+	Time  time.Time
+	Trust TimeTrust // how far Time can be trusted
+	// TTL is how long the message is of use, from when it is published; 0 is for
+	// ever. Read back, it is what is left, and negative when it is over. The time
+	// that the box was off counts once it is known.
+	TTL time.Duration
+}
+
+// check refuses what can not be stored as it is.
+func (m *Message) check() error {
+	if y := m.Time.Year(); !m.Time.IsZero() && (y < 1700 || y > 2200) {
+		return fmt.Errorf("its time %s is out of range", m.Time.Format(time.RFC3339))
+	}
+	if m.Trust < TimeUnknown || m.Trust > TimeSynced {
+		return fmt.Errorf("its time has no trust %d", int(m.Trust))
+	}
+	return nil
 }
 
 // OnFull says what a full stream does with one more message.
@@ -37,7 +56,7 @@ type StreamConfig struct {
 	Name     string        `json:"name"`
 	MaxBytes int64         `json:"max_bytes,omitempty"`
 	MaxMsgs  int64         `json:"max_msgs,omitempty"`
-	MaxAge   time.Duration `json:"max_age,omitempty"` // by the store's own clock, which stands still while the box is off
+	MaxAge   time.Duration `json:"max_age,omitempty"` // the time that the box was off counts once it is known
 	OnFull   OnFull        `json:"on_full,omitempty"`
 	// Durability says when a publisher is told that its message is stored.
 	Durability Durability `json:"durability,omitempty"`
@@ -135,6 +154,7 @@ type stream struct {
 	ids      map[idHash]uint64 // identity → sequence
 	idOrder  []idEntry         // the same, oldest first
 	watchers map[chan struct{}]struct{}
+	front    frame // the oldest message, as far as it grows old; only the writer looks
 }
 
 type idEntry struct {
@@ -376,6 +396,7 @@ func (db *DB) Read(name string, from uint64, limit, maxBytes int, fn func(Messag
 		return nil
 	}
 	var batch []Message
+	line, now := db.clock.line.Load(), db.clock.now()
 	err := db.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketMessages).Cursor()
 		size := 0
@@ -385,10 +406,11 @@ func (db *DB) Read(name string, from uint64, limit, maxBytes int, fn func(Messag
 				break
 			}
 			v = slices.Clone(v)
-			m, _, err := decodeMessage(k, v)
+			f, err := decodeFrame(k, v)
 			if err != nil {
 				return fmt.Errorf("stream %s, message %d: %w", name, seq, err)
 			}
+			m := f.message(line, now)
 			m.Stream, m.Seq = name, seq
 			size += len(v)
 			batch = append(batch, m)

@@ -43,6 +43,7 @@ type pendingMessage struct {
 	s       *stream
 	receipt *Receipt
 	hash    idHash
+	given   bool // its stamp is the publisher's
 	// remembered: its identity is to be known to later ones. A stream may have
 	// been told otherwise since the message was queued.
 	remembered bool
@@ -220,6 +221,9 @@ func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
 	db.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, ErrNoStream)
+	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, err)
 	}
 	size := m.size()
 	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || limit > 0 && size > limit {

@@ -85,9 +85,13 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	if d.Trust.AllowUnsigned {
 		log.Warn("apps and actors without a signature may run: trust.allow_unsigned is for development")
 	}
-	now, err := clock(os.Getenv("EDGED_CLOCK"))
+	start := os.Getenv("EDGED_CLOCK")
+	now, err := clock(start)
 	if err != nil {
 		return err
+	}
+	if start == "" {
+		now = nil // the machine's, which may be known to be right
 	}
 	n, err := node.New(node.Options{
 		Device: d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),

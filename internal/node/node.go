@@ -52,8 +52,9 @@ type Options struct {
 	// MachineID tells one machine from another, so that a copied store is
 	// noticed; nil reads /etc/machine-id.
 	MachineID func() (string, error)
-	// Now is the wall clock; nil for time.Now. It stamps messages, and a
-	// signature is held against it the first time it is seen. Nothing else
+	// Now is the wall clock; nil for the machine's own, which may be known to be
+	// right. It stamps messages, says when those that wait for a time are due, and
+	// a signature is held against it the first time it is seen. Nothing else
 	// depends on it.
 	Now func() time.Time
 	// Failpoint, in tests of crashes, is called at named points and may end the
@@ -67,6 +68,7 @@ type Options struct {
 // Node is a box. Build it with New, then Run it once.
 type Node struct {
 	o        Options
+	wall     func() time.Time // nil is the machine's own
 	log      *slog.Logger
 	stateDir string
 	registry *prometheus.Registry
@@ -104,11 +106,12 @@ func New(o Options) (_ *Node, err error) {
 	if o.Faults == nil {
 		o.Faults = func(error) {}
 	}
+	wall := o.Now
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	n := &Node{
-		o: o, log: o.Logger, stateDir: d.Device.StateDir,
+		o: o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
 	}
 	defer func() {
@@ -138,7 +141,7 @@ func (n *Node) openStore() error {
 		MaxBytes:   int64(d.Store.MaxBytes),
 		MaxMessage: int(d.Limits.MaxMessage) + 64<<10, // its subject comes on top
 		Logger:     n.part("store"),
-		Now:        n.o.Now,
+		Now:        n.wall,
 		Failpoint: func(point string) error {
 			n.o.Failpoint(point)
 			return nil
