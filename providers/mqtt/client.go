@@ -3,10 +3,10 @@ package mqtt
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -16,22 +16,30 @@ import (
 	"sync/atomic"
 	"time"
 
+	pahopackets "github.com/eclipse/paho.mqtt.golang/packets"
+
 	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
 )
 
-// ClientOptions are what a Client needs to know. URL and ClientID are required; with Filters also Store and Stage.
+// ClientOptions are what a Client needs to know. URL and ClientID are required; with Filters or Outbox also Store; with Filters also Stage.
 type ClientOptions struct {
 	// URL is the broker: tcp:// or mqtt://; ssl://, tls:// or mqtts:// for TLS; ws:// or wss:// for websockets. A port that is left out is 1883,
 	// 8883, 80 or 443.
 	URL string
 	// ClientID names the session with the broker. It must be the same after each start, and no other client's.
 	ClientID string
-	// Username and Password are for the broker; "" for none.
-	Username, Password string
-	TLS                *tls.Config
+	// Clean is for a session that ends with the connection: what is sent while there is none is lost, and what was on its way to the broker is
+	// published anew.
+	Clean bool
+	// Login says who the box is, and whom it trusts.
+	Login Login
+	// Will is what the broker publishes when the box has gone without saying so; nil for nothing.
+	Will *Will
 	// Filters are what the box wants from the broker.
 	Filters []Filter
+	// Outbox is a stream whose messages go to the broker; nil for none.
+	Outbox *Outbox
 
 	Store *store.DB
 	// Stage adds a message to a turn: to its stream. An error that is store.ErrTooLarge, store.ErrNoStream or ErrRefused means never;
@@ -42,6 +50,9 @@ type ClientOptions struct {
 	// counted, logged and acknowledged.
 	DeadLetter func(ctx context.Context, m store.Message, reason string, cause error) error
 	Logger     *slog.Logger
+	// Health is told when things change: nil when the client is connected and all is well, else what is wrong, for the one who must act. It is called
+	// from one goroutine at a time. Nil tells nobody.
+	Health func(error)
 
 	// MaxMessage bounds the payload, in bytes. 0 means 1 MiB.
 	MaxMessage int
@@ -51,12 +62,49 @@ type ClientOptions struct {
 	KeepAlive time.Duration
 	// MinBackoff and MaxBackoff bound the wait before a new attempt to connect. 0 means 500 ms and 60 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Failpoint, in tests, is called at the points named by the constants Failpoint…, and may end the process there.
+	Failpoint func(name string)
 }
 
-// Filter is one topic filter to subscribe to, with the quality of service to ask for: 0 or 1.
+// Login is how a client and a broker come to know each other. Files are read again at each attempt to connect.
+type Login struct {
+	User         string // "" for none
+	PasswordFile string // holds the password, without the line's end; "" for none
+	CA           string // certificates in PEM that the broker's must lead to; "" for those of the system
+	Cert, Key    string // certificate of the box and its key, in PEM; "" for none
+}
+
+// Will is a last will.
+type Will struct {
+	Topic   string
+	Payload []byte
+	QoS     byte
+	Retain  bool
+}
+
+// Filter is one topic filter to subscribe to, with the quality of service to ask for. With a Group it is a shared subscription: each message goes to
+// one client of the group.
 type Filter struct {
 	Topic string
 	QoS   byte
+	Group string
+}
+
+// shared is the filter as the broker gets it.
+func (f Filter) shared() string {
+	if f.Group == "" {
+		return f.Topic
+	}
+	return "$share/" + f.Group + "/" + f.Topic
+}
+
+// Outbox is a stream whose messages a client publishes, in order, and acknowledges once the broker has them.
+type Outbox struct {
+	// Stream is its name, and Subscription that of the position in it, which must be there.
+	Stream, Subscription string
+	// QoS and Retain are what messages are published with.
+	QoS    byte
+	Retain bool
 }
 
 func (o *ClientOptions) setDefaults() (*url.URL, error) {
@@ -64,20 +112,8 @@ func (o *ClientOptions) setDefaults() (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("MQTT broker %q: %w", o.URL, err)
 	}
-	switch {
-	case u.Hostname() == "":
-		return nil, fmt.Errorf("MQTT broker %s: no host", u.Redacted())
-	case defaultPorts[u.Scheme] == "":
-		return nil, fmt.Errorf("MQTT broker %s: scheme is none of tcp, mqtt, ssl, tls, mqtts, ws, wss", u.Redacted())
-	case o.ClientID == "" || len(o.ClientID) > MaxClientID:
-		return nil, fmt.Errorf("MQTT broker %s: client id of 1 to %d bytes is required", u.Redacted(), MaxClientID)
-	case len(o.Filters) > 0 && (o.Store == nil || o.Stage == nil):
-		return nil, fmt.Errorf("MQTT broker %s: a store is required to receive", u.Redacted())
-	}
-	for _, f := range o.Filters {
-		if !validFilter(f.Topic) || f.QoS > 1 {
-			return nil, fmt.Errorf("MQTT broker %s: filter %q with QoS %d: not a topic filter with QoS 0 or 1", u.Redacted(), f.Topic, f.QoS)
-		}
+	if err := o.check(u); err != nil {
+		return nil, fmt.Errorf("MQTT broker %s: %w", u.Redacted(), err)
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), defaultPorts[u.Scheme])
@@ -85,12 +121,46 @@ func (o *ClientOptions) setDefaults() (*url.URL, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Health == nil {
+		o.Health = func(error) {}
+	}
+	if o.Failpoint == nil {
+		o.Failpoint = func(string) {}
+	}
 	orElse(&o.MaxMessage, 1<<20)
 	orElse(&o.Window, 256)
 	orElse(&o.KeepAlive, 30*time.Second)
 	orElse(&o.MinBackoff, 500*time.Millisecond)
 	orElse(&o.MaxBackoff, time.Minute)
 	return u, nil
+}
+
+func (o *ClientOptions) check(u *url.URL) error {
+	switch {
+	case u.Hostname() == "":
+		return errors.New("no host")
+	case defaultPorts[u.Scheme] == "":
+		return errors.New("scheme is none of tcp, mqtt, ssl, tls, mqtts, ws, wss")
+	case o.ClientID == "" || len(o.ClientID) > MaxClientID:
+		return fmt.Errorf("client id of 1 to %d bytes is required", MaxClientID)
+	case len(o.Filters) > 0 && (o.Store == nil || o.Stage == nil), o.Outbox != nil && o.Store == nil:
+		return errors.New("a store is required, and a way into it to receive")
+	case (o.Login.Cert == "") != (o.Login.Key == ""):
+		return errors.New("a certificate and its key belong together")
+	case o.Outbox != nil && (o.Outbox.QoS > 2 || o.Outbox.QoS == 2 && o.Clean):
+		return errors.New("QoS to publish with is 0, 1 or, with a session, 2")
+	}
+	for _, f := range o.Filters {
+		if !validFilter(f.Topic) || f.QoS > 2 || strings.ContainsAny(f.Group, "/+#") {
+			return fmt.Errorf("filter %q with QoS %d: not a topic filter with QoS 0, 1 or 2", f.shared(), f.QoS)
+		}
+	}
+	if w := o.Will; w != nil {
+		if _, err := topic.Subject(w.Topic); err != nil || w.QoS > 2 {
+			return fmt.Errorf("will on topic %.80q with QoS %d: %w", w.Topic, w.QoS, ErrRefused)
+		}
+	}
+	return nil
 }
 
 var defaultPorts = map[string]string{
@@ -118,6 +188,7 @@ type Client struct {
 	url    *url.URL
 	log    *slog.Logger
 	failed condition // messages that can not be stored now
+	told   string    // what Health was told last; of Run's goroutine
 
 	stats struct{ received, repeats, dropped, deadLetters, published, connects atomic.Uint64 }
 
@@ -133,8 +204,8 @@ type ClientStats struct {
 	Received    uint64 // messages from the broker
 	Repeats     uint64 // of these, recognised as sent again
 	Dropped     uint64 // of these, of QoS 0 and not stored
-	DeadLetters uint64 // of these, refused for good
-	Published   uint64 // messages that the broker has acknowledged
+	DeadLetters uint64 // of these, and of those to be published, refused for good
+	Published   uint64 // messages that the broker has: acknowledged, or of QoS 0 and written
 }
 
 // NewClient checks the options. It connects to nobody before Run.
@@ -157,26 +228,21 @@ func (c *Client) Stats() ClientStats {
 	}
 }
 
-// Run keeps the session connected until ctx ends. A broker that can not be reached is no error: it is tried again, after a wait with jitter that grows
-// up to MaxBackoff. A client runs once.
+// Run keeps the session connected until ctx ends. A broker that can not be reached, or that refuses the box, is no error: it is tried again, after a wait
+// with jitter that grows up to MaxBackoff. A client runs once.
 func (c *Client) Run(ctx context.Context) error {
-	wait := c.o.MinBackoff
-	for away := false; ; {
+	for wait := c.o.MinBackoff; ; {
 		l := newLink(c)
-		err := l.serve(ctx, func() {
+		err := l.serve(ctx, func(lacks error) {
 			c.stats.connects.Add(1)
-			c.log.Info("MQTT broker connected", "client", c.o.ClientID)
-			away = false
+			c.tell(lacks)
 			c.setLink(l)
 		})
 		c.setLink(nil)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !away {
-			c.log.Warn("MQTT broker away", "client", c.o.ClientID, "err", err)
-			away = true
-		}
+		c.tell(err)
 		if l.useful.Load() {
 			wait = c.o.MinBackoff
 		}
@@ -187,6 +253,48 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		wait = min(2*wait, c.o.MaxBackoff)
 	}
+}
+
+// tell logs how things stand, and tells Health, if that is news.
+func (c *Client) tell(err error) {
+	kind, err := diagnose(err)
+	if kind == c.told {
+		return
+	}
+	c.told = kind
+	c.o.Health(err)
+	switch kind {
+	case connected:
+		c.log.Info("MQTT broker connected", "client", c.o.ClientID)
+	case away:
+		c.log.Warn("MQTT broker away", "client", c.o.ClientID, "err", err)
+	default:
+		c.log.Error("MQTT broker does not let the box do all it is to", "client", c.o.ClientID, "err", err)
+	}
+}
+
+// What tell tells apart; other kinds are the text of an error.
+const (
+	connected = "connected"
+	away      = "away"
+)
+
+// diagnose says whether err is the kind that comes and goes with the network, and adds what to do about one that is not.
+func diagnose(err error) (kind string, said error) {
+	var refused *subscribeError
+	switch text := fmt.Sprint(err); {
+	case err == nil:
+		return connected, nil
+	case errors.As(err, &refused), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, errLogin):
+		return text, err
+	case errors.Is(err, pahopackets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, pahopackets.ErrorRefusedNotAuthorised):
+		return text, fmt.Errorf("%w: check user, password_file, cert and key, and what the broker allows this client", err)
+	case errors.Is(err, pahopackets.ErrorRefusedIDRejected):
+		return text, fmt.Errorf("%w: check client_id", err)
+	case strings.Contains(text, "tls: ") || strings.Contains(text, "x509: "):
+		return "TLS", fmt.Errorf("%w: check ca, cert and key, the name in url, and the clocks", err)
+	}
+	return away, err
 }
 
 func (c *Client) setLink(l *link) {
@@ -215,10 +323,10 @@ func (c *Client) link(ctx context.Context) (*link, error) {
 }
 
 // Publish sends a message to the broker and returns when the broker has acknowledged it (QoS 1), or when it is written (QoS 0). It waits for a connection
-// until ctx ends. ErrRefused is for a topic that can not be published to; after any other error the broker may have the message or not, so
+// until ctx ends. ErrRefused is for a topic that can not be published to, and of a client with an outbox; after any other error the broker may have the message or not, so
 // a caller that sends it again offers at least once.
 func (c *Client) Publish(ctx context.Context, name string, qos byte, payload []byte, retained bool) error {
-	if _, err := topic.Subject(name); err != nil || qos > 1 {
+	if _, err := topic.Subject(name); err != nil || qos > 1 || c.o.Outbox != nil {
 		return fmt.Errorf("publish to topic %.80q of the MQTT broker with QoS %d: %w", name, qos, ErrRefused)
 	}
 	l, err := c.link(ctx)

@@ -116,30 +116,38 @@ func startReader(t *testing.T, dir string, config store.StreamConfig, o mqtt.Cli
 	if o.Filters == nil {
 		o.Filters = []mqtt.Filter{{Topic: "sensors/#", QoS: 1}, {Topic: "odd/+", QoS: 0}}
 	}
-	o.MinBackoff, o.MaxBackoff = 5*time.Millisecond, 100*time.Millisecond
 	o.Stage = func(turn *store.Turn, m store.Message) error {
 		if _, ok := r.broker.Covers(m.Subject); !ok {
 			return store.ErrNoStream
 		}
 		return r.broker.Stage(turn, m)
 	}
-	if r.c, err = mqtt.NewClient(o); err != nil {
+	r.c, r.stop = runClient(t, o, db)
+	return r
+}
+
+// runClient lets a client run until stop, or the end of the test, which close its store too.
+func runClient(t *testing.T, o mqtt.ClientOptions, db *store.DB) (c *mqtt.Client, stop func()) {
+	t.Helper()
+	o.MinBackoff, o.MaxBackoff = 5*time.Millisecond, 100*time.Millisecond
+	c, err := mqtt.NewClient(o)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- r.c.Run(ctx) }()
-	r.stop = sync.OnceFunc(func() {
+	go func() { ended <- c.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("run: %v", err)
 		}
-		if err := db.Close(); err != nil {
+		if err := db.Close(); err != nil && !errors.Is(err, store.ErrFailed) {
 			t.Errorf("close: %v", err)
 		}
 	})
-	t.Cleanup(r.stop)
-	return r
+	t.Cleanup(stop)
+	return c, stop
 }
 
 func (r *reader) connected() {

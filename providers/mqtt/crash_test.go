@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 }
 
 func child(dir string) error {
+	if qos := os.Getenv(childOutbox); qos != "" {
+		return outboxChild(dir, os.Getenv(childClient), qos)
+	}
 	db, err := store.Open(store.Options{Dir: dir})
 	if err != nil {
 		return err

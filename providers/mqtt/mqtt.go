@@ -57,6 +57,7 @@ const (
 	spaceRepeats  = "mqtt/dup"
 	spaceSessions = "mqtt/session"
 	spaceRetained = "mqtt/retained"
+	spaceFlight   = "mqtt/out"
 )
 
 var (

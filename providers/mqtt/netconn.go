@@ -10,16 +10,17 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // linkConn is the network connection of a link as paho sees it: reads are buffered (paho reads a header byte by byte), writes have a deadline, and a
-// message that is too large arrives cut, so that what a broker sends can not take our memory. It can be told from others by its mark.
+// message that is too large arrives cut, so that what a broker sends can not take our memory. It can be told from others by its mark. What is written
+// goes through a gate.
 type linkConn struct {
 	net.Conn
+	*gate
 	r        *bufio.Reader
 	limit    int // of a packet
 	mark     string
@@ -44,7 +45,9 @@ func (l *link) dial(ctx context.Context) paho.OpenConnectionFunc {
 			return nil, err
 		}
 		l.abort = context.AfterFunc(ctx, func() { _ = nc.Close() })
-		return newLinkConn(nc, l.c.o.MaxMessage+maxPacketExtra, l.truncation), nil
+		l.conn = newLinkConn(nc, l.c.o.MaxMessage+maxPacketExtra, l.truncation)
+		l.conn.gate = newGate(nc, l)
+		return l.conn, nil
 	}
 }
 
@@ -54,7 +57,7 @@ func (l *link) openTCP(ctx context.Context, u *url.URL) (net.Conn, error) {
 	if err != nil || !secure(u) {
 		return nc, err
 	}
-	tc := tls.Client(nc, l.tlsConfig(u))
+	tc := tls.Client(nc, l.tls)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
@@ -69,7 +72,7 @@ func (l *link) openWebsocket(ctx context.Context, u *url.URL) (net.Conn, error) 
 	}
 	opened := make(chan result)
 	go func() { // ends within linkTimeout
-		nc, err := paho.NewWebsocket(u.String(), l.tlsConfig(u), linkTimeout, nil, nil)
+		nc, err := paho.NewWebsocket(u.String(), l.tls, linkTimeout, nil, nil)
 		select {
 		case opened <- result{nc, err}:
 		case <-ctx.Done():
@@ -86,27 +89,15 @@ func (l *link) openWebsocket(ctx context.Context, u *url.URL) (net.Conn, error) 
 	}
 }
 
-func (l *link) tlsConfig(u *url.URL) *tls.Config {
-	config := l.c.o.TLS.Clone()
-	if config == nil {
-		config = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	if config.ServerName == "" {
-		config.ServerName = u.Hostname()
-	}
-	return config
-}
-
 func newLinkConn(nc net.Conn, limit int, mark string) *linkConn {
 	return &linkConn{Conn: nc, r: bufio.NewReaderSize(nc, 16<<10), limit: limit, mark: mark}
 }
 
-func (c *linkConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(linkTimeout)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
+// Write takes one packet, as paho writes them.
+func (c *linkConn) Write(p []byte) (int, error) { return c.gate.Write(p) }
+
+// Close may be called again.
+func (c *linkConn) Close() error { return c.gate.Close() }
 
 func (c *linkConn) Read(p []byte) (int, error) {
 	if len(p) == 0 {

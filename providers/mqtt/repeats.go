@@ -63,6 +63,9 @@ func (r *repeats) note(t *store.Turn, id uint16, dup bool, topic string, payload
 	return false, t.Put(spaceRepeats, key, hash)
 }
 
+// done forgets a message of QoS 2 for good: it was released, and what comes under its identifier now is another one, also if it looks the same.
+func (r *repeats) done(t *store.Turn, id uint16) error { return t.Delete(spaceRepeats, r.key(id)) }
+
 // forget removes all entries, some at a time.
 func (r *repeats) forget(ctx context.Context, db *store.DB) error {
 	const chunk = 4096
