@@ -258,8 +258,8 @@ func (c *Client) Run(ctx context.Context) error {
 // tell logs how things stand, and tells Health, if that is news.
 func (c *Client) tell(err error) {
 	kind, err := diagnose(err)
-	if kind == c.told {
-		return
+	if kind == c.told || kind == away && c.told != "" && c.told != connected {
+		return // a broker that refuses the box may just hang up next time
 	}
 	c.told = kind
 	c.o.Health(err)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	pahopackets "github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/edged-io/edged/providers/mqtt"
@@ -41,18 +42,29 @@ func find(t *testing.T, program string) string {
 
 func startMosquitto(t *testing.T) *mosquitto {
 	t.Helper()
-	m := &mosquitto{t: t, dir: t.TempDir(), addr: freePort(t)}
-	_, port, _ := net.SplitHostPort(m.addr)
-	m.websocket = freePort(t)
-	_, websocketPort, _ := net.SplitHostPort(m.websocket)
-	config := fmt.Sprintf("user root\nlistener %s 127.0.0.1\nlistener %s 127.0.0.1\nprotocol websockets\nallow_anonymous true\npersistence true\npersistence_location %s/\nautosave_interval 1\n"+
-		"autosave_on_changes true\nmax_queued_messages 0\nlog_dest none\n", port, websocketPort, m.dir)
-	if err := os.WriteFile(filepath.Join(m.dir, "mosquitto.conf"), []byte(config), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	m := newMosquitto(t)
+	_, port, _ := net.SplitHostPort(m.websocket)
+	m.configure("allow_anonymous true", "listener "+port+" 127.0.0.1", "protocol websockets")
 	m.start()
+	return m
+}
+
+func newMosquitto(t *testing.T) *mosquitto {
+	t.Helper()
+	m := &mosquitto{t: t, dir: t.TempDir(), addr: freePort(t), websocket: freePort(t)}
 	t.Cleanup(m.stop)
 	return m
+}
+
+// configure writes the file of a broker that keeps its messages, with one listener; the first lines are about that.
+func (m *mosquitto) configure(lines ...string) {
+	m.t.Helper()
+	_, port, _ := net.SplitHostPort(m.addr)
+	config := fmt.Sprintf("user root\npersistence true\npersistence_location %s/\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 0\n"+
+		"log_dest none\nlistener %s 127.0.0.1\n", m.dir, port)
+	if err := os.WriteFile(filepath.Join(m.dir, "mosquitto.conf"), []byte(config+strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func (m *mosquitto) url() string { return "tcp://" + m.addr }
@@ -74,7 +86,7 @@ func (m *mosquitto) start() {
 }
 
 func (m *mosquitto) stop() {
-	if m.cmd.ProcessState == nil {
+	if m.cmd != nil && m.cmd.ProcessState == nil {
 		_ = m.cmd.Process.Signal(os.Interrupt)
 		_ = m.cmd.Wait()
 	}
@@ -112,7 +124,10 @@ func startReader(t *testing.T, dir string, config store.StreamConfig, o mqtt.Cli
 		t.Fatal(err)
 	}
 	r := &reader{t: t, db: db, broker: &fakeBroker{streams: map[string]string{"sensors.>": "telemetry"}}}
-	o.ClientID, o.Store = "box", db
+	o.Store = db
+	if o.ClientID == "" {
+		o.ClientID = "box"
+	}
 	if o.Filters == nil {
 		o.Filters = []mqtt.Filter{{Topic: "sensors/#", QoS: 1}, {Topic: "odd/+", QoS: 0}}
 	}
@@ -375,5 +390,165 @@ func TestListener_Mosquitto_clients(t *testing.T) {
 			slices.Sort(got)
 			equal(t, got, []string{"0", "1", "2"})
 		})
+	}
+}
+
+// A box that is killed between PUBLISH and PUBCOMP, anywhere, stores each message of QoS 2 once and in order.
+func TestClient_Receive_qos2KilledAnywhere(t *testing.T) {
+	m := startMosquitto(t)
+	dir := t.TempDir()
+	w := m.publisher("sensor")
+	var want []string
+	send := func(n int) {
+		for range n {
+			want = append(want, fmt.Sprint(len(want)%7)) // messages that look alike
+			w.send(pub("sensors/a", want[len(want)-1], 2, uint16(len(want))))
+			w.expect(packets.Pubrec)
+			w.send(ack(packets.Pubrel, uint16(len(want))))
+			w.expect(packets.Pubcomp)
+		}
+	}
+	for round, point := range []string{"", mqtt.FailpointTakenStored, mqtt.FailpointTakenSent, mqtt.FailpointTakenStored, mqtt.FailpointTakenSent} {
+		if round == 0 {
+			r := startReader(t, dir, store.StreamConfig{}, mqtt.ClientOptions{URL: m.url(), Filters: []mqtt.Filter{{Topic: "sensors/#", QoS: 2}}})
+			r.connected()
+			r.stop()
+			continue
+		}
+		send(30)
+		startChild(t, dir, childClient+"="+m.url(), childFail+"="+fmt.Sprintf("%s:%d", point, round*round)).exited(t)
+	}
+	r := startReader(t, dir, store.StreamConfig{}, mqtt.ClientOptions{URL: m.url(), Filters: []mqtt.Filter{{Topic: "sensors/#", QoS: 2}}})
+	send(20)
+	r.expectStored(want)
+	r.stop()
+	equal(t, read(t, dir), want)
+}
+
+// Two boxes of a group share what comes.
+func TestClient_Shared(t *testing.T) {
+	m := startMosquitto(t)
+	w := m.publisher("sensor")
+	var boxes []*reader
+	for i := range 2 {
+		r := startReader(t, t.TempDir(), store.StreamConfig{}, mqtt.ClientOptions{
+			URL: m.url(), ClientID: fmt.Sprint("box", i), Filters: []mqtt.Filter{{Topic: "sensors/+", QoS: 1, Group: "plant"}},
+		})
+		r.connected()
+		boxes = append(boxes, r)
+	}
+	const n = 40
+	for i := range n {
+		w.publish("sensors/a", fmt.Sprint(i), uint16(i+1))
+	}
+	var all []string
+	eventually(t, "the boxes have all together", func() bool {
+		all = nil
+		for _, r := range boxes {
+			all = append(all, storedIn(t, r.db, "telemetry")...)
+		}
+		return len(all) >= n
+	})
+	seen := make(map[string]bool)
+	for _, s := range all {
+		seen[s] = true
+	}
+	if a := len(storedIn(t, boxes[0].db, "telemetry")); len(seen) != n || len(all) != n || a == 0 || a == n {
+		t.Errorf("%d messages, %d of them different, %d at the first box", len(all), len(seen), a)
+	}
+}
+
+// An old broker has no shared subscriptions, and one with rules refuses some.
+func TestClient_Subscribe_refused(t *testing.T) {
+	for _, refuse := range []string{"$share/", ""} {
+		var h told
+		l := fakeBrokerMQTT(t, func(filter string) bool { return strings.HasPrefix(filter, refuse) })
+		r := startReader(t, t.TempDir(), store.StreamConfig{}, mqtt.ClientOptions{
+			URL: "tcp://" + l, Health: h.health, Filters: []mqtt.Filter{{Topic: "sensors/+", QoS: 1, Group: "plant"}},
+		})
+		want := "the broker has no shared subscriptions, every client of the group gets all of sensors/+"
+		if refuse == "" {
+			want = "the broker refuses the subscription to sensors/+"
+		}
+		eventually(t, "the fault is told", func() bool { return strings.HasPrefix(h.last(), want) })
+		r.connected()
+		r.stop()
+	}
+}
+
+// fakeBrokerMQTT answers CONNECT and SUBSCRIBE, and refuses filters.
+func fakeBrokerMQTT(t *testing.T, refuses func(filter string) bool) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() { // ends with l
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // ends with the client
+				defer nc.Close()
+				for {
+					cp, err := pahopackets.ReadPacket(nc)
+					if err != nil {
+						return
+					}
+					switch p := cp.(type) {
+					case *pahopackets.ConnectPacket:
+						_, _ = nc.Write([]byte{0x20, 2, 0, 0})
+					case *pahopackets.SubscribePacket:
+						out := []byte{0x90, byte(2 + len(p.Topics)), byte(p.MessageID >> 8), byte(p.MessageID)}
+						for i, f := range p.Topics {
+							if code := p.Qoss[i]; refuses(f) {
+								out = append(out, 0x80)
+							} else {
+								out = append(out, code)
+							}
+						}
+						_, _ = nc.Write(out)
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Whoever leaves is not kept messages for.
+func TestLeave(t *testing.T) {
+	m := startMosquitto(t)
+	dir := t.TempDir()
+	o := mqtt.ClientOptions{URL: m.url(), Filters: []mqtt.Filter{{Topic: "sensors/#", QoS: 1}}}
+	r := startReader(t, dir, store.StreamConfig{}, o)
+	r.connected()
+	w := m.publisher("sensor")
+	w.publish("sensors/a", "before", 1)
+	r.expectStored([]string{"before"})
+	r.stop()
+	db, err := store.Open(store.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ClientID, o.Store = "box", db
+	if err := mqtt.Leave(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.publish("sensors/a", "meanwhile", 2)
+	o.ClientID = ""
+	r = startReader(t, dir, store.StreamConfig{}, o)
+	r.connected()
+	w.publish("sensors/a", "after", 3)
+	r.expectStored([]string{"before", "after"})
+	r.stop()
+	m.stop()
+	if err := mqtt.Leave(t.Context(), mqtt.ClientOptions{URL: m.url(), ClientID: "box"}); err == nil {
+		t.Error("left a broker that is not there")
 	}
 }

@@ -50,7 +50,7 @@ func child(dir string) error {
 	}
 	if url := os.Getenv(childClient); url != "" {
 		c, err := mqtt.NewClient(mqtt.ClientOptions{
-			URL: url, ClientID: "box", Filters: []mqtt.Filter{{Topic: "sensors/#", QoS: 1}}, Store: db, Stage: b.Stage,
+			URL: url, ClientID: "box", Filters: []mqtt.Filter{{Topic: "sensors/#", QoS: childQoS()}}, Store: db, Stage: b.Stage, Failpoint: killAt(os.Getenv(childFail)),
 		})
 		if err != nil {
 			return err
@@ -64,6 +64,14 @@ func child(dir string) error {
 	}
 	fmt.Println(l.Addr())
 	return l.Run(context.Background())
+}
+
+// childQoS is 2 for a child that kills itself.
+func childQoS() byte {
+	if os.Getenv(childFail) != "" {
+		return 2
+	}
+	return 1
 }
 
 // process is such a child.

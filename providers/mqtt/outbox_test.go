@@ -46,23 +46,29 @@ func outboxChild(dir, url, qos string) error {
 		return err
 	}
 	level, _ := strconv.Atoi(qos)
-	name, at, _ := strings.Cut(os.Getenv(childFail), ":")
-	left, _ := strconv.Atoi(at)
-	var hits atomic.Int64
 	c, err := mqtt.NewClient(mqtt.ClientOptions{
 		URL: url, ClientID: "box", Store: db, Outbox: &mqtt.Outbox{Stream: outbox, Subscription: outbox, QoS: byte(level)},
-		Failpoint: func(point string) {
-			if point == name && hits.Add(1) == int64(left) {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				select {}
-			}
-		},
+		Will:      &mqtt.Will{Topic: "wills/rude", Payload: []byte("gone"), QoS: 1, Retain: true},
+		Failpoint: killAt(os.Getenv(childFail)),
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Println("up")
 	return c.Run(context.Background())
+}
+
+// killAt returns a failpoint that kills the process, of NAME:N.
+func killAt(fail string) func(string) {
+	name, at, _ := strings.Cut(fail, ":")
+	left, _ := strconv.Atoi(at)
+	var hits atomic.Int64
+	return func(point string) {
+		if point == name && hits.Add(1) == int64(left) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
 }
 
 // fill puts messages from..to-1 into the outbox, in one turn.
