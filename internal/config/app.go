@@ -1,7 +1,6 @@
 package config
 
 import (
-	"strconv"
 	"time"
 )
 
@@ -88,24 +87,6 @@ type Source struct {
 	Operation string
 	// Queue says that a message goes to one of the sources with this name, in whichever app; else each source gets each message.
 	Queue bool
-}
-
-// MQTTSource is a subscription at an MQTT broker.
-type MQTTSource struct {
-	Source
-	URL      string // tcp, mqtt, ssl, tls, mqtts, ws or wss
-	Topic    string // MQTT topic filter
-	QoS      byte   // 0 or 1
-	ClientID string // "" for the default; see SessionID
-	n        int
-}
-
-// SessionID returns the client id at the broker, by which the broker keeps the session: the one of the manifest, or edged-<device>-<app>-<n>.
-func (s *MQTTSource) SessionID(device, app string) string {
-	if s.ClientID != "" {
-		return s.ClientID
-	}
-	return "edged-" + device + "-" + app + "-" + strconv.Itoa(s.n)
 }
 
 // LocalSource is a subscription to subjects of the box.

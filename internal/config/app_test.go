@@ -211,7 +211,7 @@ name = "pubsub.mqtt"
 actor = "a"
 [[capability.config]]
 url = "http://localhost"
-qos = 2
+qos = 3
 topic = "a/#/b"
 delivery = "pull"
 queue = "q"
@@ -294,11 +294,11 @@ name = "modbus"
 		`35: capability[2].name: "pubsub.nats" is not enforced`,
 		`36: capability[2].actor: the app has no actor "b"`,
 		`42: capability[3].config[0].url: scheme must be`,
-		`43: capability[3].config[0].qos: "2" is not enforced`,
+		`43: capability[3].config[0].qos: too large, at most 2`,
 		`44: capability[3].config[0].topic: "a/#/b": not a legal filter`,
 		`45: capability[3].config[0].delivery: "pull" is not enforced`,
-		"46: capability[3].config[0].queue: not enforced",
-		"47: capability[3].config[1].topic: required",
+		"46: capability[3].config[0].queue: want a topic, which each receiver gets, or a queue",
+		"47: capability[3].config[1].topic: required, or a queue",
 		"48: capability[3].config[1].url: must not hold a user or password",
 		`49: capability[3].config[1].qos: want an integer, got "1"`,
 		"50: capability[3].config[1].client_id: want at most 128 printable",

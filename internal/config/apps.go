@@ -90,6 +90,9 @@ func CheckApps(apps []*App) Faults {
 			claimAs(a, "stream", s.Name, owner)
 			claimAs(a, "subscription", s.Name, owner)
 		}
+		for _, o := range a.Outlets {
+			claim(a, "stream", o.Stream)
+		}
 		for _, l := range a.GPIO {
 			claim(a, "gpio line", l.Chip+"/"+strconv.Itoa(l.Line))
 		}
@@ -105,7 +108,9 @@ func (a *App) fault(reason string) Fault {
 func (a *App) sources() []Source {
 	var all []Source
 	for _, s := range a.MQTT {
-		all = append(all, s.Source)
+		if len(s.Filters) > 0 {
+			all = append(all, s.Source)
+		}
 	}
 	for _, s := range a.Local {
 		all = append(all, s.Source)

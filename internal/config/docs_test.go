@@ -83,6 +83,9 @@ func checkPage(t *testing.T, page, heading string, v any) {
 			if f.Type.Kind() == reflect.Struct && f.Type != refusedType && f.Type != tableType {
 				walk(key+".", f.Type)
 			}
+			if f.Type.Kind() == reflect.Pointer {
+				walk(key+".", f.Type.Elem())
+			}
 		}
 	}
 	walk("", reflect.TypeOf(v))

@@ -119,29 +119,6 @@ func (b *builder) keyValue(_ grant, t table, l *Link) {
 	}
 }
 
-func (b *builder) mqtt(g grant, t table, _ *Link) {
-	var c mqttConfig
-	b.decode(t, &c)
-	if u := b.checkURL(child(t.path, "url"), c.URL, "tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss"); u != nil && u.User != nil {
-		b.fault(child(t.path, "url"), "must not hold a user or password: a manifest is no place for secrets")
-	}
-	if len(c.ClientID) > 128 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		b.fault(child(t.path, "client_id"), "want at most 128 printable characters without spaces, got %q", clip(c.ClientID))
-	}
-	filters, err := topic.Filters(c.Topic)
-	if err != nil {
-		b.fault(child(t.path, "topic"), "%q: %v", clip(c.Topic), err)
-	}
-	if strings.HasPrefix(c.Topic, "$share/") {
-		b.fault(child(t.path, "topic"), "shared subscriptions are not enforced by this version")
-	}
-	s := b.source(g, t, Source{Topic: c.Topic, Filters: filters}, c.OnMessage)
-	b.app.MQTT = append(b.app.MQTT, MQTTSource{Source: s, URL: c.URL, Topic: c.Topic, QoS: byte(c.QoS), ClientID: c.ClientID, n: b.count[g.provider]})
-	if c.ClientID != "" {
-		b.unique("client id at "+c.URL, child(t.path, "client_id"), c.ClientID)
-	}
-}
-
 func (b *builder) local(g grant, t table, _ *Link) {
 	var c localConfig
 	b.decode(t, &c)
@@ -182,10 +159,13 @@ func (b *builder) source(g grant, t table, s Source, onMessage string) Source {
 		}
 	}
 	if s.Queue && len(s.Filters) > 0 {
+		kind := "queue of actor " + g.actor
 		if s.Name == "" {
 			s.Name = QueueName("", s.Filters[0])
+		} else {
+			kind += " in " + s.Name
 		}
-		b.unique("queue of actor "+g.actor, path, s.Topic)
+		b.unique(kind, path, s.Topic)
 		if !b.queues[s.Name] { // all its receivers have the names in common
 			b.unique("stream", path, s.Name)
 			b.unique("subscription", path, s.Name)

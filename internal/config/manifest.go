@@ -66,20 +66,11 @@ type subscriptionTable struct {
 	Backoff     []Duration `toml:"backoff" default:"100ms,500ms,2s,10s,30s,1m" items:"32" min:"1ms" max:"24h"`
 }
 
-// The configuration of each built-in provider: an element of [[capability.config]], or the values of a link.
+// The configuration of each built-in provider: an element of [[capability.config]], or the values of a link. That of brokers elsewhere is in
+// elsewhere.go.
 
 type keyValueConfig struct {
 	Bucket string `toml:"bucket" default:""`
-}
-
-type mqttConfig struct {
-	URL       string  `toml:"url" required:"true"`
-	ClientID  string  `toml:"client_id" default:""`
-	QoS       int     `toml:"qos" default:"1" min:"0" max:"1" later:"2"`
-	Topic     string  `toml:"topic" required:"true"`
-	Queue     refused `toml:"queue"`
-	Delivery  string  `toml:"delivery" default:"push" oneof:"push" later:"pull"`
-	OnMessage string  `toml:"on_message" default:"on_message"`
 }
 
 type localConfig struct {

@@ -291,8 +291,8 @@ func (n *Node) orphans(next appSet) map[string]string {
 		return nil // commit has said so
 	}
 	orphans := n.db.Subscriptions()
-	for name := range orphans {
-		if isSystem(name) || slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == name }) {
+	for name, stream := range orphans {
+		if isSystem(name) || isOutbox(name, stream) || slices.ContainsFunc(subs, func(s subscription) bool { return s.Name == name }) {
 			delete(orphans, name)
 		}
 	}

@@ -2,37 +2,59 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/edged-io/edged/broker"
-	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/event"
-	"github.com/edged-io/edged/providers/mqtt"
 	"github.com/edged-io/edged/store"
 )
 
-// bridges are the clients of MQTT brokers that apps ask for. They run while
+// bridges are the clients of brokers elsewhere that apps ask for. They run while
 // bridges.run does, each until its source is gone or another one.
 type bridges struct {
-	mu   sync.Mutex // guards all below
-	ctx  context.Context
-	wg   sync.WaitGroup
-	want map[string]bridge
-	runs map[string]runningBridge
+	log *slog.Logger
+
+	mu      sync.Mutex // guards all below
+	ctx     context.Context
+	wg      sync.WaitGroup
+	want    map[string]bridge
+	runs    map[string]runningBridge
+	leaving map[string]running // by session
 }
 
+// bridge says how to make a client.
 type bridge struct {
-	source config.MQTTSource
-	client func() (*mqtt.Client, error)
-	fail   func(error)
+	source  any    // two clients of equal sources are the same
+	session string // by which the broker knows the client
+	client  func() (bridgeClient, error)
+	leave   func(context.Context) error // ends the session; nobody is connected with it then
+	health  func(error)
+}
+
+type bridgeClient interface {
+	Run(context.Context) error
+}
+
+// running is something that can be stopped, and waited for.
+type running struct {
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+func (r running) end() {
+	r.stop()
+	<-r.done
 }
 
 type runningBridge struct {
-	source config.MQTTSource
-	stop   context.CancelFunc
-	done   chan struct{}
-	client *mqtt.Client
+	bridge
+	running
 }
 
 // run lets the bridges run until ctx ends.
@@ -64,38 +86,53 @@ func (b *bridges) settle() {
 		return
 	}
 	if b.runs == nil {
-		b.runs = make(map[string]runningBridge)
+		b.runs, b.leaving = make(map[string]runningBridge), make(map[string]running)
 	}
 	for name, r := range b.runs {
-		if w, ok := b.want[name]; !ok || !reflect.DeepEqual(w.source, r.source) || r.ended() {
-			r.stop()
-			<-r.done
-			delete(b.runs, name)
+		if w, ok := b.want[name]; ok && reflect.DeepEqual(w.source, r.source) && !r.ended() {
+			continue
+		}
+		r.end()
+		r.health(nil)
+		delete(b.runs, name)
+		if !b.wanted(r.session) {
+			b.leave(r.bridge)
 		}
 	}
 	for name, w := range b.want {
 		if _, ok := b.runs[name]; ok {
 			continue
 		}
+		if l, ok := b.leaving[w.session]; ok {
+			l.end()
+			delete(b.leaving, w.session)
+		}
 		client, err := w.client()
 		if err != nil {
-			w.fail(err)
+			w.health(err)
 			continue
 		}
-		ctx, stop := context.WithCancel(b.ctx)
-		r := runningBridge{w.source, stop, make(chan struct{}), client}
-		b.runs[name] = r
-		b.wg.Go(func() {
-			defer close(r.done)
+		b.runs[name] = runningBridge{w, b.start(func(ctx context.Context) {
 			if err := client.Run(ctx); err != nil && ctx.Err() == nil {
-				w.fail(err)
+				w.health(err)
 			}
-		})
+		})}
 	}
 }
 
+// start lets fn run until it is stopped, or the bridges are.
+func (b *bridges) start(fn func(context.Context)) running {
+	ctx, stop := context.WithCancel(b.ctx)
+	r := running{stop, make(chan struct{})}
+	b.wg.Go(func() {
+		defer close(r.done)
+		fn(ctx)
+	})
+	return r
+}
+
 // ended says whether the client gave up.
-func (r runningBridge) ended() bool {
+func (r running) ended() bool {
 	select {
 	case <-r.done:
 		return true
@@ -104,35 +141,71 @@ func (r runningBridge) ended() bool {
 	}
 }
 
+func (b *bridges) wanted(session string) bool {
+	for _, w := range b.want {
+		if w.session == session {
+			return true
+		}
+	}
+	return false
+}
+
+// leaveBudget is how long the box tries to end a session that is not wanted any
+// more. A broker that is away for longer keeps it, and what it has for the box,
+// by its own rules.
+const leaveBudget = time.Minute
+
+// leave ends the session of a client that is gone for good.
+func (b *bridges) leave(old bridge) {
+	b.leaving[old.session] = b.start(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, leaveBudget)
+		defer cancel()
+		for wait := time.Second; ; wait *= 2 {
+			err := old.leave(ctx)
+			if err == nil {
+				b.log.Info("session at a broker ended, since no app wants it", "session", old.session)
+				return
+			}
+			select {
+			case <-time.After(wait/2 + rand.N(wait)):
+			case <-ctx.Done():
+				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					b.log.Warn("broker keeps a session that no app wants, end it there", "session", old.session, "err", err)
+				}
+				return
+			}
+		}
+	})
+}
+
 // setBridges makes the clients those of the apps.
 func (n *Node) setBridges(s appSet) {
 	want := make(map[string]bridge)
-	for _, a := range s {
+	receives := make(map[string]bool) // names of sources that have a client
+	for _, a := range s.sorted() {
 		for _, src := range a.config.MQTT {
-			want[src.Name] = bridge{
-				source: src,
-				client: func() (*mqtt.Client, error) { return n.newClient(a.config.Name, src) },
-				fail: func(err error) {
-					n.log.Error("mqtt client ended", "app", a.config.Name, "url", src.URL, "err", err)
-					n.health.degrade("mqtt", src.Name, err)
-				},
+			// A queue has one client on the box: its messages are shared out
+			// again from the inbox.
+			receive := len(src.Filters) > 0 && !receives[src.Name]
+			if !receive && src.Outlet == nil {
+				continue
 			}
+			receives[src.Name] = receives[src.Name] || receive
+			want[src.ID] = n.mqttBridge(a.config.Name, src, receive)
 		}
 	}
-	n.health.recover("mqtt", "") // those that ended are tried again
 	n.bridge.set(want)
 }
 
-func (n *Node) newClient(app string, src config.MQTTSource) (*mqtt.Client, error) {
-	return mqtt.NewClient(mqtt.ClientOptions{
-		URL: src.URL, ClientID: src.SessionID(n.o.Device.Device.ID, app),
-		Filters:    []mqtt.Filter{{Topic: src.Topic, QoS: src.QoS}},
-		Store:      n.db,
-		Stage:      n.stageFrom(src.Name),
-		DeadLetter: n.refused(src.Name),
-		Logger:     n.part("mqtt"),
-		MaxMessage: int(n.o.Device.Limits.MaxMessage),
-	})
+// bridgeHealth tells how things stand with a broker elsewhere.
+func (n *Node) bridgeHealth(part, name, url string) func(error) {
+	return func(err error) {
+		if err == nil {
+			n.health.recover(part, name)
+			return
+		}
+		n.health.degrade(part, name, fmt.Errorf("%s: %w", url, err))
+	}
 }
 
 // stageFrom puts what a broker sent into the stream that is declared for its
@@ -143,7 +216,9 @@ func (n *Node) stageFrom(inbox string) func(*store.Turn, store.Message) error {
 		if _, ok := port.Covers(m.Subject); ok {
 			return port.Stage(t, m)
 		}
-		m.ID = event.Identity(event.Header(m.Header), m.Data)
+		if m.ID == "" {
+			m.ID = event.Identity(event.Header(m.Header), m.Data)
+		}
 		_, err := t.Publish(inbox, m)
 		return err
 	}

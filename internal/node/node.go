@@ -114,6 +114,7 @@ func New(o Options) (_ *Node, err error) {
 		o: o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
 	}
+	n.bridge.log = n.part("bridges")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())

@@ -57,6 +57,7 @@ func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, e
 			}
 		}
 	}
+	w.streams = append(w.streams, outboxes(s)...)
 	n.emptyMoved(&w, s)
 	return append(w.streams, n.retired(w.streams)...), w.subs, nil
 }
@@ -227,7 +228,9 @@ type source struct {
 func (a *app) sources() []source {
 	var all []source
 	for _, s := range a.config.MQTT {
-		all = append(all, source{s.Source, true})
+		if len(s.Filters) > 0 {
+			all = append(all, source{s.Source, true})
+		}
 	}
 	for _, s := range a.config.Local {
 		all = append(all, source{s.Source, false})

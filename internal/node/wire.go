@@ -75,6 +75,9 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openOutboxes(next); err != nil {
+		return err
+	}
 	if err := n.configure(ctx, streams, subs); err != nil {
 		return err
 	}
