@@ -11,6 +11,7 @@ const ManifestName = "app.toml"
 const (
 	ContractKeyValue  = "wasmcloud:keyvalue"
 	ContractPubSub    = "edged:pubsub"
+	ContractMessaging = "wasmcloud:messaging"
 	ContractGPIO      = "edged:gpio"
 	ContractLogging   = "wasmcloud:builtin:logging"
 	ContractNumberGen = "wasmcloud:builtin:numbergen"
@@ -21,6 +22,7 @@ const (
 const (
 	ProviderKeyValue  = "keyvalue"
 	ProviderPubSub    = "pubsub"
+	ProviderMessaging = "messaging"
 	ProviderGPIO      = "gpio"
 	ProviderLogging   = "logging"
 	ProviderNumberGen = "numbergen"
@@ -39,6 +41,7 @@ type App struct {
 	MQTT          []MQTTSource
 	Outlets       []Outlet // at brokers elsewhere
 	Local         []LocalSource
+	Messaging     []MessagingSource
 	GPIO          []GPIOLine
 	Subscriptions []Subscription
 }
@@ -91,6 +94,14 @@ type Source struct {
 
 // LocalSource is a subscription to subjects of the box.
 type LocalSource struct{ Source }
+
+// MessagingSource is a subscription of wasmcloud:messaging. It has no inbox: what no stream holds comes from core NATS. The operation of its actor is the one
+// of the contract.
+type MessagingSource struct {
+	Source
+	// Group is the queue group of a queue, "" for none.
+	Group string
+}
 
 // GPIOLine is a line of a GPIO chip and what is done with it. It has one owner on the box.
 type GPIOLine struct {

@@ -383,3 +383,53 @@ func TestLoadApp_missing(t *testing.T) {
 	_, err = config.LoadApp(app(t, dir, "empty", "\n"))
 	wantFaults(t, err, "1: name: required", "1: specversion: required", "1: version: required")
 }
+
+// wordy is an app whose actor uses wasmcloud:messaging, configured by a table.
+func wordy(config string) string {
+	return "specversion = \"0.2\"\nname = \"a\"\nversion = \"1\"\n[[actor]]\nname = \"x\"\nmodule = \"thermostat.wasm\"\n[[capability]]\nname = \"messaging\"\n[[capability.config]]\n" + config
+}
+
+func TestLoadApp_messaging(t *testing.T) {
+	json := `'{"subscriptions":["a.b","c.*|g"],"cluster_uris":["127.0.0.1:4222"]}'`
+	b64 := `"eyJzdWJzY3JpcHRpb25zIjpbImEuYiIsImMuKnxnIl19"`
+	for _, table := range []string{
+		"subject = \"a.b\"\n[[capability.config]]\nsubject = \"c.*\"\nqueue = \"g\"\n",
+		"SUBSCRIPTION = \"a.b, c.*|g\"\nURI = \"nats://0.0.0.0:4222\"\n",
+		"config_json = " + json + "\n", "config_b64 = " + b64 + "\n",
+	} {
+		got, err := config.LoadApp(app(t, t.TempDir(), "a", wordy(table)))
+		if err != nil {
+			t.Errorf("%s: %v", table, err)
+			continue
+		}
+		same(t, "messaging", got.Messaging, []config.MessagingSource{
+			{Source: config.Source{Name: "a-messaging-1", Topic: "a.b", Actor: "x", Filters: []string{"a.b"}}},
+			{Source: config.Source{Name: config.QueueName("group g", "c.*"), Topic: "c.*", Actor: "x", Filters: []string{"c.*"}, Queue: true}, Group: "g"},
+		})
+		if l := got.Links; len(l) != 1 || l[0].Contract != "wasmcloud:messaging" || l[0].Provider != "messaging" {
+			t.Errorf("links %+v", l)
+		}
+	}
+}
+
+func TestLoadApp_messagingFaults(t *testing.T) {
+	for table, want := range map[string]string{
+		`subject = "a b"`:                            `10: capability[0].config[0].subject: not a legal subject: "a b"`,
+		`subject = ">"`:                              `10: capability[0].config[0].subject: ">" is reserved`,
+		`queue = "g"`:                                `10: capability[0].config[0].queue: is for a subject`,
+		`SUBSCRIPTION = "a|"`:                        `10: capability[0].config[0].SUBSCRIPTION: "a|" has no queue after the |`,
+		`SUBSCRIPTION = "a,,b"`:                      `10: capability[0].config[0].SUBSCRIPTION: not a legal subject: ""`,
+		`SUBSCRIPTION = "a|x y"`:                     `10: capability[0].config[0].SUBSCRIPTION: not the name of a queue group: "x y"`,
+		`SUBSCRIPTION = "a,a"`:                       `10: capability[0].config[0].SUBSCRIPTION: subscription of actor x "a|" is there already, in line 10`,
+		`URI = "nats://cloud:4222"`:                  `10: capability[0].config[0].URI: "nats://cloud:4222" is not this box`,
+		`CLIENT_SEED = "SUAA"`:                       `10: capability[0].config[0].CLIENT_SEED: not enforced by this version`,
+		`config_json = "{"`:                          `10: capability[0].config[0].config_json: unexpected EOF`,
+		`config_json = '{"auth_jwt":"x"}'`:           `10: capability[0].config[0].config_json: auth_jwt is not enforced`,
+		`config_json = '{"cluster_uris":["far:1"]}'`: `10: capability[0].config[0].config_json: "far:1" is not this box`,
+		`config_json = '{"other":1}'`:                `10: capability[0].config[0].config_json: unknown field "other"`,
+		`config_b64 = "!"`:                           `10: capability[0].config[0].config_b64: not base64`,
+	} {
+		_, err := config.LoadApp(app(t, t.TempDir(), "a", wordy(table)))
+		wantFaults(t, err, want)
+	}
+}

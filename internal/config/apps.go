@@ -115,6 +115,9 @@ func (a *App) sources() []Source {
 	for _, s := range a.Local {
 		all = append(all, s.Source)
 	}
+	for _, s := range a.Messaging {
+		all = append(all, s.Source)
+	}
 	return all
 }
 

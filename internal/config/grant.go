@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,12 +31,13 @@ var builtins = map[string]builtin{
 	"gpio":         {ContractGPIO, ProviderGPIO, (*builder).gpio},
 	"pubsub.mqtt":  {ContractPubSub, ProviderPubSub, (*builder).mqtt},
 	"pubsub.local": {ContractPubSub, ProviderPubSub, (*builder).local},
+	"messaging":    {ContractMessaging, ProviderMessaging, (*builder).messaging},
 	"logging":      {ContractLogging, ProviderLogging, (*builder).none},
 	"numbergen":    {ContractNumberGen, ProviderNumberGen, (*builder).none},
 }
 
 // builtinNames is for faults.
-const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.local, logging or numbergen"
+const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.local, messaging, logging or numbergen"
 
 // grants translates capabilities and links.
 func (b *builder) grants() {
@@ -82,12 +84,12 @@ func (b *builder) onlyStrings(t table) {
 	}
 }
 
-// grant adds a link, or to the link that is there: several pubsub or gpio capabilities of one actor are one link.
+// grant adds a link, or to the link that is there: several pubsub, messaging or gpio capabilities of one actor are one link.
 func (b *builder) grant(g grant) {
 	p := builtins[g.provider]
 	key := linkKey{g.actor, p.contract, g.link}
 	n, again := b.links[key]
-	if again && p.provider != ProviderPubSub && p.provider != ProviderGPIO {
+	if again && !slices.Contains([]string{ProviderPubSub, ProviderGPIO, ProviderMessaging}, p.provider) {
 		b.fault(g.path, "actor %q has a link %q for %s already", g.actor, g.link, p.contract)
 		return
 	}

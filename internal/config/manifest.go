@@ -80,6 +80,20 @@ type localConfig struct {
 	OnMessage string `toml:"on_message" default:"on_message"`
 }
 
+// messagingConfig has what a manifest says in lower case, and the link values of classic wasmCloud as these are written.
+type messagingConfig struct {
+	Subject      string  `toml:"subject" default:""`
+	Queue        string  `toml:"queue" default:""`
+	Subscription string  `toml:"SUBSCRIPTION" default:""`
+	URI          string  `toml:"URI" default:""`
+	ConfigJSON   string  `toml:"config_json" default:""`
+	ConfigBase64 string  `toml:"config_b64" default:""`
+	ClientJWT    refused `toml:"CLIENT_JWT"`
+	ClientSeed   refused `toml:"CLIENT_SEED"`
+	TLSCA        refused `toml:"TLS_CA"`
+	TLSCAFile    refused `toml:"TLS_CA_FILE"`
+}
+
 type gpioConfig struct {
 	Chip      string   `toml:"chip" required:"true"`
 	Line      int      `toml:"line" required:"true" min:"0" max:"1023"`

@@ -73,8 +73,10 @@ func appendPercent(b []byte, s string) []byte {
 	return b
 }
 
-// unpercent decodes; a percent sign that begins no escape stands for itself, for producers that do not encode.
+// unpercent decodes a value: what is in double quotes, where it is quoted as in HTTP (RFC 9110, 5.6.4), and then percent escapes. A percent sign that begins
+// no escape stands for itself, for producers that do not encode.
 func unpercent(v []byte) string {
+	v = unquoted(v)
 	if bytes.IndexByte(v, '%') < 0 {
 		return string(v)
 	}
@@ -90,4 +92,28 @@ func unpercent(v []byte) string {
 		out = append(out, v[i])
 	}
 	return string(out)
+}
+
+// unquoted returns what a quoted string stands for, and anything else as it is.
+func unquoted(v []byte) []byte {
+	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
+		return v
+	}
+	inner := v[1 : len(v)-1]
+	if bytes.IndexByte(inner, '\\') < 0 && bytes.IndexByte(inner, '"') < 0 {
+		return inner
+	}
+	out := make([]byte, 0, len(inner))
+	for i := 0; i < len(inner); i++ {
+		switch {
+		case inner[i] == '"': // ends it too early, so it was not quoted
+			return v
+		case inner[i] == '\\' && i+1 == len(inner):
+			return v
+		case inner[i] == '\\':
+			i++
+		}
+		out = append(out, inner[i])
+	}
+	return out
 }

@@ -23,6 +23,34 @@ func TestParse_binary(t *testing.T) {
 	}
 }
 
+func TestParse_headerValues(t *testing.T) {
+	for raw, want := range map[string]string{
+		"plain": "plain", "a%20b%E2%82%AC%22": `a b€"`, "%e2%82%ac": "€", "50%": "50%", "%zz": "%zz", "%4": "%4", "é": "é",
+		`"a b"`: "a b", `"a\"b\\c"`: `a"b\c`, `"a%20b"`: "a b", `""`: "", `"`: `"`, `"a"b"`: `"a"b"`, `"a\"`: `"a\"`, `a"b"`: `a"b"`,
+	} {
+		e, ok := event.Parse(block("ce-specversion: 1.0", "ce-id: 1", "ce-source: s", "ce-x: "+raw), "", nil)
+		if !ok || e.Extensions["x"] != want {
+			t.Errorf("%s: got %q, %v, want %q", raw, e.Extensions["x"], ok, want)
+		}
+	}
+}
+
+// What a NATS client of CloudEvents writes: the type of the data has a header like any attribute, and Content-Type is there for structured mode.
+func TestParse_modes(t *testing.T) {
+	binary := block("ce-specversion: 1.0", "ce-id: 1", "ce-source: s", "ce-type: t", "ce-datacontenttype: text/xml", "Content-Type: application/json")
+	if e, ok := event.Parse(binary, "", []byte("<x/>")); !ok || e.DataContentType != "text/xml" || string(e.Data) != "<x/>" {
+		t.Errorf("binary: got %+v, %v", e, ok)
+	}
+	e, ok := event.Parse(block("Content-Type: application/cloudevents"), "", []byte(`{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"text/xml","data":"<x/>"}`))
+	if !ok || e.DataContentType != "text/xml" || string(e.Data) != "<x/>" {
+		t.Errorf("structured: got %+v, %v", e, ok)
+	}
+	batch := []byte(`[{"specversion":"1.0","id":"1","source":"s","type":"t"}]`)
+	if e, ok := event.Parse(block("Content-Type: application/cloudevents-batch+json"), "", batch); ok || string(e.Data) != string(batch) {
+		t.Errorf("a batch is not one event: got %+v, %v", e, ok)
+	}
+}
+
 func TestParse_structured(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
@@ -53,6 +81,7 @@ func TestParse_notAnEvent(t *testing.T) {
 	for _, body := range []string{
 		"", "{", "23.5", `{"temperature":1}`, `["specversion"]`, `{"specversion":"1.0","id":"1"}`, `{"specversion":"1.0","id":"1","source":""}`,
 		`{"specversion":"2.0","id":"1","source":"s"}`, `{"specversion":"1.0","ID":"1","source":"s"}`, `{"specversion":"1.0","id":"1","source":"s"} x`,
+		`{"specversion":"1.0","id":"1","source":"s","data":1,"data_base64":"AP8="}`,
 		`{"specversion":"1.0","id":"1","source":"s","data_base64":"!"}`, `{"specversion":"1.0","id":"1","source":"s","data_base64":1}`,
 		`{"x":{"specversion":"1.0","id":"1","source":"s"}}`, many + "}",
 		`{"specversion":"1.0","id":"1","source":"s","data":"` + strings.Repeat("x", event.MaxStructuredBytes) + `"}`,

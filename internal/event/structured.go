@@ -80,6 +80,8 @@ func parseStructured(body []byte) (Event, bool) {
 		return Event{}, false
 	}
 	switch {
+	case base != nil && string(base) != "null" && data != nil && string(data) != "null":
+		return Event{}, false // one or the other (JSON event format 1.0, 3.1)
 	case base != nil && string(base) != "null":
 		decoded, err := base64.StdEncoding.DecodeString(unquote(base))
 		if err != nil || base[0] != '"' {

@@ -14,6 +14,7 @@ import (
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/messaging"
 	"github.com/edged-io/edged/providers/pubsub"
 	"github.com/edged-io/edged/runtime"
 	"github.com/edged-io/edged/store"
@@ -204,6 +205,22 @@ func (n *Node) deliver(key, operation string) func(context.Context, broker.Messa
 		}
 		return nil
 	}
+}
+
+// deliverMessage hands messages to the actor with that key by the contract
+// wasmcloud:messaging, in the turn of ctx. The contract has no answer but an
+// error.
+func (n *Node) deliverMessage(key string) func(context.Context, broker.Message, int) error {
+	return func(ctx context.Context, m broker.Message, _ int) error {
+		return n.handleMessage(ctx, key, messaging.Of(m))
+	}
+}
+
+func (n *Node) handleMessage(ctx context.Context, key string, m messaging.Message) error {
+	_, err := n.bus.Call(ctx, lattice.Invocation{
+		Target: lattice.Entity{Key: key}, Operation: messaging.HandleMessage, Payload: messaging.AppendMessage(nil, m),
+	})
+	return err
 }
 
 // act does what an actor answered.

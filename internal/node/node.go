@@ -32,6 +32,7 @@ import (
 	"github.com/edged-io/edged/providers/gpio"
 	"github.com/edged-io/edged/providers/keyvalue"
 	"github.com/edged-io/edged/providers/logging"
+	"github.com/edged-io/edged/providers/messaging"
 	"github.com/edged-io/edged/providers/mqtt"
 	"github.com/edged-io/edged/providers/numbergen"
 	"github.com/edged-io/edged/providers/pubsub"
@@ -91,6 +92,7 @@ type Node struct {
 	apply  sync.Mutex // held while apps change
 	apps   appSet
 	bridge bridges
+	core   core
 
 	lastSeen store.Stats // Alive's own
 }
@@ -177,10 +179,11 @@ func (n *Node) openProviders() (err error) {
 	if err != nil {
 		return err
 	}
-	n.pubsub = pubsub.New(n.db, n.broker, device)
+	n.pubsub = pubsub.New(n.db, streams{n}, device)
 	n.builtin = map[string]providers.Provider{
 		config.ProviderKeyValue:  keyvalue.New(n.db),
 		config.ProviderPubSub:    n.pubsub,
+		config.ProviderMessaging: messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
 		config.ProviderGPIO:      n.gpio,
 		config.ProviderLogging:   logging.New(n.part("actor")),
 		config.ProviderNumberGen: numbergen.Provider{},
@@ -238,6 +241,7 @@ func (n *Node) close() error {
 	if n.link != nil {
 		n.link.Close()
 	}
+	n.core.close()
 	if n.gpio != nil {
 		n.gpio.Close()
 	}

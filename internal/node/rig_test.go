@@ -20,9 +20,9 @@ import (
 
 const patience = 60 * time.Second
 
-// thermostat is the module of the example, and codeCache what compiling it once
-// left for all tests.
-var thermostat, codeCache string
+// thermostat is the module of the example, probe that of testdata, and codeCache
+// what compiling them once left for all tests.
+var thermostat, probe, codeCache string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
 
@@ -33,12 +33,14 @@ func build(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	thermostat, codeCache = filepath.Join(dir, "thermostat.wasm"), filepath.Join(dir, "cache")
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", thermostat, "../../examples/thermostat")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the thermostat: %v\n%s", err, out)
-		return 1
+	thermostat, probe, codeCache = filepath.Join(dir, "thermostat.wasm"), filepath.Join(dir, "probe.wasm"), filepath.Join(dir, "cache")
+	for module, source := range map[string]string{thermostat: "../../examples/thermostat", probe: "./testdata/probe"} {
+		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", module, source)
+		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
+			return 1
+		}
 	}
 	return m.Run()
 }

@@ -40,6 +40,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	if n.listener != nil {
 		g.start("mqtt", n.listener.Run)
 	}
+	g.start("messages", n.runCore)
 	g.start("socket", n.serveSocket)
 	if n.admin != nil {
 		g.start("admin", n.serveAdmin)

@@ -8,6 +8,7 @@ import (
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/topic"
+	"github.com/edged-io/edged/providers/pubsub"
 	"github.com/edged-io/edged/store"
 )
 
@@ -58,6 +59,17 @@ func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, e
 		}
 	}
 	w.streams = append(w.streams, outboxes(s)...)
+	// Messaging has no inboxes: it gets what any stream keeps, and the rest from
+	// core NATS.
+	for _, a := range s.sorted() {
+		for _, src := range a.messaging() {
+			for _, st := range w.streams {
+				if slices.ContainsFunc(st.Subjects, func(t string) bool { return topic.Overlap(t, src.Filters[0]) }) {
+					n.feed(&w, a, src, config.Feed{Subscription: src.Name + "." + st.Name, Stream: st.Name, Filter: src.Filters[0]})
+				}
+			}
+		}
+	}
 	n.emptyMoved(&w, s)
 	return append(w.streams, n.retired(w.streams)...), w.subs, nil
 }
@@ -80,6 +92,9 @@ func (w *wants) subscription(name string) *subscription {
 // feed adds a subscription of a source, or to that of its queue a receiver.
 func (n *Node) feed(w *wants, a *app, src source, f config.Feed) {
 	deliver := n.deliver(a.key(src.Actor), src.Operation)
+	if src.kind == fromMessaging {
+		deliver = n.deliverMessage(a.key(src.Actor))
+	}
 	if q := w.queues[f.Subscription]; q != nil {
 		q.add(deliver)
 		s := w.subscription(f.Subscription)
@@ -109,7 +124,7 @@ type moved struct {
 func (n *Node) moved(s appSet) (all []moved) {
 	have := n.db.Subscriptions()
 	for _, a := range s.sorted() {
-		for _, src := range a.sources() {
+		for _, src := range slices.Concat(a.sources(), a.messaging()) {
 			for name, stream := range have {
 				rest, ok := strings.CutPrefix(name, src.Name)
 				if !ok || rest != "" && rest[0] != '.' {
@@ -172,7 +187,7 @@ func atRest(info store.StreamInfo, uplink bool) broker.Stream {
 // gets there by its subject, so sources of the same subject share an inbox.
 func inbox(streams []broker.Stream, f *config.Feed, src source) ([]broker.Stream, error) {
 	own := slices.IndexFunc(streams, func(s broker.Stream) bool { return s.Name == src.Name })
-	if src.mqtt {
+	if src.kind == fromMQTT {
 		if own < 0 {
 			streams = append(streams, broker.Stream{Name: src.Name})
 		}
@@ -222,18 +237,50 @@ func streamOf(c config.Stream) broker.Stream {
 // source is a place from which messages come to an actor.
 type source struct {
 	config.Source
-	mqtt bool // an MQTT broker; else the box itself
+	kind sourceKind
 }
 
+type sourceKind int
+
+const (
+	fromBox       sourceKind = iota // what is published on the box
+	fromMQTT                        // an MQTT broker
+	fromMessaging                   // the same as fromBox, by another contract
+)
+
+// sources are those of edged:pubsub.
 func (a *app) sources() []source {
 	var all []source
 	for _, s := range a.config.MQTT {
 		if len(s.Filters) > 0 {
-			all = append(all, source{s.Source, true})
+			all = append(all, source{s.Source, fromMQTT})
 		}
 	}
 	for _, s := range a.config.Local {
-		all = append(all, source{s.Source, false})
+		all = append(all, source{s.Source, fromBox})
+	}
+	return all
+}
+
+// messaging are the sources of wasmcloud:messaging.
+func (a *app) messaging() []source {
+	var all []source
+	for _, s := range a.config.Messaging {
+		all = append(all, source{s.Source, fromMessaging})
+	}
+	return all
+}
+
+// access is what the actors may do by edged:pubsub, by their keys.
+func (s appSet) access() map[string]pubsub.Access {
+	all := make(map[string]pubsub.Access)
+	for _, a := range s {
+		for _, o := range a.config.Outlets {
+			key := a.key(o.Actor)
+			may := all[key]
+			may.Outlets = append(may.Outlets, pubsub.Outlet{Link: o.Link, Filters: o.Filters, Stream: o.Stream})
+			all[key] = may
+		}
 	}
 	return all
 }

@@ -78,6 +78,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	if err := n.openOutboxes(next); err != nil {
 		return err
 	}
+	n.pubsub.SetAccess(next.access())
 	if err := n.configure(ctx, streams, subs); err != nil {
 		return err
 	}
@@ -89,6 +90,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 		}
 	}
 	n.setBridges(next)
+	n.setCore(next)
 	return nil
 }
 

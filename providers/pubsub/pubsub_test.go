@@ -3,6 +3,7 @@ package pubsub_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +15,37 @@ import (
 	"github.com/edged-io/edged/store"
 )
 
-type staged struct{ messages []store.Message }
+// staged is a broker: it notes what is staged, and has what waits in
+// subscriptions.
+type staged struct {
+	messages []store.Message
+	streams  []string // to which StageTo put them
+	waiting  map[string][]store.Message
+	waited   time.Duration // in the last Receive
+	err      error         // of Receive
+}
 
 func (s *staged) Stage(_ *store.Turn, m store.Message) error {
 	s.messages = append(s.messages, m)
 	return nil
+}
+
+func (s *staged) StageTo(_ *store.Turn, stream string, m store.Message) error {
+	s.messages = append(s.messages, m)
+	s.streams = append(s.streams, stream)
+	return nil
+}
+
+func (s *staged) Receive(_ context.Context, subs []string, most int, wait time.Duration) ([]store.Message, error) {
+	s.waited = max(s.waited, wait)
+	for _, name := range subs {
+		if all := s.waiting[name]; len(all) > 0 {
+			n := min(most, len(all))
+			s.waiting[name] = all[n:]
+			return all[:n], nil
+		}
+	}
+	return nil, s.err
 }
 
 func newProvider(t *testing.T) (*pubsub.Provider, *store.DB, *staged) {
@@ -64,23 +91,34 @@ func TestProvider_Publish(t *testing.T) {
 func TestProvider_Call_refuses(t *testing.T) {
 	p, _, s := newProvider(t)
 	whole := event.Event{ID: "1", Source: "s", Type: "t"}
+	long := event.Event{ID: "1", Source: "s", Type: "t", Extensions: map[string]string{"x": strings.Repeat("y", 80<<10)}}
+	many := event.Event{ID: "1", Source: "s", Type: "t", Extensions: map[string]string{}}
+	for i := range event.MaxExtensions + 2 {
+		many.Extensions["x"+strconv.Itoa(i)] = "1"
+	}
 	tests := map[string]struct {
 		op      string
 		payload []byte
 		want    string
 	}{
-		"a wildcard":     {"PubSub.Publish", publish("a/+", whole), "legal"},
-		"a reserved one": {"PubSub.Publish", publish("$JS.API.STREAM.DELETE.X", whole), "reserved"},
-		"no topic":       {"PubSub.Publish", publish("", whole), "legal"},
-		"no id":          {"PubSub.Publish", publish("a", event.Event{Source: "s", Type: "t"}), "needs id"},
-		"half a payload": {"PubSub.Publish", publish("a", whole)[:9], "ends early"},
-		"waiting":        {"PubSub.Receive", nil, "push"},
-		"something else": {"PubSub.Nothing", nil, "no such operation"},
+		"a wildcard":       {"PubSub.Publish", publish("a/+", whole), "pubsub: wrong format: "},
+		"a reserved one":   {"PubSub.Publish", publish("$JS.API.STREAM.DELETE.X", whole), "pubsub: not permitted: "},
+		"no topic":         {"PubSub.Publish", publish("", whole), "pubsub: wrong format: "},
+		"no id":            {"PubSub.Publish", publish("a", event.Event{Source: "s", Type: "t"}), "pubsub: wrong format: "},
+		"half a payload":   {"PubSub.Publish", publish("a", whole)[:9], "pubsub: wrong format: "},
+		"long attributes":  {"PubSub.Publish", publish("a", long), "pubsub: payload too large: "},
+		"many attributes":  {"PubSub.Publish", publish("a", many), "pubsub: wrong format: "},
+		"a strange name":   {"PubSub.Publish", publish("a", event.Event{ID: "1", Source: "s", Type: "t", Extensions: map[string]string{"A-b": "x"}}), "pubsub: wrong format: "},
+		"another's topic":  {"PubSub.Receive", request("topic", "a"), "pubsub: not permitted: "},
+		"another's stream": {"PubSub.Next", request("id", "a"), "pubsub: no such topic: "},
+		"a stream of none": {"PubSub.Stream", request("topic", "a"), "pubsub: not permitted: "},
+		"no map":           {"PubSub.Receive", []byte{0x01}, "pubsub: wrong format: "},
+		"something else":   {"PubSub.Nothing", nil, "pubsub: wrong format: "},
 	}
 	for name, test := range tests {
 		_, err := p.Call(t.Context(), lattice.Invocation{Operation: test.op, Payload: test.payload})
-		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got %v, want %q in it", name, err, test.want)
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q first", name, err, test.want)
 		}
 	}
 	if len(s.messages) > 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/edged-io/edged/internal/event"
@@ -55,20 +56,64 @@ func decodeEvent(d *msgpack.Decoder) (e event.Event) {
 		case "dataschema":
 			e.DataSchema = d.Str()
 		case "extensions":
-			for range d.Map() {
-				if e.Extensions == nil {
-					e.Extensions = make(map[string]string)
-				}
-				k := string(d.Key())
-				if v := d.Str(); len(e.Extensions) < event.MaxExtensions {
-					e.Extensions[k] = v
-				}
-			}
+			e.Extensions = decodeExtensions(d)
 		default:
 			d.Skip()
 		}
 	}
 	return e
+}
+
+// decodeExtensions reads extension attributes, which are text, numbers or
+// booleans, as text.
+func decodeExtensions(d *msgpack.Decoder) map[string]string {
+	n := d.Map()
+	if n == 0 {
+		return nil
+	}
+	m := make(map[string]string, min(n, event.MaxExtensions+1))
+	for range n {
+		key := string(d.Key())
+		switch d.Kind() {
+		case msgpack.Bool:
+			m[key] = strconv.FormatBool(d.Bool())
+		case msgpack.Int:
+			m[key] = strconv.FormatInt(d.IntIn(math.MinInt32, math.MaxInt32), 10) // CloudEvents 1.0, 3.1.1
+		default:
+			m[key] = d.Str()
+		}
+		if len(m) > event.MaxExtensions { // the event is refused for it
+			return m
+		}
+	}
+	return m
+}
+
+// request is what the operations that receive take; each uses a part of it.
+type request struct {
+	topic string
+	id    string
+	max   int
+	wait  time.Duration
+}
+
+func decodeRequest(payload []byte) (r request, err error) {
+	d := msgpack.NewDecoder(payload)
+	for range d.Map() {
+		switch string(d.Key()) {
+		case "topic":
+			r.topic = d.Str()
+		case "id":
+			r.id = d.Str()
+		case "max":
+			r.max = int(d.IntIn(0, math.MaxInt32))
+		case "waitMs":
+			r.wait = time.Duration(d.IntIn(0, math.MaxInt32)) * time.Millisecond
+		default:
+			d.Skip()
+		}
+	}
+	return r, d.Done()
 }
 
 // AppendEvent appends the MessagePack of e, the payload of PubSub.OnMessage.

@@ -150,15 +150,6 @@ func CallLink(link, contract, operation string, payload []byte) ([]byte, error) 
 	return response, nil
 }
 
-// A HostError is the reason why the box, a provider or another actor did not do
-// what it was asked for.
-type HostError struct {
-	Operation string
-	Text      string
-}
-
-func (e *HostError) Error() string { return e.Operation + ": " + e.Text }
-
 // Log writes to the log of the box.
 var Log Logger
 

@@ -2,9 +2,11 @@ package actor
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
@@ -43,14 +45,47 @@ func (e Event) Levels() []string {
 func (e Event) Number(field string) (float64, error) { return jsonNumber(e.Data, field) }
 
 // Publish sends an event to a topic or subject, when the turn is committed.
-// With a "/" in it, it is an MQTT topic.
-func Publish(topic string, e Event) error {
+// With a "/" in it, it is an MQTT topic. Options say when it is delivered, and
+// in which order.
+func Publish(topic string, e Event, options ...PublishOption) error {
+	if len(options) > 0 {
+		e.Extensions = maps.Clone(e.Extensions)
+		if e.Extensions == nil {
+			e.Extensions = map[string]string{}
+		}
+		for _, o := range options {
+			e.Extensions[o.extension] = o.value
+		}
+	}
 	b := msgpack.AppendMapHeader(make([]byte, 0, 128+len(e.Data)), 2)
 	b = msgpack.AppendString(msgpack.AppendString(b, "topic"), topic)
 	b = appendEvent(msgpack.AppendString(b, "event"), e)
 	_, err := Call("edged:pubsub", "PubSub.Publish", b)
 	return err
 }
+
+// A PublishOption says something about the event to Publish. It becomes an
+// extension of the event, which an actor in another language can give itself.
+type PublishOption struct{ extension, value string }
+
+// Delay keeps the event in its stream for that long before it is delivered
+// (extension notbefore, "+30s"). Where no stream holds its subject, Publish
+// fails.
+func Delay(d time.Duration) PublishOption { return PublishOption{"notbefore", "+" + d.String()} }
+
+// NotBefore is Delay until a time of the day.
+func NotBefore(t time.Time) PublishOption {
+	return PublishOption{"notbefore", t.Format(time.RFC3339Nano)}
+}
+
+// TTL is how long the event is worth delivering (extension ttl, "1h0m0s"). What
+// nobody was ready to take by then goes to the dead letters, or is dropped where
+// nobody was subscribed.
+func TTL(d time.Duration) PublishOption { return PublishOption{"ttl", d.String()} }
+
+// Key names what the event is about (extension partitionkey). A subscription
+// that is ordered by key delivers events of one key one after the other.
+func Key(key string) PublishOption { return PublishOption{"partitionkey", key} }
 
 func appendEvent(b []byte, e Event) []byte {
 	optional := [...]struct{ key, value string }{
@@ -84,8 +119,16 @@ func appendEvent(b []byte, e Event) []byte {
 	return b
 }
 
-func decodeEvent(payload []byte) (e Event, err error) {
+func decodeEvent(payload []byte) (Event, error) {
 	d := msgpack.NewDecoder(payload)
+	e := readEvent(d)
+	if err := d.Done(); err != nil {
+		return Event{}, errors.New("event: " + err.Error())
+	}
+	return e, nil
+}
+
+func readEvent(d *msgpack.Decoder) (e Event) {
 	for range d.Map() {
 		switch string(d.Key()) {
 		case "id":
@@ -110,10 +153,7 @@ func decodeEvent(payload []byte) (e Event, err error) {
 			d.Skip()
 		}
 	}
-	if err := d.Done(); err != nil {
-		return Event{}, errors.New("event: " + err.Error())
-	}
-	return e, nil
+	return e
 }
 
 // decodeExtensions reads extension attributes, which are text, numbers or

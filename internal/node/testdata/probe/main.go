@@ -1,0 +1,141 @@
+// Probe is an actor for tests: it notes what it gets, and does what it is told.
+//
+// Notes are lines in its state, under "seen". A message whose data begins with
+// "!" is a command; what came of it is noted.
+package main
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edged-io/edged/sdk/go/actor"
+	"github.com/edged-io/edged/sdk/go/msgpack"
+)
+
+func init() {
+	actor.OnMessage(func(e actor.Event) error { return take(string(e.Data)) })
+	actor.OnMessageAs("Strict", func(e actor.Event) error {
+		if strings.HasPrefix(string(e.Data), "bad") {
+			return errors.New("that is bad")
+		}
+		return take(string(e.Data))
+	})
+	actor.Handle("MessageSubscriber.HandleMessage", func(payload []byte) ([]byte, error) {
+		subject, reply, body := decode(payload)
+		if body == "echo" {
+			return nil, send(reply, "", "echo of "+subject)
+		}
+		return nil, take(body)
+	})
+}
+
+func main() {}
+
+func take(data string) error {
+	command, ok := strings.CutPrefix(data, "!")
+	if !ok {
+		return note(data)
+	}
+	words := strings.SplitN(command, " ", 3)
+	for len(words) < 3 {
+		words = append(words, "")
+	}
+	switch words[0] {
+	case "publish":
+		return noteError(actor.Publish(words[1], event(words[2])))
+	case "delay":
+		return noteError(actor.Publish(words[1], event(words[2]), actor.Delay(time.Hour)))
+	case "key": // of the text, up to a colon
+		key, _, _ := strings.Cut(words[2], ":")
+		return noteError(actor.Publish(words[1], event(words[2]), actor.Key(key)))
+	case "send":
+		return noteError(send(words[1], "", words[2]))
+	case "ask":
+		answer, err := actor.Call("wasmcloud:messaging", "Messaging.Request", message(words[1], "", words[2], 10000))
+		if err != nil {
+			return noteError(err)
+		}
+		_, _, body := decode(answer)
+		return note("answer: " + body)
+	case "receive":
+		e, ok, err := actor.Receive(words[1], wait(words[2]))
+		if err != nil || !ok {
+			return errors.Join(noteError(err), note("nothing"))
+		}
+		return note("received " + string(e.Data))
+	case "fail": // after it received
+		_, _, err := actor.Receive(words[1], wait(words[2]))
+		return errors.Join(errors.New("as it was told"), err)
+	case "stream":
+		s, err := actor.Stream(words[1])
+		if err != nil {
+			return noteError(err)
+		}
+		defer s.Close()
+		n := 0
+		for _, err := range s.All(0) {
+			if err != nil {
+				return noteError(err)
+			}
+			n++
+		}
+		return note("streamed " + strconv.Itoa(n))
+	}
+	return actor.Reject("no command: " + command)
+}
+
+func wait(ms string) time.Duration {
+	n, _ := strconv.Atoi(ms)
+	return time.Duration(n) * time.Millisecond
+}
+
+func event(text string) actor.Event {
+	return actor.Event{ID: text, Source: "probe", Type: "test", Data: []byte(text)}
+}
+
+func note(line string) error {
+	seen, _, err := actor.KV.Get("seen")
+	if err != nil {
+		return err
+	}
+	return actor.KV.Set("seen", seen+line+"\n")
+}
+
+func noteError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return note("error: " + err.Error())
+}
+
+func send(subject, reply, body string) error {
+	_, err := actor.Call("wasmcloud:messaging", "Messaging.Publish", message(subject, reply, body, 0))
+	return err
+}
+
+func message(subject, reply, body string, ms int64) []byte {
+	b := msgpack.AppendMapHeader(nil, 4)
+	b = msgpack.AppendString(msgpack.AppendString(b, "subject"), subject)
+	b = msgpack.AppendString(msgpack.AppendString(b, "replyTo"), reply)
+	b = msgpack.AppendBin(msgpack.AppendString(b, "body"), []byte(body))
+	return msgpack.AppendInt(msgpack.AppendString(b, "timeoutMs"), ms)
+}
+
+func decode(payload []byte) (subject, reply, body string) {
+	d := msgpack.NewDecoder(payload)
+	for range d.Map() {
+		switch string(d.Key()) {
+		case "subject":
+			subject = d.Str()
+		case "replyTo":
+			reply = d.Str()
+		case "body":
+			body = string(d.Bin())
+		default:
+			d.Skip()
+		}
+	}
+	return subject, reply, body
+}
