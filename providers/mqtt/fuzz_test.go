@@ -40,7 +40,7 @@ func FuzzDecode(f *testing.F) {
 				if err := event.Header(msg.Header).Check(); err != nil && len(msg.Header) <= event.MaxHeaderBytes {
 					t.Fatalf("header %q: %v", msg.Header, err)
 				}
-				if back, ok := fromNATS(msg); !ok || back.topic != m.topic || !bytes.Equal(back.payload, m.payload) {
+				if back, ok := fromNATS(msg, time.Now()); !ok || back.topic != m.topic || !bytes.Equal(back.payload, m.payload) {
 					t.Fatalf("topic %q came back as %q", m.topic, back.topic)
 				}
 			}

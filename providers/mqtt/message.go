@@ -20,6 +20,7 @@ type message struct {
 	props   packets.Properties // those that travel with a message
 	origin  string             // client id of the publisher; "" if it came over NATS
 	expires time.Time          // zero for never
+	ttl     time.Duration      // how long it was to be of use when it came; 0 for ever. Not on disk.
 }
 
 // size is what the message costs in a queue.
@@ -32,7 +33,8 @@ func fromPublish(pk *packets.Packet, topic, origin string, now time.Time) *messa
 		props: travelling(&pk.Properties),
 	}
 	if s := pk.Properties.MessageExpiryInterval; s > 0 {
-		m.expires = now.Add(time.Duration(s) * time.Second)
+		m.ttl = time.Duration(s) * time.Second
+		m.expires = now.Add(m.ttl)
 	}
 	return m
 }
@@ -65,11 +67,13 @@ func (m *message) toNATS(maxMessage int) (store.Message, error) {
 	if err != nil {
 		return store.Message{}, err
 	}
-	header := headerOf(&m.props)
+	props := m.props
+	props.MessageExpiryInterval = uint32(m.ttl / time.Second)
+	header := headerOf(&props)
 	if len(header)+len(m.payload) > maxMessage {
 		return store.Message{}, codeTooLarge
 	}
-	return store.Message{Subject: subject, Header: header, Data: m.payload}, nil
+	return store.Message{Subject: subject, Header: header, Data: m.payload, TTL: m.ttl}, nil
 }
 
 var (
@@ -97,10 +101,14 @@ func publishSubject(name string) (string, error) {
 
 // fromNATS returns a message of the box as subscribers get it; ok is false if its subject has no topic. Its quality of service is that
 // of the subscription.
-func fromNATS(m store.Message) (*message, bool) {
+func fromNATS(m store.Message, now time.Time) (*message, bool) {
 	name, err := topic.Topic(m.Subject)
 	if err != nil || len(name) > MaxTopic {
 		return nil, false
 	}
-	return &message{topic: name, payload: m.Data, qos: 2, props: propertiesOf(event.Header(m.Header))}, true
+	out := &message{topic: name, payload: m.Data, qos: 2, props: propertiesOf(event.Header(m.Header))}
+	if ttl := ttlOf(event.Header(m.Header)); ttl > 0 {
+		out.expires = now.Add(ttl)
+	}
+	return out, true
 }

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	// maxReadBytes bounds what is read from the outbox at a time.
 	maxReadBytes = 4 << 20
 )
+
+// errExpired is of a message whose time to live was over before the broker could have it.
+var errExpired = errors.New("its time to live ended before the broker had it")
 
 // outgoing is a message of the outbox as the broker gets it.
 type outgoing struct {
@@ -112,7 +116,10 @@ func (l *link) publishSome(ctx context.Context, next uint64, done map[uint64]boo
 	out := make([]*outgoing, len(batch))
 	refused := make(map[int]error)
 	for i := range batch {
-		if out[i], err = outgoingOf(&batch[i]); err != nil {
+		if out[i], err = outgoingOf(&batch[i]); err == nil && batch[i].TTL < 0 {
+			out[i], err = nil, errExpired
+		}
+		if err != nil {
 			refused[i] = err
 		}
 	}
@@ -150,9 +157,12 @@ func (l *link) acknowledge(ctx context.Context, batch []store.Message, refused m
 
 // giveUp makes a dead letter of a message that can never be published.
 func (l *link) giveUp(t *store.Turn, m *store.Message, cause error) {
-	box := l.c.o.Outbox
+	box, reason := l.c.o.Outbox, "rejected"
+	if errors.Is(cause, errExpired) {
+		reason = "expired"
+	}
 	t.DeadLetter(store.DeadLetter{
-		Stream: m.Stream, Seq: m.Seq, Subject: m.Subject, Subscription: box.Subscription, Attempts: 1, Reason: "rejected", Error: cause.Error(),
+		Stream: m.Stream, Seq: m.Seq, Subject: m.Subject, Subscription: box.Subscription, Attempts: 1, Reason: reason, Error: cause.Error(),
 		Header: m.Header, Data: m.Data,
 	})
 	t.Ack(box.Subscription, m.Seq)

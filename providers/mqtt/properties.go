@@ -1,7 +1,10 @@
 package mqtt
 
 import (
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -12,17 +15,28 @@ import (
 // Headers and properties that have another name on the other side.
 const (
 	headerContentType = "content-type"
+	headerTTL         = "Nats-TTL"
 	prefixEvent       = "ce-"
 )
 
-// eventAttributes are the attributes of CloudEvents that have a meaning there. In the MQTT binding they are user properties without a prefix.
-var eventAttributes = map[string]bool{
-	"specversion": true, "id": true, "source": true, "type": true, "subject": true, "time": true, "dataschema": true,
+// clientHeaders are the headers among those of NATS and of the box that any client may send: they identify a message, or say what it is ordered by.
+var clientHeaders = []string{"Nats-Msg-Id", "Edged-Key", "Edged-Source", "Edged-Producer-Seq"}
+
+// attribute says whether a user property of a CloudEvent in binary mode can be one of its attributes: there they have no prefix, extensions included, and
+// are made of lower-case letters and digits (CloudEvents 1.0, naming conventions; MQTT binding, 3.1.3.2).
+func attribute(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != "" && name != "data"
 }
 
 // headerOf returns the NATS header block for the properties of a PUBLISH, nil if there is nothing to say. A user property becomes a line of
-// its name; those of a CloudEvent in binary mode become ce- lines; the content type becomes content-type. What NATS does not allow in a name
-// is replaced by "_", in a value by a space. Names that mean something to NATS or to the box are left out, but for Nats-Msg-Id.
+// its name; those of a CloudEvent in binary mode become ce- lines; the content type becomes content-type, and the expiry Nats-TTL. What NATS does not allow
+// in a name is replaced by "_", in a value by a space. Names that mean something to NATS or to the box are left out, but for those that a client
+// may send.
 func headerOf(p *packets.Properties) []byte {
 	var b []byte
 	line := func(name, value string) {
@@ -37,12 +51,15 @@ func headerOf(p *packets.Properties) []byte {
 	if p.ContentType != "" {
 		line(headerContentType, cleanValue(p.ContentType))
 	}
+	if p.MessageExpiryInterval > 0 {
+		line(headerTTL, strconv.FormatUint(uint64(p.MessageExpiryInterval), 10))
+	}
 	binary := isEvent(p.User)
 	for _, u := range p.User {
 		name := cleanName(u.Key)
 		switch {
 		case reservedHeader(name):
-		case binary && eventAttributes[name]:
+		case binary && attribute(name):
 			line(prefixEvent+name, escapeEvent(u.Val))
 		default:
 			line(name, cleanValue(u.Val))
@@ -71,7 +88,7 @@ func isEvent(user []packets.UserProperty) bool {
 func reservedHeader(name string) bool {
 	for _, prefix := range [...]string{"nats-", "edged-"} {
 		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
-			return !strings.EqualFold(name, "Nats-Msg-Id")
+			return !slices.ContainsFunc(clientHeaders, func(h string) bool { return strings.EqualFold(name, h) })
 		}
 	}
 	return strings.EqualFold(name, headerContentType)
@@ -109,6 +126,18 @@ func escapeEvent(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// ttlOf returns how long a message is of use by its header, 0 if that does not say.
+func ttlOf(h event.Header) time.Duration {
+	text, _ := h.Get(headerTTL)
+	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return d
+	}
+	return 0
 }
 
 // propertiesOf returns the properties that stand for a header block. Lines that MQTT can not hold, and those that belong to NATS and the box,

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -337,13 +338,54 @@ func TestListener_Publish_properties(t *testing.T) {
 	if err := h.Check(); err != nil {
 		t.Error(err)
 	}
-	for name, want := range map[string]string{"content-type": "text/plain", "ce-id": "7%20%25", "ce-source": "/s", "room": "a  b", "bad_name_": "v", "Nats-Rollup": ""} {
+	for name, want := range map[string]string{"content-type": "text/plain", "ce-id": "7%20%25", "ce-source": "/s", "ce-room": "a%0D%0Ab", "bad_name_": "v", "Nats-Rollup": ""} {
 		if v, _ := h.Get(name); v != want {
 			t.Errorf("header %s: got %q, want %q", name, v, want)
 		}
 	}
 	if got[1].Header != nil {
 		t.Errorf("a message without properties has the header %q", got[1].Header)
+	}
+}
+
+// An event in binary mode keeps its attributes, extensions included, from MQTT 5 to NATS and back; so does what tells a message from others, and how
+// long it is of use. To MQTT 3.1.1 it comes as it is.
+func TestListener_Publish_eventBothWays(t *testing.T) {
+	b := newBox(t, nil)
+	five, _ := b.connect(5, "five", true)
+	four, _ := b.connect(4, "four", true)
+	five.subscribe(sub("#", 1))
+	four.subscribe(sub("#", 0))
+	w, _ := b.connect(5, "c", true)
+	pk := pub("sensors/a", `{"v":1}`, 1, 1)
+	pk.Properties.ContentType = "application/json"
+	pk.Properties.MessageExpiryInterval = 60
+	pk.Properties.User = []packets.UserProperty{
+		{Key: "specversion", Val: "1.0"}, {Key: "id", Val: "1"}, {Key: "source", Val: "/s"}, {Key: "type", Val: "t"},
+		{Key: "partitionkey", Val: "k é"}, {Key: "Room", Val: "9"}, {Key: "Edged-Key", Val: "k2"},
+	}
+	w.send(pk)
+	w.expect(packets.Puback)
+	got := five.expect(packets.Publish)
+	if p := got.Properties; p.ContentType != "application/json" || p.MessageExpiryInterval == 0 || p.MessageExpiryInterval > 60 || !slices.Equal(p.User, pk.Properties.User) {
+		t.Errorf("got %+v", p)
+	}
+	if got := four.expect(packets.Publish); string(got.Payload) != `{"v":1}` {
+		t.Errorf("got %q", got.Payload)
+	}
+	err := b.db.Read("telemetry", 1, 1, 1<<20, func(m store.Message) error {
+		e, ok := event.Parse(m.Header, m.Subject, m.Data)
+		if ttl, _ := event.Header(m.Header).Get("Nats-TTL"); !ok || e.Extensions["partitionkey"] != "k é" || e.DataContentType != "application/json" || ttl != "60" || m.TTL <= 0 || m.TTL > time.Minute {
+			t.Errorf("got %+v, TTL %q, %s", e, ttl, m.TTL)
+		}
+		b.broker.publish(store.Message{Subject: "plant.a", Header: m.Header, Data: m.Data})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := five.expect(packets.Publish).Properties; p.ContentType != "application/json" || p.MessageExpiryInterval == 0 || p.MessageExpiryInterval > 60 || !slices.Equal(p.User, pk.Properties.User) {
+		t.Errorf("over NATS: got %+v", p)
 	}
 }
 

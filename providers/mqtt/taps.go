@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
@@ -122,7 +123,7 @@ func (t *taps) bring(filter string, m store.Message) {
 			return
 		}
 	}
-	if msg, ok := fromNATS(m); ok {
+	if msg, ok := fromNATS(m, time.Now()); ok {
 		t.deliver(msg)
 	}
 }
