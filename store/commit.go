@@ -27,8 +27,9 @@ const (
 func (db *DB) writer() {
 	defer db.loops.Done()
 	defer close(db.confirmed)
-	tick := time.NewTicker(time.Second)
+	tick, due := time.NewTicker(time.Second), time.NewTimer(time.Hour)
 	defer tick.Stop()
+	defer due.Stop()
 	var p pace
 	for {
 		select {
@@ -36,6 +37,7 @@ func (db *DB) writer() {
 			db.housekeep()
 		default:
 		}
+		db.releaseDue()
 		db.gather(p)
 		group, admin, end := db.nextGroup()
 		switch {
@@ -53,8 +55,10 @@ func (db *DB) writer() {
 				p = db.commitPaced(group)
 			}
 		default:
+			due.Reset(db.untilRelease())
 			select {
 			case <-db.wake:
+			case <-due.C:
 			case <-tick.C:
 				db.housekeep()
 			}
@@ -249,6 +253,7 @@ func (db *DB) rollback(group []*Turn, err error) []*Turn {
 	}
 	db.state.rollback()
 	clear(db.dead.queued)
+	db.delays.rollback()
 	return group
 }
 

@@ -44,32 +44,37 @@ func (m *Message) size() int64 {
 
 // encode returns the value of f.
 func (f *frame) encode(key []byte) []byte {
+	v := make([]byte, sealLen, frameLen+17+len(f.Subject)+len(f.Header)+len(f.Data))
+	return finishSeal(key, f.append(v))
+}
+
+// append appends f to v.
+func (f *frame) append(v []byte) []byte {
+	v = append(v, frameVersion)
+	v = binary.LittleEndian.AppendUint64(v, uint64(f.Time.UnixNano()))
+	v = binary.LittleEndian.AppendUint64(v, uint64(f.stored))
+	v = binary.LittleEndian.AppendUint16(v, uint16(len(f.Subject)))
+	v = binary.LittleEndian.AppendUint32(v, uint32(len(f.Header)))
 	flags := byte(f.Trust) & frameTrust
-	options := make([]byte, 0, 16)
 	if f.given {
 		flags |= frameGiven
 	}
 	if f.TTL != 0 {
 		flags |= frameTTL
-		options = binary.LittleEndian.AppendUint64(options, uint64(f.TTL))
 	}
 	if f.published != f.stored {
 		flags |= framePublish
-		options = binary.LittleEndian.AppendUint64(options, uint64(f.published))
 	}
-	v := make([]byte, frameLen, frameLen+1+len(options)+len(f.Subject)+len(f.Header)+len(f.Data))
-	b := v[sealLen:]
-	b[0] = frameVersion
-	binary.LittleEndian.PutUint64(b[1:], uint64(f.Time.UnixNano()))
-	binary.LittleEndian.PutUint64(b[9:], uint64(f.stored))
-	binary.LittleEndian.PutUint16(b[17:], uint16(len(f.Subject)))
-	binary.LittleEndian.PutUint32(b[19:], uint32(len(f.Header)))
 	v = append(v, flags)
-	v = append(v, options...)
+	if flags&frameTTL != 0 {
+		v = binary.LittleEndian.AppendUint64(v, uint64(f.TTL))
+	}
+	if flags&framePublish != 0 {
+		v = binary.LittleEndian.AppendUint64(v, uint64(f.published))
+	}
 	v = append(v, f.Subject...)
 	v = append(v, f.Header...)
-	v = append(v, f.Data...)
-	return finishSeal(key, v)
+	return append(v, f.Data...)
 }
 
 // decodeFrame reads a value without copying: header and data are parts of v.
@@ -78,6 +83,10 @@ func decodeFrame(key, v []byte) (f frame, err error) {
 	if err != nil {
 		return f, err
 	}
+	return parseFrame(b)
+}
+
+func parseFrame(b []byte) (f frame, err error) {
 	if len(b) < frameLen-sealLen {
 		return f, ErrDamaged
 	}

@@ -129,3 +129,24 @@ func FuzzDecodeVersion(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodeParked(f *testing.F) {
+	key := seqKey(1, 1)
+	m := Message{Subject: "a.b", Header: []byte("h"), Data: []byte("data"), Time: time.Unix(1, 2), TTL: time.Hour, ID: "id"}
+	for _, r := range []parkedRecord{{}, {absolute: true, due: 5, frame: frame{Message: m, stored: 5, published: 5}}} {
+		f.Add(r.encode(key)[sealLen:])
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := decodeParked(key, sealed(key, body))
+		if err != nil {
+			return
+		}
+		if _, err := parseFrame(body); err == nil {
+			t.Fatal("what is parked passes for a message of a stream")
+		}
+		again, err := decodeParked(key, r.encode(key))
+		if err != nil || again.absolute != r.absolute || again.due != r.due || again.frame.ID != r.frame.ID || !bytes.Equal(again.frame.Data, r.frame.Data) {
+			t.Fatalf("read %+v, written and read again %+v, %v", r, again, err)
+		}
+	})
+}

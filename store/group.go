@@ -15,6 +15,7 @@ type groupWrite struct {
 	streams   map[*stream]*streamWrite
 	positions map[*subscription]*position
 	dead      deadWrite
+	parks     parkWrite
 	line      *timeline
 	saved     func() // the clock is, once the group is on disk
 }
@@ -25,6 +26,7 @@ type streamWrite struct {
 	added    int      // messages added
 	gone     counters // messages removed: only msgs and bytes are used
 	forget   int      // identities forgotten, oldest first
+	parked   counters // that will be parked: only msgs and bytes are used
 }
 
 func newGroupWrite(db *DB) *groupWrite {
@@ -40,7 +42,7 @@ func newGroupWrite(db *DB) *groupWrite {
 func (w *groupWrite) of(s *stream) *streamWrite {
 	c, ok := w.streams[s]
 	if !ok {
-		c = &streamWrite{counters: s.disk}
+		c = &streamWrite{counters: s.disk, parked: counters{msgs: s.parked.stored, bytes: s.parked.storedBytes}}
 		w.streams[s] = c
 	}
 	return c
@@ -66,7 +68,7 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 	state := make(map[stateKey][]byte)
 	for _, t := range group {
 		for i := range t.messages {
-			if err := w.putMessage(messages, ids, &t.messages[i], age); err != nil {
+			if err := w.putMessage(tx, messages, ids, &t.messages[i], age); err != nil {
 				return err
 			}
 		}
@@ -124,12 +126,25 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	return err
 }
 
-func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
+func (w *groupWrite) putMessage(tx *bolt.Tx, messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
 	if p.receipt.Duplicate || p.s.deleted {
 		return nil
 	}
+	if p.parked != nil {
+		w.of(p.s).parked.msgs++
+		w.of(p.s).parked.bytes += p.parked.size
+		return w.parks.park(tx, p)
+	}
 	key := seqKey(p.s.id, p.m.Seq)
 	f := frame{Message: p.m, stored: age, published: age, given: p.given}
+	if q := p.released; q != nil {
+		f.published = q.published
+		w.of(p.s).parked.msgs--
+		w.of(p.s).parked.bytes -= q.size
+		if err := w.parks.release(tx, q); err != nil {
+			return err
+		}
+	}
 	if err := messages.Put(key, f.encode(key)); err != nil {
 		return fmt.Errorf("stream %s, message %d: %w", p.s.config.Name, p.m.Seq, err)
 	}
@@ -217,7 +232,7 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
 		}
 		if !consumed || seq >= keep {
-			reason, out := overLimit(&s.config, &c.counters, w.line.between(f.stored, age), over)
+			reason, out := overLimit(&s.config, c.held(), w.line.between(f.stored, age), over)
 			if !out && !consumed && f.expired(w.line, age) {
 				reason, out = dropExpired, true
 			}
@@ -235,6 +250,11 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 		c.gone.bytes += size
 	}
 	return nil
+}
+
+// held is what the stream will hold, with what is parked.
+func (c *streamWrite) held() *counters {
+	return &counters{msgs: c.msgs + c.parked.msgs, bytes: c.bytes + c.parked.bytes}
 }
 
 // overLimit says whether the oldest message of a stream has to go, and why.
@@ -266,9 +286,9 @@ func (w *groupWrite) streamBytes() (n int64) {
 	defer w.db.mu.Unlock()
 	for _, s := range w.db.streams {
 		if c, ok := w.streams[s]; ok {
-			n += c.bytes
+			n += c.held().bytes
 		} else {
-			n += s.disk.bytes
+			n += s.disk.bytes + s.parked.storedBytes
 		}
 	}
 	return n
@@ -334,6 +354,7 @@ func (w *groupWrite) apply() {
 		sub.pos = *p
 	}
 	w.dead.apply(w.db)
+	w.parks.apply(w.db)
 	if w.saved != nil { // not where all of it is in memory
 		w.saved()
 	}

@@ -12,7 +12,11 @@ import (
 // was deleted, time has passed.
 func (db *DB) housekeep() {
 	db.compactWhenQuiet()
-	db.clock.look()
+	if db.clock.look() {
+		db.mu.Lock()
+		db.delays.retime(&db.clock)
+		db.mu.Unlock()
+	}
 	age := db.clock.now()
 	due := db.dueStreams(age)
 	if len(due) == 0 && !db.clock.saveDue(age) {
@@ -64,7 +68,8 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 	var ageing []candidate
 	for _, s := range db.streams {
 		keep, consumed := db.keepFrom(s)
-		_, dropping := overLimit(&s.config, &s.disk, 0, 0)
+		held := counters{msgs: s.disk.msgs + s.parked.stored, bytes: s.disk.bytes + s.parked.storedBytes}
+		_, dropping := overLimit(&s.config, &held, 0, 0)
 		switch {
 		case len(s.idOrder) > s.config.remembers(): // it is to remember less than before
 			due = append(due, s)
@@ -75,6 +80,7 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 			ageing = append(ageing, candidate{s, consumed})
 		}
 	}
+	db.clock.ages = db.clock.ages || db.delays.count > 0
 	db.mu.Unlock()
 	line := db.clock.line.Load()
 	for _, c := range ageing {

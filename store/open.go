@@ -79,6 +79,7 @@ func open(path string, o Options) (_ *DB, err error) {
 		streams:   make(map[string]*stream),
 		subs:      make(map[string]*subscription),
 		dead:      newDeadLetters(),
+		delays:    delays{byStream: make(map[*stream]map[*parked]struct{})},
 		wake:      make(chan struct{}, 1),
 		confirmed: make(chan []*Turn, 4),
 		failed:    make(chan struct{}),
@@ -219,7 +220,10 @@ func (db *DB) load() (version int, err error) {
 				return err
 			}
 		}
-		return db.clock.load(tx, &db.o)
+		if err := db.clock.load(tx, &db.o); err != nil {
+			return err
+		}
+		return db.loadDelayed(tx, byID)
 	})
 	return version, err
 }

@@ -164,13 +164,22 @@ func (db *DB) place(t *Turn) {
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
-		if first, ok := s.repeated(p); ok {
+		p.parked = nil
+		if first, ok := s.repeated(p); ok && p.released == nil {
 			p.receipt.Seq, p.receipt.Duplicate = first, true
+			p.receipt.Due = db.dueOf(s.parked.ids[p.hash])
+			continue
+		}
+		if now, _ := db.clock.real(); p.released == nil && p.m.delayed(now) {
+			p.given = !p.m.Time.IsZero()
+			db.park(p, now)
 			continue
 		}
 		s.last++
-		s.msgs++
-		s.bytes += p.m.size()
+		if p.released == nil { // else it is counted where it is parked
+			s.msgs++
+			s.bytes += p.m.size()
+		}
 		if p.m.ID != "" && s.config.Dedupe >= 0 {
 			s.remember(p.hash, s.last)
 			p.remembered = true

@@ -34,6 +34,8 @@ func (db *DB) checkRoom(t *Turn) error {
 		return err
 	}
 	var before added
+	now, _ := db.clock.real()
+	waiting := int64(0) // messages of t that are to be parked
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
@@ -50,9 +52,17 @@ func (db *DB) checkRoom(t *Turn) error {
 		if s.config.OnFull == DropOldest {
 			// The writer makes room by dropping what the stream has before this
 			// message; beside what others hold it has to fit by itself.
-			others -= s.bytes + a.bytes - size
+			others -= s.bytes - s.parked.bytes + a.bytes - size
 		} else if err := s.checkLimits(a); err != nil {
 			return err
+		}
+		if p.m.delayed(now) {
+			if waiting++; db.delays.count+int(waiting) > maxDelayed {
+				return fmt.Errorf("%d messages are parked already: %w", db.delays.count, ErrFull)
+			}
+			if err := s.checkParked(a); err != nil {
+				return err
+			}
 		}
 		if others > db.o.level(s, len(t.acks) > 0) {
 			return fmt.Errorf("store holds %d bytes of %d: %w", held-size, db.o.MaxBytes, ErrFull)
@@ -69,6 +79,16 @@ func (s *stream) checkLimits(a addedTo) error {
 		return fmt.Errorf("stream %s holds %d messages: %w", c.Name, s.msgs, ErrFull)
 	case c.MaxBytes > 0 && s.bytes+a.bytes > c.MaxBytes:
 		return fmt.Errorf("stream %s holds %d bytes: %w", c.Name, s.bytes, ErrFull)
+	}
+	return nil
+}
+
+// checkParked finds whether a stream that drops its oldest takes a among what
+// is parked, which it does not drop.
+func (s *stream) checkParked(a addedTo) error {
+	c := &s.config
+	if c.OnFull == DropOldest && (c.MaxMsgs > 0 && s.parked.msgs+a.msgs > c.MaxMsgs/2 || c.MaxBytes > 0 && s.parked.bytes+a.bytes > c.MaxBytes/2) {
+		return fmt.Errorf("stream %s has %d delayed messages, half of what it may hold: %w", c.Name, s.parked.msgs, ErrFull)
 	}
 	return nil
 }
@@ -147,7 +167,7 @@ func (db *DB) heldBytes() int64 {
 func (db *DB) storedBytes() int64 {
 	n := db.dead.bytes
 	for _, s := range db.streams {
-		n += s.disk.bytes
+		n += s.disk.bytes + s.parked.storedBytes
 	}
 	return n
 }

@@ -170,7 +170,9 @@ func (s *salvaged) find(k, v []byte) {
 	var r streamRecord
 	bucket := bucketMessages
 	if _, _, ok := splitSeqKey(k); ok {
-		if _, _, err := decodeMessage(k, v); err != nil {
+		if _, err := decodeParked(k, v); err == nil {
+			bucket = bucketDelayed
+		} else if _, _, err := decodeMessage(k, v); err != nil {
 			return
 		}
 	} else if bucket = bucketStreams; getJSON(k, v, &r) != nil || r.ID == 0 || r.Config.Name != string(k) {
@@ -202,6 +204,7 @@ func (s *salvaged) mend() {
 		s.streams[r.ID] = st
 	}
 	s.mendMessages()
+	s.mendDelayed()
 	s.mendSubscriptions()
 	clear(s.bucket(bucketCounters))
 	for id, st := range s.streams {

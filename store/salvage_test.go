@@ -1,8 +1,11 @@
 package store_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/edged-io/edged/store"
 )
@@ -25,5 +28,32 @@ func TestOpen_rootsGone_keepsNames(t *testing.T) {
 	files, err := store.Quarantined(dir)
 	if err != nil || len(files) != 1 {
 		t.Errorf("set aside: %v, %v", files, err)
+	}
+}
+
+// What is parked is found without a root, too, and comes when it is due.
+func TestOpen_rootsGone_keepsWhatIsParked(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	ensure(t, db, store.StreamConfig{Name: "a"}, "sub")
+	for range 100 {
+		commit(t, db, func(turn *store.Turn) {
+			turn.Publish("a", store.Message{Delay: time.Hour, Data: make([]byte, 1000)})
+		})
+	}
+	publish(t, db, "a", "x", "")
+	db.Close()
+	path := filepath.Join(dir, "store.db")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[20], b[4096+20] = ^b[20], ^b[4096+20]
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db = open(t, dir)
+	if info, err := db.Stream("a"); err != nil || info.Delayed != 100 || info.Msgs < 1 {
+		t.Errorf("%+v, %v: want 100 that are parked", info, err)
 	}
 }

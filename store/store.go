@@ -133,6 +133,7 @@ type DB struct {
 	streams map[string]*stream
 	subs    map[string]*subscription
 	dead    deadLetters
+	delays  delays
 	queue   queue
 	state   stateView
 	holds   holds

@@ -28,6 +28,13 @@ type Message struct {
 	// ever. Read back, it is what is left, and negative when it is over. The time
 	// that the box was off counts once it is known.
 	TTL time.Duration
+	// NotBefore and Delay park the message: it enters its stream, and gets its
+	// sequence, at that time, or when so much time has passed since it was
+	// published. Give one of them. A time that is past changes nothing. What is
+	// parked is on disk, whatever the durability of its stream. Neither is read
+	// back.
+	NotBefore time.Time
+	Delay     time.Duration
 }
 
 // check refuses what can not be stored as it is.
@@ -38,7 +45,7 @@ func (m *Message) check() error {
 	if m.Trust < TimeUnknown || m.Trust > TimeSynced {
 		return fmt.Errorf("its time has no trust %d", int(m.Trust))
 	}
-	return nil
+	return m.checkDelay()
 }
 
 // OnFull says what a full stream does with one more message.
@@ -106,6 +113,9 @@ type StreamInfo struct {
 	StreamConfig
 	First, Last uint64 // sequences held; First is Last+1 when there is none
 	Msgs, Bytes int64
+	// Delayed counts messages that are parked until they are due. Limits count
+	// them too; at most half of a limit of a stream that drops its oldest.
+	Delayed int64
 	// Dropped counts messages that a limit took before every subscription of
 	// the stream had acknowledged them, by reason: "full", "age", "expired" or
 	// "restart".
@@ -151,6 +161,7 @@ type stream struct {
 	last     uint64 // of the last message queued
 	msgs     int64
 	bytes    int64
+	parked   parkedCount       // of msgs and bytes
 	ids      map[idHash]uint64 // identity → sequence
 	idOrder  []idEntry         // the same, oldest first
 	watchers map[chan struct{}]struct{}
@@ -186,12 +197,14 @@ func (s *stream) remember(h idHash, seq uint64) {
 }
 
 // repeated returns the sequence of the first message with the identity of p, if
-// the stream remembers it.
+// the stream remembers it: 0 while it is parked.
 func (s *stream) repeated(p *pendingMessage) (seq uint64, ok bool) {
 	if p.m.ID == "" || s.config.Dedupe < 0 {
 		return 0, false
 	}
-	seq, ok = s.ids[p.hash]
+	if seq, ok = s.ids[p.hash]; !ok {
+		_, ok = s.parked.ids[p.hash]
+	}
 	return seq, ok
 }
 
@@ -271,7 +284,7 @@ func (db *DB) DeleteStream(name string) error {
 				return nil, err
 			}
 		}
-		for _, b := range [][]byte{bucketMessages, bucketIDs} {
+		for _, b := range [][]byte{bucketMessages, bucketIDs, bucketDelayed} {
 			if err := deleteRange(tx.Bucket(b), s.id); err != nil {
 				return nil, err
 			}
@@ -288,6 +301,7 @@ func (db *DB) DeleteStream(name string) error {
 			}
 			delete(db.streams, name)
 			s.deleted = true
+			db.delays.forget(s)
 			s.wakeWatchers()
 		}, nil
 	})
@@ -346,6 +360,7 @@ func (s *stream) info() StreamInfo {
 		StreamConfig: s.config,
 		First:        s.disk.first, Last: s.disk.last,
 		Msgs: s.disk.msgs, Bytes: s.disk.bytes,
+		Delayed: s.parked.stored,
 		Dropped: make(map[string]uint64),
 	}
 	for i, n := range s.disk.dropped {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Turn is one atomic change: what it stages is committed together, or not at
@@ -44,6 +45,9 @@ type pendingMessage struct {
 	receipt *Receipt
 	hash    idHash
 	given   bool // its stamp is the publisher's
+
+	parked   *parked // it is to wait there
+	released *parked // it has waited there
 	// remembered: its identity is to be known to later ones. A stream may have
 	// been told otherwise since the message was queued.
 	remembered bool
@@ -63,7 +67,8 @@ type pendingAck struct {
 type Receipt struct {
 	Stream    string
 	Seq       uint64
-	Duplicate bool // a repeat: Seq is that of the first
+	Duplicate bool      // a repeat: Seq is that of the first
+	Due       time.Time // when it enters its stream, as far as is known; while it is parked, and Seq is 0
 }
 
 // Begin starts a turn. Use Do where the work can be run again.
