@@ -58,8 +58,9 @@ $(DIST)/demo/greenhouse: $(DIST)/actors/thermostat.wasm
 
 ##@ Proving
 
-# What starts boxes as processes runs without the race detector here; make race has all of it.
-WHOLE := ./test/... ./internal/demo
+# What starts boxes as processes, and the ten thousands of power cuts, run without the race detector here; make race has
+# all of it.
+WHOLE := ./test/... ./internal/demo ./internal/powercut
 
 .PHONY: test
 test: needs check ## everything: installs what the tests start, make check, all tests, raced where it fits
@@ -86,6 +87,10 @@ integration: needs ## whole boxes against real parts: Mosquitto, a hub, links th
 .PHONY: crash
 crash: needs ## the tests that kill, COUNT times (3), each with another seed, and 10,000 messages for a box that was away
 	EDGED_DOWN_MESSAGES=10000 $(GO) test -count=$(COUNT) -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
+
+.PHONY: powercut
+powercut: $(DIST)/edged ## N power cuts (1000000), each with its SEED (1), of a store in DIR
+	$(DIST)/edged selftest powercut --states $(or $(N),1000000) --seed $(or $(SEED),1) $(DIR:%=--dir %)
 
 .PHONY: gpio
 gpio: ## providers/gpio on a virtual board with a real GPIO chip (qemu-system-arm, minutes)

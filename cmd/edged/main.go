@@ -128,7 +128,7 @@ with a NATS hub when there is a link.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageOf(cmd, err) })
 	root.AddCommand(
 		newRun(), newCheck(), newStatus(), newStream(), newDLQ(), newGPIO(), newReload(),
-		newHub(), newPush(), newKeys(), newSign(), newDemo(), newVersion(),
+		newHub(), newPush(), newKeys(), newSign(), newDemo(), newSelftest(), newVersion(),
 	)
 	root.AddCommand(buildCommands()...)
 	return root
@@ -156,7 +156,9 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: usage(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 		var names []string
 		for _, sub := range cmd.Commands() {
-			names = append(names, sub.Name())
+			if !sub.Hidden {
+				names = append(names, sub.Name())
+			}
 		}
 		return usageOf(cmd, fmt.Errorf("%s needs one of: %s", cmd.CommandPath(), strings.Join(names, ", ")))
 	}}

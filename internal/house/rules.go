@@ -41,6 +41,7 @@ func Edged() Rules {
 			{"cmd", 80},
 			{"internal/demo", 75}, // a box and a hub to look at
 			{"internal/node", 70},
+			{"internal/powercut", 25}, // a store under test, and nothing else
 			{"broker", 50}, {"runtime", 50}, {"providers/*", 50}, {"internal/control", 50}, {"internal/ota", 50},
 			{"providers/providertest", 45}, // the suite that every provider's tests run
 			{"providers", 42},              // the contract, in the words of the lattice
