@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/node"
-	"github.com/edged-io/edged/store"
 )
 
 // box is a running box on this machine, found by its device file.
@@ -40,7 +40,20 @@ func findBox(path string) (*box, error) {
 
 // do asks the box and decodes its answer into reply.
 func (b *box) do(ctx context.Context, method, path string, reply any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://box"+path, nil)
+	return b.send(ctx, method, path, nil, reply)
+}
+
+// send is do with a body, which becomes JSON if it is not nil.
+func (b *box) send(ctx context.Context, method, path string, body, reply any) error {
+	var data io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		data = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://box"+path, data)
 	if err != nil {
 		return err
 	}
@@ -140,20 +153,6 @@ func table(w io.Writer, rows func(row func(cells ...any))) {
 	_ = t.Flush() // w is the terminal
 }
 
-func newStream() *cobra.Command {
-	return group("stream", "Streams of the box", listing("ls", "List streams", "/streams",
-		func(w io.Writer, l list[node.StreamStatus]) { showStreams(w, l.Items) }))
-}
-
-func showStreams(w io.Writer, all []node.StreamStatus) {
-	table(w, func(row func(...any)) {
-		row("STREAM", "FIRST", "LAST", "ACKED", "LAG", "BYTES", "DROPPED")
-		for _, s := range all {
-			row(s.Name, s.First, s.Last, s.Acked, s.Lag, s.Bytes, s.Dropped)
-		}
-	})
-}
-
 func newGPIO() *cobra.Command {
 	var cfg string
 	set := &cobra.Command{
@@ -184,58 +183,6 @@ func level(high bool) int {
 		return 1
 	}
 	return 0
-}
-
-func newDLQ() *cobra.Command {
-	ls := listing("ls", "List dead letters", "/dlq", func(w io.Writer, l list[store.DeadLetter]) {
-		table(w, func(row func(...any)) {
-			row("ID", "TIME", "STREAM", "SEQ", "SUBJECT", "SUBSCRIPTION", "ATTEMPTS", "REASON", "ERROR")
-			for _, d := range l.Items {
-				row(d.ID, d.Time.Format(time.RFC3339), d.Stream, d.Seq, d.Subject, d.Subscription, d.Attempts, d.Reason, firstLine(d.Error))
-			}
-		})
-	})
-	return group("dlq", "Dead letters: messages that were given up", ls, newDLQShow())
-}
-
-func newDLQShow() *cobra.Command {
-	var cfg string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show a dead letter with its message", Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := findBox(cfg)
-			if err != nil {
-				return err
-			}
-			var d store.DeadLetter
-			if err := b.do(cmd.Context(), http.MethodGet, "/dlq/"+args[0], &d); err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), d)
-			}
-			showDeadLetter(cmd.OutOrStdout(), d)
-			return nil
-		},
-	}
-	configFlag(cmd, &cfg)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document; header and data are base64")
-	return cmd
-}
-
-func showDeadLetter(w io.Writer, d store.DeadLetter) {
-	table(w, func(row func(...any)) {
-		row("id", d.ID)
-		row("time", d.Time.Format(time.RFC3339))
-		row("stream", fmt.Sprintf("%s %d", d.Stream, d.Seq))
-		row("subject", d.Subject)
-		row("subscription", d.Subscription)
-		row("actor", d.Actor+" "+d.ActorVersion)
-		row("attempts", d.Attempts)
-		row("reason", d.Reason)
-	})
-	fmt.Fprintf(w, "\nerror:\n%s\n\nheader:\n%sdata (%d bytes):\n%s\n", d.Error, d.Header, len(d.Data), printable(d.Data))
 }
 
 func newReload() *cobra.Command {

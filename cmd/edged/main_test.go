@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -54,6 +55,11 @@ func TestScripts(t *testing.T) {
 			"actor": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), quiet, 0o600))
 			},
+			"failingactor": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), failing, 0o600))
+			},
+			"publish": scriptPublish,
+			"dead":    scriptDead,
 		},
 	})
 }
@@ -180,12 +186,38 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// scriptPublish publishes to the box, which has to store it: publish SUBJECT TEXT…
+func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
+	var at struct{ NATS string }
+	await(ts, "the box says where it is", func() bool { _, err := os.Stat(ts.MkAbs("state/addresses.json")); return err == nil })
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("state/addresses.json")), &at))
+	nc, err := nats.Connect("nats://" + at.NATS)
+	ts.Check(err)
+	defer nc.Close()
+	for _, text := range args[1:] {
+		reply, err := nc.Request(args[0], []byte(text), patience)
+		if stored := err == nil && !strings.Contains(string(reply.Data), `"error"`); stored == neg {
+			ts.Fatalf("publish %s: %v, %+v", args[0], err, reply)
+		}
+	}
+}
+
+// scriptDead waits until there are so many dead letters: dead N.
+func scriptDead(ts *testscript.TestScript, _ bool, args []string) {
+	await(ts, args[0]+" dead letters", func() bool { return fmt.Sprint(boxStatus(ts)["dead_letters"]) == args[0] })
+}
+
 // quiet is the smallest actor: it answers every call, with nothing.
-var quiet = slices.Concat(
+var quiet = slices.Concat(wasmHead, []byte("\x0a\x06\x01\x04\x00\x41\x01\x0b")) // its function returns 1
+
+// failing is one that answers Actor.HealthRequest, and fails everything else: its
+// function compares the length of the operation with 19.
+var failing = slices.Concat(wasmHead, []byte("\x0a\x09\x01\x07\x00\x20\x00\x41\x13\x46\x0b"))
+
+var wasmHead = slices.Concat(
 	[]byte("\x00asm\x01\x00\x00\x00"),
 	[]byte("\x01\x07\x01\x60\x02\x7f\x7f\x01\x7f"), // one type: (i32, i32) → (i32)
 	[]byte("\x03\x02\x01\x00"),                     // one function of it
 	[]byte("\x05\x03\x01\x00\x01"),                 // one page of memory
 	[]byte("\x07\x19\x02\x0c__guest_call\x00\x00\x06memory\x02\x00"),
-	[]byte("\x0a\x06\x01\x04\x00\x41\x01\x0b"), // which returns 1
 )

@@ -67,8 +67,11 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("GET /streams", answer(func(*http.Request) (any, error) { return items(n.Status().Streams), nil }))
 	mux.HandleFunc("GET /gpio", answer(func(*http.Request) (any, error) { return items(n.gpio.Lines()), nil }))
 	mux.HandleFunc("POST /gpio/{chip}/{line}/{level}", answer(n.setLine))
-	mux.HandleFunc("GET /dlq", answer(n.deadLetters))
-	mux.HandleFunc("GET /dlq/{id}", answer(n.deadLetter))
+	mux.HandleFunc("DELETE /streams/{name}", answer(n.removeStream))
+	mux.HandleFunc("GET /subscriptions", answer(func(*http.Request) (any, error) { return items(n.subscriptions()), nil }))
+	mux.HandleFunc("GET /dlq", answer(n.listDeadLetters))
+	mux.HandleFunc("GET /dlq/{id}", answer(n.showDeadLetter))
+	mux.HandleFunc("POST /dlq/drop", n.changeDeadLetters(n.dropDeadLetters))
 	mux.HandleFunc("POST /reload", answer(func(r *http.Request) (any, error) { return struct{}{}, n.Reload(r.Context()) }))
 	return serveHTTP(ctx, n.socket, mux)
 }
@@ -86,8 +89,8 @@ func items[T any](all []T) list[T] {
 }
 
 // Problem is an error as the socket tells it. The status of the answer says of
-// which kind it is: 400 and 404 for a request that makes no sense, 403 for a
-// refused signature, 422 for a fault in a manifest.
+// which kind it is: 400 and 404 for a request that makes no sense, 409 for what can
+// not be done as things are, 403 for a refused signature, 422 for a fault in a manifest.
 type Problem struct {
 	Error string `json:"error"`
 }
@@ -110,8 +113,10 @@ var errRequest = errors.New("bad request")
 func statusOf(err error) int {
 	var faults config.Faults
 	switch {
-	case errors.Is(err, store.ErrNoDeadLetter):
+	case errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription):
 		return http.StatusNotFound
+	case errors.Is(err, errInUse):
+		return http.StatusConflict
 	case errors.Is(err, errRequest):
 		return http.StatusBadRequest
 	case claims.Refused(err):
@@ -135,25 +140,6 @@ func (n *Node) setLine(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%w: %w", errRequest, err)
 	}
 	return struct{}{}, nil
-}
-
-// deadLetters lists them without header and body.
-func (n *Node) deadLetters(*http.Request) (any, error) {
-	var all []store.DeadLetter
-	err := n.db.DeadLetters(func(d store.DeadLetter) error {
-		d.Header, d.Data = nil, nil
-		all = append(all, d)
-		return nil
-	})
-	return items(all), err
-}
-
-func (n *Node) deadLetter(r *http.Request) (any, error) {
-	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("dead letter %q: %w", r.PathValue("id"), store.ErrNoDeadLetter)
-	}
-	return n.db.DeadLetter(id)
 }
 
 // DialSocket connects to the socket of a box, whose path may be longer than the

@@ -56,14 +56,18 @@ type TurnStatus struct {
 // hub, or without an uplink every subscription, has acknowledged; Lag is how
 // many messages are beyond it.
 type StreamStatus struct {
-	Name    string            `json:"name"`
-	First   uint64            `json:"first"`
-	Last    uint64            `json:"last"`
-	Acked   uint64            `json:"acked"`
-	Lag     uint64            `json:"lag"`
-	Bytes   int64             `json:"bytes"`
-	Dropped uint64            `json:"dropped"`
-	Reasons map[string]uint64 `json:"dropped_by_reason,omitempty"`
+	Name    string `json:"name"`
+	First   uint64 `json:"first"`
+	Last    uint64 `json:"last"`
+	Acked   uint64 `json:"acked"`
+	Lag     uint64 `json:"lag"`
+	Bytes   int64  `json:"bytes"`
+	Dropped uint64 `json:"dropped"`
+	// Messages are those it holds; Undeclared says that no app that runs declares
+	// it: it takes nothing in, and can be removed.
+	Messages   int64             `json:"messages"`
+	Undeclared bool              `json:"undeclared"`
+	Reasons    map[string]uint64 `json:"dropped_by_reason,omitempty"`
 }
 
 // Status returns the state of the box now.
@@ -105,8 +109,11 @@ func (n *Node) problems() []string {
 
 func (n *Node) streams() []StreamStatus {
 	all := []StreamStatus{}
+	declared := n.health.declared()
 	for _, info := range n.db.Streams() {
-		s := StreamStatus{Name: info.Name, First: info.First, Last: info.Last, Bytes: info.Bytes, Reasons: info.Dropped}
+		s := StreamStatus{Name: info.Name, First: info.First, Last: info.Last, Bytes: info.Bytes, Messages: info.Msgs, Reasons: info.Dropped}
+		_, ok := declared[info.Name]
+		s.Undeclared = !ok
 		for _, d := range info.Dropped {
 			s.Dropped += d
 		}
@@ -144,6 +151,12 @@ func (h *health) actors() []*actor {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.apps.actors()
+}
+
+func (h *health) declared() map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.apps.declared()
 }
 
 func (h *health) status() (apps []AppStatus, turns []TurnStatus, reload *ReloadStatus) {
