@@ -57,7 +57,7 @@ func (d *delivery) stats() SubscriptionStats {
 	if info, err := d.s.o.Store.Stream(d.sub.Stream); err == nil {
 		next = max(next, info.First)
 		if info.Last >= next {
-			st.Pending += info.Last - next + 1
+			st.Pending += min(info.Last-next+1, uint64(info.Msgs)) // there may be gaps
 		}
 	}
 	return st

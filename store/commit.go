@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -43,6 +44,7 @@ func (db *DB) writer() {
 		switch {
 		case end:
 			if db.Err() == nil {
+				db.flush()
 				db.saveClock()
 			}
 			db.refuse(group, admin)
@@ -54,8 +56,11 @@ func (db *DB) writer() {
 			if len(group) > 0 {
 				p = db.commitPaced(group)
 			}
+		case db.flushNow():
+			db.flush()
+			p = pace{}
 		default:
-			due.Reset(db.untilRelease())
+			due.Reset(min(db.untilRelease(), db.untilDue()))
 			select {
 			case <-db.wake:
 			case <-due.C:
@@ -66,13 +71,34 @@ func (db *DB) writer() {
 	}
 }
 
+// flushNow says whether what is held should be written though nothing else is.
+func (db *DB) flushNow() bool {
+	return db.held.ready(time.Now()) && !db.full.waits() || db.hurry.Swap(false) && len(db.held.turns) > 0
+}
+
+// untilDue is how long what is held may wait.
+func (db *DB) untilDue() time.Duration {
+	if len(db.held.turns) == 0 || db.full.waits() {
+		return time.Hour
+	}
+	return time.Until(db.held.due)
+}
+
 // commitPaced commits a group and returns what to expect of the next.
 func (db *DB) commitPaced(group []*Turn) pace {
+	if db.relaxed(group) {
+		db.tell(group)
+		if db.flushNow() {
+			db.flush()
+		}
+		return pace{}
+	}
 	n, start := len(group), time.Now()
-	db.commit(group)
+	db.write(group)
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	return pace{expect: n + len(db.queue.turns), took: time.Since(start)}
+	db.held.took = time.Since(start)
+	return pace{expect: n + len(db.queue.turns), took: db.held.took}
 }
 
 // pace is what the last group tells about the next one.
@@ -182,62 +208,68 @@ func (db *DB) runAdmin(r adminRequest) error {
 	return nil
 }
 
-// commit writes a group and hands it on to the confirmer.
-func (db *DB) commit(group []*Turn) {
-	w := newGroupWrite(db)
-	var err error
-	commits := uint64(0)
-	if inMemory(group) {
-		w.acknowledge(group)
-	} else {
-		commits++
-		err = db.update(func(tx *bolt.Tx) error {
-			if err := w.write(tx, group); err != nil {
-				return err
-			}
-			return db.o.Failpoint(FailpointBeforeSync)
-		})
-		if err == nil {
-			err = db.o.Failpoint(FailpointAfterSync)
-		}
+// write puts what is held and then a group on the disk, and hands the group on
+// to the confirmer.
+func (db *DB) write(group []*Turn) {
+	err := db.tryWrite(group, true)
+	if err != nil && !fatal(err) {
+		group = db.noRoom(group, err)
 	}
-	db.mu.Lock()
+	db.changed.fire()
+	db.confirmed <- group
+}
+
+// tryWrite makes one transaction of a group, behind what is held if it goes
+// withHeld. If the disk has no room, nothing has happened.
+func (db *DB) tryWrite(group []*Turn, withHeld bool) error {
+	all := group
+	if withHeld && len(db.held.turns) > 0 {
+		all = append(slices.Clip(db.held.turns), group...)
+	}
+	w := newGroupWrite(db)
+	w.withHeld = withHeld
+	err := db.update(func(tx *bolt.Tx) error {
+		if err := w.write(tx, all); err != nil {
+			return err
+		}
+		return db.o.Failpoint(FailpointBeforeSync)
+	})
+	if err == nil {
+		err = db.o.Failpoint(FailpointAfterSync)
+	}
 	switch {
 	case err == nil:
+		db.mu.Lock()
 		w.apply()
-		db.state.committed(group)
-		db.stats.commits.Add(commits)
+		db.state.committed(all)
+		db.settled(group, withHeld)
+		db.mu.Unlock()
+		db.stats.commits.Add(1)
 		db.stats.turns.Add(uint64(len(group)))
 	case fatal(err):
-		db.mu.Unlock()
 		db.fail(err)
 		db.mu.Lock()
 		for _, t := range group {
 			t.err = db.err
 		}
-	default:
-		group = db.rollback(group, err)
+		db.mu.Unlock()
 	}
-	db.mu.Unlock()
-	db.changed.fire()
-	db.confirmed <- group
+	return err
 }
 
-// inMemory says whether nothing of a group has to get to the disk: all that its
-// turns do is to acknowledge messages for subscriptions that are not there
-// either.
-func inMemory(group []*Turn) bool {
-	for _, t := range group {
-		if len(t.acks) == 0 || len(t.messages) > 0 || len(t.writes) > 0 || len(t.dead) > 0 || len(t.deadChanges) > 0 {
-			return false
-		}
-		for _, a := range t.acks {
-			if !a.sub.ephemeral {
-				return false
-			}
-		}
+// settled notes that a group is on disk, and what was held with it. Call it with
+// db.mu held.
+func (db *DB) settled(group []*Turn, withHeld bool) {
+	h := &db.held
+	if len(group) > 0 {
+		h.order = max(h.order, group[len(group)-1].order)
 	}
-	return true
+	if withHeld {
+		h.turns, h.bytes = nil, 0
+	}
+	if len(h.turns) == 0 {
+		db.state.durable = h.order
+	}
 }
 
 // rollback undoes in memory what did not reach the disk: the group, and the
@@ -252,6 +284,10 @@ func (db *DB) rollback(group []*Turn, err error) []*Turn {
 		s.rollback()
 	}
 	db.state.rollback()
+	for _, t := range db.held.turns { // they are not on disk, whatever is taken back
+		db.state.queue(t)
+		db.held.order = t.order
+	}
 	clear(db.dead.queued)
 	db.delays.rollback()
 	return group

@@ -225,6 +225,9 @@ func (db *DB) untilRelease() time.Duration {
 // puts it in its streams. Only the writer calls it.
 func (db *DB) releaseDue() {
 	db.mu.Lock()
+	if db.full.on { // there is no room to move them
+		db.delays.retry = db.clock.now() + releaseRetry
+	}
 	wait, ok := db.delays.until(&db.clock)
 	if !ok || wait > 0 || db.usable() != nil || len(db.queue.turns) >= queueTurns {
 		db.mu.Unlock()

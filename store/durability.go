@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Durability says when the publisher of a message is told that it is stored.
 type Durability int
@@ -8,10 +11,14 @@ type Durability int
 const (
 	// Synced: after the fsync. Nothing that was told is ever lost.
 	Synced Durability = iota
-	// Batch: when it is queued in memory. The fsync follows within
-	// StreamConfig.BatchFor.
+	// Batch: when it is in memory. The fsync follows within
+	// StreamConfig.BatchFor, and sooner when something synced is committed. A
+	// crash in between loses it, and what was acknowledged of the stream comes
+	// again.
 	Batch
-	// Memory: when it is in memory, where it stays.
+	// Memory: when it is in memory, where it stays until it is consumed. The end
+	// of the process loses it, which is counted as "restart"; subscriptions then
+	// begin with what comes next.
 	Memory
 )
 
@@ -24,9 +31,171 @@ func (d Durability) String() string {
 	return durabilityNames[d]
 }
 
+const (
+	// maxBatchFor bounds BatchFor.
+	maxBatchFor = time.Hour
+	// memoryBytes is the max_bytes of a stream in memory that has none.
+	memoryBytes = 64 << 20
+	// drainFor is how long acknowledgements may be in memory alone where a
+	// stream in memory still holds messages on disk, from before.
+	drainFor = time.Second
+)
+
 func (c *StreamConfig) checkDurability() error {
-	if c.Durability != Synced || c.BatchFor != 0 {
-		return fmt.Errorf("stream %s: durability %s: not in this version", c.Name, c.Durability)
+	switch {
+	case c.Durability < Synced || c.Durability > Memory:
+		return fmt.Errorf("stream %s: there is no %s", c.Name, c.Durability)
+	case c.Durability != Batch && c.BatchFor != 0:
+		return fmt.Errorf("stream %s: batch_for goes with durability batch, not with %s", c.Name, c.Durability)
+	case c.Durability == Batch && (c.BatchFor <= 0 || c.BatchFor > maxBatchFor):
+		return fmt.Errorf("stream %s: durability batch for %s, at least 1ns and at most %s", c.Name, c.BatchFor, maxBatchFor)
+	case c.Durability == Memory && c.MaxBytes == 0:
+		c.MaxBytes = memoryBytes
 	}
 	return nil
+}
+
+// held are turns that were told that they are committed and are not on disk.
+// Whatever is written next begins with them, so that all of them get there in
+// order. Only the writer has to do with it.
+type held struct {
+	turns []*Turn
+	bytes int64
+	due   time.Time     // when the first of them has to be on disk
+	order uint64        // of the last turn that was told
+	took  time.Duration // the last write
+}
+
+// ready says whether what is held should be written now.
+func (h *held) ready(now time.Time) bool {
+	return len(h.turns) > 0 && (!now.Before(h.due) || len(h.turns) >= groupTurns || h.bytes >= groupBytes)
+}
+
+func (h *held) add(t *Turn, due time.Time) {
+	if len(h.turns) == 0 || due.Before(h.due) {
+		h.due = due
+	}
+	t.told = true
+	h.turns = append(h.turns, t)
+	h.bytes += t.size
+}
+
+// wait is how long what t stages may be in memory alone: 0 if it has to be on
+// disk before its committer is told, and less than that if it may stay where
+// it is for ever. Call it with db.mu held, in the writer.
+func (db *DB) wait(t *Turn) time.Duration {
+	const ever = -1
+	if len(t.messages)+len(t.acks) == 0 || len(t.writes)+len(t.dead)+len(t.deadChanges) > 0 {
+		return 0
+	}
+	wait := time.Duration(ever)
+	note := func(s *stream, memory time.Duration) bool {
+		d := memory
+		switch s.config.Durability {
+		case Batch:
+			d = s.config.BatchFor
+		case Synced:
+			return false
+		}
+		if d != ever && (wait == ever || d < wait) {
+			wait = d
+		}
+		return true
+	}
+	for i := range t.messages {
+		p := &t.messages[i]
+		if p.receipt.Duplicate && p.s.config.Durability != Synced {
+			continue // what it repeats was told or is, and this is no more
+		}
+		if p.parked != nil || p.released != nil || !note(p.s, ever) || p.m.Seq > p.s.ahead || db.gives(p.s) || db.full.on && p.s.config.Durability == Batch {
+			return 0
+		}
+	}
+	for i := range t.acks {
+		memory := time.Duration(ever)
+		if t.acks[i].sub.stream.disk.msgs > 0 {
+			memory = drainFor
+		}
+		if sub := t.acks[i].sub; !sub.ephemeral && !note(sub.stream, memory) {
+			return 0
+		}
+	}
+	return wait
+}
+
+// gives says whether something that is, or will be, on disk has to make room for
+// what is queued. A limit that holds at all times then wants the disk.
+func (db *DB) gives(s *stream) bool {
+	c := &s.config
+	if c.OnFull != DropOldest || c.Durability == Memory && s.disk.msgs == 0 {
+		return false
+	}
+	return c.MaxMsgs > 0 && s.msgs > c.MaxMsgs || c.MaxBytes > 0 && s.bytes > c.MaxBytes || db.heldBytes() > db.o.level(s, false)
+}
+
+// relaxed says whether all of a group may be told before it is on disk.
+func (db *DB) relaxed(group []*Turn) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.full.on && len(db.held.turns) > 2*groupTurns {
+		return false // it would only become more
+	}
+	for _, t := range group {
+		if t.wait = db.wait(t); t.wait == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// tell commits a group in memory, tells its committers so, and keeps what has
+// to get to the disk.
+func (db *DB) tell(group []*Turn) {
+	now, age := time.Now(), db.clock.now()
+	db.mu.Lock()
+	touched := make(map[*stream]bool) // true where messages were added
+	for _, t := range group {
+		for i := range t.messages {
+			if p := &t.messages[i]; !p.receipt.Duplicate && !p.s.deleted {
+				p.s.tail.add(p, age, p.s.config.Durability == Batch)
+				touched[p.s] = true
+			}
+		}
+		for _, a := range t.acks {
+			if db.subs[a.subscription] == a.sub {
+				a.apply(&a.sub.pos)
+				touched[a.sub.stream] = touched[a.sub.stream]
+			}
+		}
+		if t.wait > 0 {
+			db.held.add(t, now.Add(t.wait-min(db.held.took, t.wait/2))) // the write takes a while, too
+		}
+		db.held.order = t.order
+	}
+	for s, added := range touched {
+		db.trimMemory(s, age)
+		if added {
+			s.wakeWatchers()
+		}
+	}
+	if len(db.held.turns) == 0 {
+		db.state.durable = db.held.order
+	}
+	db.stats.turns.Add(uint64(len(group)))
+	db.mu.Unlock()
+	db.changed.fire()
+	db.confirmed <- group
+}
+
+// flush writes what is held.
+func (db *DB) flush() {
+	if len(db.held.turns) > 0 {
+		db.write(nil)
+	}
+}
+
+// hurry makes the writer write what is held: somebody waits until it is on disk.
+func (db *DB) hurryUp() {
+	db.hurry.Store(true)
+	db.wakeWriter()
 }

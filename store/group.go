@@ -12,6 +12,7 @@ import (
 // changes what it starts from (stream.disk, subscription.pos).
 type groupWrite struct {
 	db        *DB
+	withHeld  bool // the group begins with all that is held
 	streams   map[*stream]*streamWrite
 	positions map[*subscription]*position
 	dead      deadWrite
@@ -27,6 +28,10 @@ type streamWrite struct {
 	gone     counters // messages removed: only msgs and bytes are used
 	forget   int      // identities forgotten, oldest first
 	parked   counters // that will be parked: only msgs and bytes are used
+	ahead    uint64   // sequences reserved
+	lost     [numDropReasons]uint64
+	stays    []*pendingMessage // in memory; not written
+	fresh    bool              // readers have not seen all that was added
 }
 
 func newGroupWrite(db *DB) *groupWrite {
@@ -42,7 +47,13 @@ func newGroupWrite(db *DB) *groupWrite {
 func (w *groupWrite) of(s *stream) *streamWrite {
 	c, ok := w.streams[s]
 	if !ok {
-		c = &streamWrite{counters: s.disk, parked: counters{msgs: s.parked.stored, bytes: s.parked.storedBytes}}
+		c = &streamWrite{counters: s.disk, ahead: s.ahead, parked: counters{msgs: s.parked.stored, bytes: s.parked.storedBytes}}
+		w.db.mu.Lock()
+		c.lost = s.lost
+		w.db.mu.Unlock()
+		for i, n := range c.lost {
+			c.dropped[i] += n
+		}
 		w.streams[s] = c
 	}
 	return c
@@ -68,9 +79,25 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 	state := make(map[stateKey][]byte)
 	for _, t := range group {
 		for i := range t.messages {
-			if err := w.putMessage(tx, messages, ids, &t.messages[i], age); err != nil {
+			p := &t.messages[i]
+			if p.receipt.Duplicate || p.s.deleted || t.told && !p.held {
+				continue
+			}
+			here, err := w.parking(tx, p)
+			if err != nil {
 				return err
 			}
+			if !here {
+				continue
+			}
+			if p.s.config.Durability == Memory && !t.told {
+				w.of(p.s).stays = append(w.of(p.s).stays, p)
+				continue
+			}
+			if err := w.putMessage(messages, ids, p, age); err != nil {
+				return err
+			}
+			w.of(p.s).fresh = w.of(p.s).fresh || !t.told
 		}
 		for k, v := range t.writes {
 			state[k] = v // the last turn of the group wins
@@ -111,10 +138,13 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 		if err := tx.Bucket(bucketCounters).Put(key, c.encode(key)); err != nil {
 			return err
 		}
+		if err := w.reserve(tx, s, c); err != nil {
+			return err
+		}
 	}
 	for sub, p := range w.positions {
-		if sub.ephemeral {
-			continue
+		if sub.ephemeral || sub.stream.config.Durability == Memory && w.of(sub.stream).msgs == 0 {
+			continue // it is in memory alone
 		}
 		key := idKey(sub.id)
 		if err := tx.Bucket(bucketPositions).Put(key, p.encode(key)); err != nil {
@@ -126,26 +156,37 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	return err
 }
 
-func (w *groupWrite) putMessage(tx *bolt.Tx, messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
-	if p.receipt.Duplicate || p.s.deleted {
-		return nil
-	}
+// parking does what has to be done for a message that is to be parked, or was.
+// here says whether it enters its stream now.
+func (w *groupWrite) parking(tx *bolt.Tx, p *pendingMessage) (here bool, err error) {
 	if p.parked != nil {
 		w.of(p.s).parked.msgs++
 		w.of(p.s).parked.bytes += p.parked.size
-		return w.parks.park(tx, p)
+		return false, w.parks.park(tx, p)
 	}
-	key := seqKey(p.s.id, p.m.Seq)
-	f := frame{Message: p.m, stored: age, published: age, given: p.given}
 	if q := p.released; q != nil {
-		f.published = q.published
 		w.of(p.s).parked.msgs--
 		w.of(p.s).parked.bytes -= q.size
-		if err := w.parks.release(tx, q); err != nil {
-			return err
-		}
+		return true, w.parks.release(tx, q)
 	}
-	if err := messages.Put(key, f.encode(key)); err != nil {
+	return true, nil
+}
+
+// frame is the message as it is stored now.
+func (p *pendingMessage) frame(now time.Duration) *frame {
+	f := &frame{Message: p.m, stored: now, published: now, given: p.given}
+	if p.released != nil {
+		f.published = p.released.published
+	}
+	return f
+}
+
+func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, age time.Duration) error {
+	key := seqKey(p.s.id, p.m.Seq)
+	if p.value == nil {
+		p.value = p.frame(age).encode(key)
+	}
+	if err := messages.Put(key, p.value); err != nil {
 		return fmt.Errorf("stream %s, message %d: %w", p.s.config.Name, p.m.Seq, err)
 	}
 	c := w.of(p.s)
@@ -190,7 +231,10 @@ func (w *groupWrite) ack(a pendingAck) {
 	if w.db.subscription(a.subscription) != a.sub {
 		return // deleted since it was queued
 	}
-	p := w.position(a.sub)
+	a.apply(w.position(a.sub))
+}
+
+func (a *pendingAck) apply(p *position) {
 	switch {
 	case a.attempts > 0:
 		p.tried(a.seq, a.attempts)
@@ -216,6 +260,7 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 	c := w.of(s)
 	keep, consumed := w.keepFrom(s)
 	over := w.overStore(s)
+	inMemory := w.inMemory(s)
 	cursor := tx.Bucket(bucketMessages).Cursor()
 	for n := 0; c.msgs > 0; n++ {
 		if n == trimLimit+c.added {
@@ -232,7 +277,9 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
 		}
 		if !consumed || seq >= keep {
-			reason, out := overLimit(&s.config, c.held(), w.line.between(f.stored, age), over)
+			all := c.held()
+			all.msgs, all.bytes = all.msgs+inMemory.msgs, all.bytes+inMemory.bytes
+			reason, out := overLimit(&s.config, all, w.line.between(f.stored, age), over)
 			if !out && !consumed && f.expired(w.line, age) {
 				reason, out = dropExpired, true
 			}
@@ -283,15 +330,38 @@ func (w *groupWrite) overStore(s *stream) int64 {
 // streamBytes is what streams will hold.
 func (w *groupWrite) streamBytes() (n int64) {
 	w.db.mu.Lock()
-	defer w.db.mu.Unlock()
+	streams := make([]*stream, 0, len(w.db.streams))
 	for _, s := range w.db.streams {
+		streams = append(streams, s)
+	}
+	w.db.mu.Unlock()
+	for _, s := range streams {
 		if c, ok := w.streams[s]; ok {
 			n += c.held().bytes
 		} else {
 			n += s.disk.bytes + s.parked.storedBytes
 		}
+		n += w.inMemory(s).bytes
 	}
 	return n
+}
+
+// inMemory is what a stream will have in memory when the group is on disk.
+func (w *groupWrite) inMemory(s *stream) (c counters) {
+	w.db.mu.Lock()
+	c.msgs, c.bytes = s.tail.msgs(), s.tail.bytes()
+	if n := s.tail.heldMsgs(); w.withHeld && n > 0 { // it is in the group
+		c.msgs -= n
+		c.bytes -= s.tail.entries[n-1].upTo - s.tail.gone
+	}
+	w.db.mu.Unlock()
+	if sw := w.streams[s]; sw != nil {
+		for _, p := range sw.stays {
+			c.msgs++
+			c.bytes += p.m.size()
+		}
+	}
+	return c
 }
 
 // deadRoom is what dead letters may hold: a quarter of the store, and no more
@@ -341,17 +411,31 @@ func (w *groupWrite) trimIDs(tx *bolt.Tx, s *stream) error {
 
 // apply makes what was written what is known. Call it with db.mu held.
 func (w *groupWrite) apply() {
+	for sub, p := range w.positions {
+		sub.pos = *p
+	}
+	age := w.db.clock.now()
 	for s, c := range w.streams {
-		s.disk = c.counters
+		s.disk, s.ahead = c.counters, c.ahead
 		s.msgs -= c.gone.msgs
 		s.bytes -= c.gone.bytes
 		s.forget(c.forget)
+		for i, n := range c.lost {
+			s.lost[i] -= n
+		}
 		if c.added > 0 {
+			s.written = c.last
+		}
+		if w.withHeld {
+			s.tail.written()
+		}
+		for _, p := range c.stays {
+			s.tail.add(p, age, false)
+		}
+		w.db.trimMemory(s, age)
+		if c.fresh || len(c.stays) > 0 {
 			s.wakeWatchers()
 		}
-	}
-	for sub, p := range w.positions {
-		sub.pos = *p
 	}
 	w.dead.apply(w.db)
 	w.parks.apply(w.db)

@@ -84,7 +84,11 @@ func (h *holds) seize(t *Turn) (done bool, err error) {
 		t.lost = true
 		return false, ErrConflict
 	}
-	if h.next && h.lone != t || h.db.state.durable < t.seen {
+	if h.db.state.durable < t.seen {
+		h.db.hurryUp()
+		return false, nil
+	}
+	if h.next && h.lone != t {
 		return false, nil
 	}
 	for _, k := range t.keys() {

@@ -18,6 +18,8 @@ func (db *DB) housekeep() {
 		db.mu.Unlock()
 	}
 	age := db.clock.now()
+	db.ageMemory(age)
+	db.checkFull()
 	due := db.dueStreams(age)
 	if len(due) == 0 && !db.clock.saveDue(age) {
 		return
@@ -29,9 +31,10 @@ func (db *DB) housekeep() {
 	if err := db.update(func(tx *bolt.Tx) error { return w.finish(tx, age) }); err != nil {
 		if fatal(err) {
 			db.fail(err)
-		} else {
-			db.log.Warn("no room to remove what is consumed", "err", err)
+			return
 		}
+		db.giveUpBallast() // and try again next time
+		db.noteFull(err)
 		return
 	}
 	db.mu.Lock()
@@ -68,7 +71,7 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 	var ageing []candidate
 	for _, s := range db.streams {
 		keep, consumed := db.keepFrom(s)
-		held := counters{msgs: s.disk.msgs + s.parked.stored, bytes: s.disk.bytes + s.parked.storedBytes}
+		held := counters{msgs: s.heldMsgs() + s.parked.stored, bytes: s.heldBytes() + s.parked.storedBytes}
 		_, dropping := overLimit(&s.config, &held, 0, 0)
 		switch {
 		case len(s.idOrder) > s.config.remembers(): // it is to remember less than before

@@ -50,6 +50,9 @@ func Open(o Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), lock.Close())
 	}
 	db.lock = lock
+	if err := db.makeBallast(); err != nil {
+		o.Logger.Warn("no room to keep for a full disk", "err", err)
+	}
 	db.loops.Add(2) // Close waits
 	go db.writer()
 	go db.confirmer()
@@ -243,6 +246,9 @@ func (db *DB) loadStreams(tx *bolt.Tx) (map[uint32]*stream, error) {
 				return fmt.Errorf("counters of stream %s: %w", k, err)
 			}
 		}
+		if err := s.resume(tx); err != nil {
+			return err
+		}
 		s.rollback()
 		db.streams[r.Config.Name], byID[r.ID] = s, s
 		return nil
@@ -281,6 +287,7 @@ func (db *DB) checkMessages(tx *bolt.Tx, byID map[uint32]*stream) error {
 		if c == nil {
 			c = &counters{}
 		}
+		s.written = c.last
 		if c.msgs != s.disk.msgs || c.bytes != s.disk.bytes || c.last > s.disk.last || c.msgs > 0 && c.first < s.disk.first {
 			return fmt.Errorf("stream %s holds %d messages (%d bytes) where %d (%d bytes) were written: %w",
 				s.config.Name, c.msgs, c.bytes, s.disk.msgs, s.disk.bytes, ErrDamaged)
@@ -317,6 +324,7 @@ func (db *DB) loadSubscriptions(tx *bolt.Tx, _ map[uint32]*stream) error {
 		if sub.pos, err = decodePosition(key, tx.Bucket(bucketPositions).Get(key)); err != nil {
 			return fmt.Errorf("position of subscription %s: %w", k, err)
 		}
+		sub.pos.resume(sub.stream)
 		db.subs[sub.name] = sub
 		return nil
 	})

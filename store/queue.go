@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -104,6 +105,9 @@ func (db *DB) tryEnqueue(t *Turn) (wait bool, err error) {
 	if err := db.checkRoom(t); err != nil {
 		return false, err
 	}
+	if err := db.checkDisk(t); err != nil {
+		return false, err
+	}
 	db.place(t)
 	db.state.queue(t)
 	db.dead.queue(dead, t.order)
@@ -164,7 +168,8 @@ func (db *DB) place(t *Turn) {
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
-		p.parked = nil
+		p.parked, p.value, p.held, p.remembered = nil, nil, false, false // it may be placed again
+		p.receipt.Duplicate, p.receipt.Due = false, time.Time{}
 		if first, ok := s.repeated(p); ok && p.released == nil {
 			p.receipt.Seq, p.receipt.Duplicate = first, true
 			p.receipt.Due = db.dueOf(s.parked.ids[p.hash])

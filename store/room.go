@@ -167,7 +167,7 @@ func (db *DB) heldBytes() int64 {
 func (db *DB) storedBytes() int64 {
 	n := db.dead.bytes
 	for _, s := range db.streams {
-		n += s.disk.bytes + s.parked.storedBytes
+		n += s.heldBytes() + s.parked.storedBytes
 	}
 	return n
 }

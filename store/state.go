@@ -68,12 +68,11 @@ func (v *stateView) queue(t *Turn) {
 	}
 }
 
-// committed notes that all turns up to the last of group are on disk.
+// committed notes that the turns of group are on disk.
 func (v *stateView) committed(group []*Turn) {
-	v.durable = group[len(group)-1].order
 	for _, t := range group {
 		for k := range t.writes {
-			if w, ok := v.pending[k]; ok && w.at <= v.durable {
+			if w, ok := v.pending[k]; ok && w.at <= group[len(group)-1].order {
 				delete(v.pending, k)
 			}
 		}

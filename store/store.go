@@ -139,6 +139,9 @@ type DB struct {
 	holds   holds
 
 	changed   broadcast      // after each commit, release and failure
+	held      held           // only the writer's, but what it does to streams
+	full      fullDisk       // see there
+	hurry     atomic.Bool    // somebody waits until what is held is on disk
 	wake      chan struct{}  // tells the writer that the queue is not empty
 	confirmed chan []*Turn   // groups on disk, for the confirmer
 	loops     sync.WaitGroup // writer and confirmer; Close waits
@@ -159,6 +162,9 @@ type Stats struct {
 	Commits uint64 // groups written; each costs two fsyncs in this version
 	Bytes   int64  // held by streams and dead letters now
 	Queued  int    // turns waiting for the disk now
+	// DiskFull says that the disk has no room: only what acknowledges, and
+	// streams of priority 9, are served.
+	DiskFull bool
 	// DeadLettersDropped counts dead letters that went because there was no room
 	// for all of them.
 	DeadLettersDropped uint64
@@ -171,10 +177,11 @@ func (db *DB) Stats() Stats {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	return Stats{
-		Turns:   db.stats.turns.Load(),
-		Commits: db.stats.commits.Load(),
-		Bytes:   db.storedBytes(),
-		Queued:  len(db.queue.turns),
+		Turns:    db.stats.turns.Load(),
+		Commits:  db.stats.commits.Load(),
+		Bytes:    db.storedBytes(),
+		Queued:   len(db.queue.turns),
+		DiskFull: db.full.on,
 
 		DeadLettersDropped: db.dead.dropped,
 	}
@@ -222,6 +229,11 @@ func (db *DB) Close() error {
 		db.loops.Wait()
 		db.compacting.Lock() // one that was asked for ends at its next step
 		defer db.compacting.Unlock()
+		if db.err == nil {
+			if err := db.settle(); err != nil { // the next Open takes it for a crash
+				db.log.Warn("store cannot note that it was closed", "err", err)
+			}
+		}
 		err = errors.Join(db.bolt.Close(), db.lock.Close())
 	})
 	return err

@@ -108,7 +108,8 @@ const (
 
 var dropNames = [numDropReasons]string{"full", "age", "expired", "restart"}
 
-// StreamInfo is the state of a stream on disk.
+// StreamInfo is the state of a stream: on disk, and what was told of what is in
+// memory alone.
 type StreamInfo struct {
 	StreamConfig
 	First, Last uint64 // sequences held; First is Last+1 when there is none
@@ -120,6 +121,8 @@ type StreamInfo struct {
 	// the stream had acknowledged them, by reason: "full", "age", "expired" or
 	// "restart".
 	Dropped map[string]uint64
+	// Risk is zero for a stream that is Synced.
+	Risk Risk
 }
 
 // How many identities of messages a stream remembers: by default, and at most.
@@ -151,14 +154,19 @@ type streamRecord struct {
 	Config StreamConfig `json:"config"`
 }
 
-// stream is a stream in memory. disk is what the file says; the other numbers
-// include what is queued.
+// stream is a stream in memory. disk is what the file says, and readers see
+// tail behind it; last, msgs and bytes include what is queued.
 type stream struct {
 	id       uint32
 	config   StreamConfig
 	deleted  bool // by DeleteStream; only the writer sets and asks
 	disk     counters
-	last     uint64 // of the last message queued
+	tail     tail
+	ahead    uint64                 // sequences up to here are reserved on disk: they may be told before their message is there
+	written  uint64                 // the sequence of the last message that got to the disk; 0 if there was none at Open
+	jumped   bool                   // at Open, over what was reserved
+	lost     [numDropReasons]uint64 // messages in memory dropped, not counted in disk yet
+	last     uint64                 // of the last message queued
 	msgs     int64
 	bytes    int64
 	parked   parkedCount       // of msgs and bytes
@@ -182,9 +190,9 @@ func newStream(id uint32, c StreamConfig) *stream {
 
 // rollback forgets what was queued.
 func (s *stream) rollback() {
-	s.last, s.msgs, s.bytes = s.disk.last, s.disk.msgs, s.disk.bytes
+	s.last, s.msgs, s.bytes = s.lastSeq(), s.heldMsgs(), s.heldBytes()
 	n := len(s.idOrder)
-	for n > 0 && s.idOrder[n-1].seq > s.disk.last {
+	for n > 0 && s.idOrder[n-1].seq > s.last {
 		n--
 		delete(s.ids, s.idOrder[n].hash)
 	}
@@ -231,6 +239,8 @@ func (s *stream) wakeWatchers() {
 
 // EnsureStream creates the stream, or gives the one of that name these limits.
 // Messages beyond new limits are dropped with the next commit to the stream.
+// One that is no longer in memory writes what it holds. What one that becomes
+// so has on disk stays there, in front of what comes, until it is consumed.
 func (db *DB) EnsureStream(c StreamConfig) error {
 	if err := c.check(); err != nil {
 		return err
@@ -263,6 +273,9 @@ func (db *DB) EnsureStream(c StreamConfig) error {
 		}
 		return func() {
 			if exists {
+				if c.Durability != Memory {
+					db.holdTail(s)
+				}
 				s.config = c
 			} else {
 				db.streams[c.Name] = newStream(r.ID, c)
@@ -338,7 +351,7 @@ func (db *DB) Streams() []StreamInfo {
 	defer db.mu.Unlock()
 	infos := make([]StreamInfo, 0, len(db.streams))
 	for _, s := range db.streams {
-		infos = append(infos, s.info())
+		infos = append(infos, db.info(s))
 	}
 	sort.Slice(infos, func(i, j int) bool { return infos[i].Name < infos[j].Name })
 	return infos
@@ -352,19 +365,20 @@ func (db *DB) Stream(name string) (StreamInfo, error) {
 	if !ok {
 		return StreamInfo{}, fmt.Errorf("stream %s: %w", name, ErrNoStream)
 	}
-	return s.info(), nil
+	return db.info(s), nil
 }
 
-func (s *stream) info() StreamInfo {
+func (db *DB) info(s *stream) StreamInfo {
 	info := StreamInfo{
 		StreamConfig: s.config,
-		First:        s.disk.first, Last: s.disk.last,
-		Msgs: s.disk.msgs, Bytes: s.disk.bytes,
+		First:        s.firstSeq(), Last: s.lastSeq(),
+		Msgs: s.heldMsgs(), Bytes: s.heldBytes(),
 		Delayed: s.parked.stored,
 		Dropped: make(map[string]uint64),
+		Risk:    db.risk(s),
 	}
 	for i, n := range s.disk.dropped {
-		if n > 0 {
+		if n += s.lost[i]; n > 0 {
 			info.Dropped[dropNames[i]] = n
 		}
 	}
@@ -400,40 +414,53 @@ func (db *DB) Read(name string, from uint64, limit, maxBytes int, fn func(Messag
 	s, ok := db.streams[name]
 	var id uint32
 	var last uint64
+	var tail []tailEntry
 	if ok {
-		id, last = s.id, s.disk.last
+		// What is in the tail now may be on disk when that is read: it is taken
+		// from here, and nothing behind last from there.
+		id, last, tail = s.id, s.disk.last, s.tail.from(from, limit)
 	}
 	db.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("read stream %s: %w", name, ErrNoStream)
 	}
-	if from > last {
+	var batch []Message
+	size := 0
+	line, now := db.clock.line.Load(), db.clock.now()
+	take := func(key, v []byte, seq uint64) error {
+		v = slices.Clone(v)
+		f, err := decodeFrame(key, v)
+		if err != nil {
+			return fmt.Errorf("stream %s, message %d: %w", name, seq, err)
+		}
+		m := f.message(line, now)
+		m.Stream, m.Seq = name, seq
+		size += len(v)
+		batch = append(batch, m)
 		return nil
 	}
-	var batch []Message
-	line, now := db.clock.line.Load(), db.clock.now()
-	err := db.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketMessages).Cursor()
-		size := 0
-		for k, v := c.Seek(seqKey(id, from)); k != nil && len(batch) < limit && size < maxBytes; k, v = c.Next() {
-			stream, seq, ok := splitSeqKey(k)
-			if !ok || stream != id {
-				break
+	if from <= last {
+		err := db.view(func(tx *bolt.Tx) error {
+			c := tx.Bucket(bucketMessages).Cursor()
+			for k, v := c.Seek(seqKey(id, from)); k != nil && len(batch) < limit && size < maxBytes; k, v = c.Next() {
+				stream, seq, ok := splitSeqKey(k)
+				if !ok || stream != id || seq > last {
+					break
+				}
+				if err := take(k, v, seq); err != nil {
+					return err
+				}
 			}
-			v = slices.Clone(v)
-			f, err := decodeFrame(k, v)
-			if err != nil {
-				return fmt.Errorf("stream %s, message %d: %w", name, seq, err)
-			}
-			m := f.message(line, now)
-			m.Stream, m.Seq = name, seq
-			size += len(v)
-			batch = append(batch, m)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+	}
+	for i := 0; i < len(tail) && len(batch) < limit && size < maxBytes; i++ {
+		if err := take(seqKey(id, tail[i].seq), tail[i].value, tail[i].seq); err != nil {
+			return err
+		}
 	}
 	for _, m := range batch {
 		if err := fn(m); err != nil {

@@ -136,17 +136,17 @@ func (db *DB) EnsureSubscription(c SubscriptionConfig) error {
 // floor is what a subscription of s that begins there has no need of any more.
 // Only the writer calls it.
 func (a Start) floor(s *stream, seq uint64) uint64 {
-	before := s.disk.first - 1
+	before, last := s.firstSeq()-1, s.lastSeq()
 	switch a.At {
 	case StartNew:
-		return s.disk.last
+		return last
 	case StartLast:
-		if s.disk.msgs > 0 {
-			return max(before, s.disk.last-1)
+		if s.heldMsgs() > 0 {
+			return max(before, s.lastHeld()-1)
 		}
-		return s.disk.last
+		return last
 	case StartSeq, StartTime:
-		return min(max(before, max(seq, 1)-1), s.disk.last)
+		return min(max(before, max(seq, 1)-1), last)
 	}
 	return before
 }

@@ -33,7 +33,9 @@ type Turn struct {
 	irrevocable bool
 	alone       bool
 	ended       bool
-	order       uint64 // its place in the queue, from 1
+	order       uint64        // its place in the queue, from 1
+	wait        time.Duration // how long it may be in memory alone; see DB.wait
+	told        bool          // of its commit, before it is on disk
 	onQueued    func()
 	done        func(error)
 	err         error // why it was not committed; DB.mu guards it until done is called
@@ -51,6 +53,8 @@ type pendingMessage struct {
 	// remembered: its identity is to be known to later ones. A stream may have
 	// been told otherwise since the message was queued.
 	remembered bool
+	held       bool   // it was told, and is on its way to the disk
+	value      []byte // as it is on disk, once somebody has made it
 }
 
 // pendingAck acknowledges seq, or all up to it, or remembers attempts.

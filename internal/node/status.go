@@ -118,7 +118,7 @@ func (n *Node) streams() []StreamStatus {
 			s.Dropped += d
 		}
 		s.Acked = n.acked(info.Name, info.Last, info.First)
-		s.Lag = info.Last - min(s.Acked, info.Last)
+		s.Lag = min(info.Last-min(s.Acked, info.Last), uint64(info.Msgs)) // there may be gaps
 		all = append(all, s)
 	}
 	return all
