@@ -37,7 +37,7 @@ func HubPermissions(device string, groups []string, domain string) (Permissions,
 		return Permissions{}, err
 	}
 	api := apiPrefix(domain)
-	p := Permissions{Device: device, Subscribe: []string{hubInbox(device) + ".>", StatusSubject(device)}}
+	p := Permissions{Device: device, Subscribe: []string{hubInbox(device) + ".>", StatusSubject(device), DigestSubject(device)}}
 	allow := func(subjects ...string) { p.Publish = append(p.Publish, subjects...) }
 
 	lanes := subjectUp + device + ".>"

@@ -1,5 +1,10 @@
 package broker
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Epoch returns the id under which the box's messages reach the hub, "" if there
 // is no hub or Run has not started.
 func (s *Server) Epoch() string {
@@ -23,6 +28,37 @@ func (s *Server) Inlets() []InletStatus {
 		return p.Inlets()
 	}
 	return nil
+}
+
+// Digest returns what the hub should hold of an uplinked stream, and with "" only
+// which streams there are.
+func (s *Server) Digest(stream string) (DeviceDigest, error) {
+	d := DeviceDigest{Device: s.o.Device, Epoch: s.Epoch(), Streams: []string{}, Lanes: []LaneDigest{}}
+	s.work.mu.Lock()
+	for name := range s.work.uplinked {
+		d.Streams = append(d.Streams, name)
+	}
+	s.work.mu.Unlock()
+	slices.Sort(d.Streams)
+	if stream == "" {
+		return d, nil
+	}
+	if !slices.Contains(d.Streams, stream) {
+		return d, fmt.Errorf("stream %.128q: not uplinked", stream)
+	}
+	t := s.o.Store.Begin()
+	defer t.Discard()
+	now, former, err := readDigests(t, stream)
+	if err != nil {
+		return d, fmt.Errorf("digest of stream %s: %w", stream, err)
+	}
+	if now != nil {
+		d.Lanes = append(d.Lanes, *now)
+	}
+	for _, f := range former {
+		d.Lanes = append(d.Lanes, *f)
+	}
+	return d, nil
 }
 
 func (w *work) hub() *pumps {

@@ -68,6 +68,7 @@ type uplinkLane struct {
 	raced   int    // times in a row that the lane ended with another message than expected
 	suspect suspect
 	said    string
+	proof   proof
 	pace    pace
 	trouble condition
 
@@ -82,6 +83,7 @@ func newLane(p *pumps, stream string) *uplinkLane {
 		p: p, db: p.o.Store, log: log, stream: stream, sub: uplinkSubscription(stream),
 		prefix: prefix, filter: prefix + ">", stones: make(map[uint64]string),
 		size: firstBatch, most: maxBatchMessages, maxMsg: defaultHubMessage,
+		proof:   proof{hasher: newHasher()},
 		pace:    pace{least: p.o.Timing.Least, most: p.o.Timing.Most},
 		trouble: condition{log: log, now: p.o.Now},
 	}
@@ -193,6 +195,9 @@ func (l *uplinkLane) load() error {
 	t := l.db.Begin()
 	defer t.Discard()
 	if _, err := getRecord(t, l.recordKey(), &l.rec); err != nil {
+		return err
+	}
+	if err := l.proof.load(t, l.stream); err != nil {
 		return err
 	}
 	prefix := l.stoneKey("")
@@ -311,7 +316,7 @@ func (l *uplinkLane) settle() error {
 	if l.acked > l.kept {
 		t.AckUpTo(l.sub, l.acked)
 	}
-	if err := putRecord(t, l.recordKey(), l.rec); err != nil {
+	if err := l.put(t); err != nil {
 		t.Discard()
 		return err
 	}
@@ -329,10 +334,19 @@ func (l *uplinkLane) settle() error {
 		return fmt.Errorf("note what the hub has: %w", err)
 	}
 	l.kept, l.dirty, l.unkept = l.acked, false, 0
+	l.proof.written()
 	for _, seq := range gone {
 		delete(l.stones, seq)
 	}
 	return nil
+}
+
+// put stages what is to be known of the lane on the hub.
+func (l *uplinkLane) put(t *store.Turn) error {
+	if err := putRecord(t, l.recordKey(), l.rec); err != nil {
+		return err
+	}
+	return l.proof.write(t, l.stream)
 }
 
 // show changes what Status returns.

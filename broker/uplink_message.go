@@ -39,10 +39,11 @@ const (
 
 // outMsg is a message on its way to the hub.
 type outMsg struct {
-	seq  uint64
-	time time.Time
-	msg  *nats.Msg
-	size int
+	seq   uint64
+	time  time.Time
+	msg   *nats.Msg
+	size  int
+	entry entry // of the digest; noted when it was sent
 }
 
 // lanePrefix is what the subject of a message has before it in its lane.

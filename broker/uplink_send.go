@@ -80,6 +80,7 @@ func (l *uplinkLane) advance(ctx context.Context, in *replies, batch []outMsg) e
 	l.badMost = max(1, l.badMost/2)
 	l.grow(len(batch), time.Since(began))
 	l.noteTrouble(nil)
+	l.prove(batch, ack.Seq)
 	l.ackedByHub(batch[len(batch)-1].seq, ack.Seq)
 	return nil
 }
@@ -106,6 +107,7 @@ func (l *uplinkLane) send(ctx context.Context, in *replies, batch []outMsg) (pub
 			}
 		}
 	}
+	l.hash(batch)
 	ack, err := l.answer(ctx, in, id, late.C, false)
 	if errors.Is(err, errLate) && size > slowestLink {
 		ack, err = l.answerLater(ctx, in, id, size)

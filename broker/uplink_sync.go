@@ -105,6 +105,9 @@ func (l *uplinkLane) follow(ctx context.Context, v *laneView, d verdict, end uin
 		l.ackedByHub(d.ackUpTo, v.hubAt.hubSeq)
 		l.expect = end
 	}
+	if err := l.catchUp(v); err != nil {
+		return err
+	}
 	if err := l.begin(); err != nil {
 		return err
 	}
@@ -121,16 +124,17 @@ func (l *uplinkLane) begin() error {
 		return nil
 	}
 	rec := laneRecord{Created: l.hub.created, HubSeq: l.expect}
-	t := l.db.Begin()
-	if err := putRecord(t, l.recordKey(), rec); err != nil {
-		t.Discard()
-		return err
-	}
-	if err := t.Commit(); err != nil {
+	l.proof.turnTo(l.hub.created, l.epoch, l.next)
+	if err := l.note(rec); err != nil {
 		return fmt.Errorf("note where the lane begins: %w", err)
 	}
-	l.rec, l.dirty = rec, l.acked > l.kept
 	return nil
+}
+
+// note makes rec what is known of the lane on the hub.
+func (l *uplinkLane) note(rec laneRecord) error {
+	l.rec, l.dirty = rec, true
+	return l.settle()
 }
 
 // report logs what happened to the lane, once.
@@ -154,15 +158,11 @@ func (l *uplinkLane) reportLoss(v *laneView, d verdict) error {
 		rec = l.rec
 		rec.Seq, rec.HubSeq = v.hubAt.seq, v.hubAt.hubSeq
 	}
-	t := l.db.Begin()
-	if err := putRecord(t, l.recordKey(), rec); err != nil {
-		t.Discard()
-		return err
-	}
-	if err := t.Commit(); err != nil {
+	l.lose(v, max(d.next, v.first))
+	if err := l.note(rec); err != nil {
 		return fmt.Errorf("note what the hub lost: %w", err)
 	}
-	l.rec, l.said, l.dirty = rec, d.what, l.acked > l.kept
+	l.said = d.what
 	l.show(func(s *LaneStatus) { s.Lost += lost - held })
 	return nil
 }

@@ -42,7 +42,7 @@ func (f *hubFlags) connect() (*nats.Conn, error) {
 }
 
 func newHub() *cobra.Command {
-	return group("hub", "The NATS deployment that boxes sync with", newHubInit(), newHubPermissions())
+	return group("hub", "The NATS deployment that boxes sync with", newHubInit(), newHubPermissions(), newHubVerify())
 }
 
 func newHubInit() *cobra.Command {

@@ -33,8 +33,26 @@ func (n *Node) serveRemote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	digests, err := n.link.Subscribe(broker.DigestSubject(n.o.Device.Device.ID), func(m *nats.Msg) {
+		var answer any
+		answer, err := n.broker.Digest(string(m.Data))
+		if err != nil {
+			answer = Problem{Error: err.Error()}
+		}
+		b, err := json.Marshal(answer)
+		if err == nil {
+			err = m.Respond(b)
+		}
+		if err != nil {
+			n.log.Debug("digest not answered", "err", err)
+		}
+	})
+	if err != nil {
+		return err
+	}
 	<-ctx.Done()
 	_ = sub.Unsubscribe() // the connection may be gone
+	_ = digests.Unsubscribe()
 	return nil
 }
 

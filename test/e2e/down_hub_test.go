@@ -64,6 +64,7 @@ func downlinkDrill(t *testing.T, copied bool) {
 	d.lives("deliver-after-commit:30", "downlink-before-ack:1")
 	d.b.up()
 	d.handled()
+	d.h.proves(d.b, uplinked...)
 	d.b.kill()
 }
 

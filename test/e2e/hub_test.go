@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"testing"
 	"time"
@@ -134,4 +137,38 @@ func (h *hub) lane(device, stream string) []laneMessage {
 		all = append(all, laneMessage{m.Subject()[len(prefix):], string(m.Data()), m.Headers().Get("Edged-Epoch"), seq})
 	}
 	return all
+}
+
+// proves has edged compare what the hub holds of a box with what the box knows: it
+// must be able to tell that of every message.
+func (h *hub) proves(b *box, lanes ...string) {
+	h.t.Helper()
+	var all struct {
+		Items []struct {
+			Stream, Result      string
+			Read, Proven, Newer int
+			Findings, Unproven  []any
+		}
+	}
+	_, state := comes(func() (bool, string) {
+		out, err := exec.Command(built.edged, "hub", "verify", "--server", h.url(), "--device", b.device, "--json").Output()
+		all.Items = nil
+		if err := errors.Join(err, json.Unmarshal(out, &all)); err != nil {
+			return true, fmt.Sprintf("%v\n%s", err, out)
+		}
+		for _, r := range all.Items {
+			if r.Newer > 0 { // the box notes what the hub has acknowledged after a moment
+				return false, string(out)
+			}
+		}
+		return true, string(out)
+	})
+	for _, r := range all.Items {
+		if r.Result != "same" || r.Proven != r.Read || len(r.Findings)+len(r.Unproven) > 0 {
+			h.t.Errorf("edged hub verify, stream %s:\n%s", r.Stream, state)
+		}
+	}
+	if len(all.Items) != len(lanes) {
+		h.t.Errorf("edged hub verify: got %d lanes, want %v\n%s", len(all.Items), lanes, state)
+	}
 }

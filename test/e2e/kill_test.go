@@ -35,6 +35,7 @@ func killsAndCuts(t *testing.T, broker string) {
 	d.box.drained(uplinked...)
 	sameLane(t, d.hub.lane(d.box.device, "telemetry"), d.sensor.all)
 	sameCounts(t, d.box, d.hub.lane(d.box.device, "alarms"), d.sensor.all)
+	d.hub.proves(d.box, uplinked...)
 	t.Logf("%d kills, %d of them in windows, %d cuts, %d connections of the sensor", d.kills, d.windows, d.cuts, d.sensor.lives)
 	if d.kills < 10 || d.windows < 3 || d.cuts < 3 {
 		t.Errorf("not enough has happened")
