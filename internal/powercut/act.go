@@ -9,21 +9,24 @@ import (
 // there after a power cut or nothing, and all once the hand was told so. What
 // its fields mean is up to its operation.
 type act struct {
-	N    int    `json:"n"` // from 1
-	Op   string `json:"op,omitempty"`
-	Hand int    `json:"hand,omitempty"`
-	Key  string `json:"key,omitempty"`  // a later act with this key may undo it
-	K    int    `json:"k,omitempty"`    // messages it publishes
-	Seq  uint64 `json:"seq,omitempty"`  // of the message it is about
-	Size int    `json:"size,omitempty"` // of each message or value
+	N     int    `json:"n"` // from 1
+	Op    string `json:"op,omitempty"`
+	Hand  int    `json:"hand,omitempty"`
+	Key   string `json:"key,omitempty"`   // a later act with this key may undo it
+	K     int    `json:"k,omitempty"`     // messages it publishes
+	Seq   uint64 `json:"seq,omitempty"`   // of the message it is about
+	Delay int64  `json:"delay,omitempty"` // of each message, in nanoseconds
+	Of    int    `json:"of,omitempty"`    // the act whose dead letter it is about
+	Size  int    `json:"size,omitempty"`  // of each message or value
 	// After is the act without which this one can not be.
 	After int      `json:"after,omitempty"`
 	Told  bool     `json:"told,omitempty"`
 	Seqs  []uint64 `json:"seqs,omitempty"` // what it was told about its messages
 
 	op             *operation
-	begunAt        int // moment of the record
-	toldAt         int // 0: never
+	bodies         [][]byte // see body
+	begunAt        int      // moment of the record
+	toldAt         int      // 0: never
 	next           *act
 	parts, present int // in the state that is looked at
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type checker struct {
 	acts []*act // its own
 	byN  map[int]*act
 	dir  string // where states are laid out
+	old  []byte // what is there, page by page; for lay
 }
 
 func newChecker(r *Record) (*checker, error) {
@@ -48,7 +50,7 @@ func (b broken) Unwrap() error { return b.error }
 // check lays the state out, opens the store in it, twice if again, and returns
 // what is wrong with what it holds: a broken, or why the check could not be made.
 func (c *checker) check(s *state, again bool) error {
-	if err := s.lay(c.dir); err != nil {
+	if err := s.lay(c.dir, &c.old); err != nil {
 		return err
 	}
 	r := rand.New(rand.NewPCG(uint64(s.cut), uint64(len(s.choice.Picks))))
@@ -81,6 +83,11 @@ func (c *checker) checkDir(dir string, cut int, again bool, r *rand.Rand) error 
 
 // opened opens the store in dir and checks it, calls fn, and closes it.
 func (c *checker) opened(dir string, cut int, fn func(*view) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the store panics: %v\n%s", p, debug.Stack())
+		}
+	}()
 	var alarms alarms
 	o := storeOptions(dir)
 	o.Logger = slog.New(&alarms)
@@ -94,6 +101,9 @@ func (c *checker) opened(dir string, cut int, fn func(*view) error) (err error) 
 	}
 	if files, err := store.Quarantined(dir); err != nil || len(files) > 0 {
 		return errors.Join(fmt.Errorf("a power cut is taken for damage: %d files are in quarantine", len(files)), err)
+	}
+	if err := due(db); err != nil {
+		return err
 	}
 	v, err := c.look(db, cut)
 	if err != nil {
@@ -130,9 +140,9 @@ type view struct {
 	streams   map[string]*streamView
 	positions map[string]store.Position
 	state     map[string]string
-	dead      map[int]int // act → its dead letters
-	act       *act        // whose evidence is looked at
-	missing   []string    // parts of it
+	letters   map[int][]store.DeadLetter // act → its dead letters
+	act       *act                       // whose evidence is looked at
+	missing   []string                   // parts of it
 }
 
 type streamView struct {
@@ -149,7 +159,7 @@ func (c *checker) look(db *store.DB, cut int) (*view, error) {
 	v := &view{
 		c: c, db: db, cut: cut,
 		streams: make(map[string]*streamView), positions: make(map[string]store.Position),
-		state: make(map[string]string), dead: make(map[int]int),
+		state: make(map[string]string), letters: make(map[int][]store.DeadLetter),
 	}
 	for _, info := range db.Streams() {
 		s, err := c.lookStream(db, info, cut)
@@ -177,7 +187,7 @@ func (c *checker) look(db *store.DB, cut int) (*view, error) {
 	}
 	return v, db.DeadLetters(func(d store.DeadLetter) error {
 		it, err := c.item(d.Data, cut)
-		v.dead[it.n]++
+		v.letters[it.n] = append(v.letters[it.n], d)
 		return err
 	})
 }
@@ -211,15 +221,21 @@ func (c *checker) lookStream(db *store.DB, info store.StreamInfo, cut int) (*str
 
 // item reads which message it is, and checks that it is as it was written.
 func (c *checker) item(data []byte, cut int) (it item, err error) {
-	n, rest, _ := bytes.Cut(data, []byte(" "))
-	i, _, _ := bytes.Cut(rest, []byte(" "))
-	it.n, _ = strconv.Atoi(string(n))
-	it.i, _ = strconv.Atoi(string(i))
+	it.n, it.i = split(data)
 	a := c.byN[it.n]
-	if a == nil || !a.begun(cut) || it.i > a.K || !bytes.Equal(data, a.body(it.i)) {
+	if a == nil || !a.begun(cut) || it.i < 0 || it.i > a.K || !bytes.Equal(data, a.body(it.i)) {
 		return it, fmt.Errorf("nobody has written %.40q", data)
 	}
 	return it, nil
+}
+
+// split reads what the body of a message begins with.
+func split(data []byte) (n, i int) {
+	a, rest, _ := bytes.Cut(data, []byte(" "))
+	b, _, _ := bytes.Cut(rest, []byte(" "))
+	n, _ = strconv.Atoi(string(a))
+	i, _ = strconv.Atoi(string(b))
+	return n, i
 }
 
 // told says whether somebody was told before the cut that a is done.
@@ -244,9 +260,9 @@ func (v *view) messages(stream string, a *act, gone uint64) {
 		there := false
 		if s != nil {
 			found, ok := s.seqs[item{a.N, i}]
-			there = ok && (!told || found == seq)
+			there = ok && (!told || seq == 0 || found == seq) // 0: it was parked first
 		}
-		v.part(there || told && seq <= gone, "message "+strconv.Itoa(i)+" in stream "+stream)
+		v.part(there || told && seq > 0 && seq <= gone, "message "+strconv.Itoa(i)+" in stream "+stream)
 	}
 }
 
@@ -320,10 +336,13 @@ func (v *view) checkAll() error {
 	if s := v.streams[ledger]; sum > 0 && (s == nil || s.Last != uint64(sum)) || sum == 0 && s != nil && s.Last > 0 {
 		return fmt.Errorf("the sum is %d, and the ledger %+v", sum, s)
 	}
-	for n, times := range v.dead {
-		if times > 1 {
-			return fmt.Errorf("%s left %d dead letters", v.c.byN[n], times)
+	for n, letters := range v.letters {
+		if len(letters) > 1 {
+			return fmt.Errorf("%s left %d dead letters", v.c.byN[n], len(letters))
 		}
+	}
+	if err := v.checkParked(); err != nil {
+		return err
 	}
 	for name, most := range map[string]int64{ring: ringMsgs, chain: chainMsgs} {
 		s := v.streams[name]
@@ -384,68 +403,6 @@ func (v *view) String() string {
 		streams = append(streams, fmt.Sprint(name, s.First, s.Last, s.Msgs, s.Bytes, s.Dropped, s.messages))
 	}
 	slices.Sort(streams)
-	fmt.Fprintln(&b, streams, v.positions, v.state, v.dead)
+	fmt.Fprintln(&b, streams, v.positions, v.state, v.letters)
 	return b.String()
-}
-
-// probe publishes again some of what was told, and all that was begun and not
-// told: a repeat is to be recognised if the first is there, and stored if not.
-func (v *view) probe(r *rand.Rand) error {
-	s := v.streams[jobs]
-	if s == nil {
-		return nil
-	}
-	type expect struct {
-		a       *act
-		i       int
-		seq     uint64 // 0: is to be stored
-		receipt *store.Receipt
-	}
-	var some []expect
-	var told []*act
-	for _, a := range v.c.acts {
-		switch {
-		case a.op != opJob || !a.begun(v.cut):
-		case v.told(a):
-			told = append(told, a)
-		default:
-			for i := range a.K {
-				some = append(some, expect{a: a, i: i, seq: s.seqs[item{a.N, i}]})
-			}
-		}
-	}
-	for range min(len(told), 3) {
-		a := told[r.IntN(len(told))]
-		i := r.IntN(a.K)
-		some = append(some, expect{a: a, i: i, seq: a.Seqs[i]})
-	}
-	err := v.db.Do(context.Background(), func(_ context.Context, t *store.Turn) (err error) {
-		for i := range some {
-			e := &some[i]
-			if e.receipt, err = t.Publish(jobs, store.Message{Subject: "again", ID: e.a.id(e.i), Data: e.a.body(e.i)}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("publish again: %w", err)
-	}
-	next := s.Last
-	for _, e := range some {
-		if e.seq == 0 {
-			next++
-			e.seq = next
-			if e.receipt.Duplicate || e.receipt.Seq != next {
-				return fmt.Errorf("%s, message %d: it was lost, published again, and is said to be message %d, not %d (repeat: %v)",
-					e.a, e.i, e.receipt.Seq, next, e.receipt.Duplicate)
-			}
-			continue
-		}
-		if !e.receipt.Duplicate || e.receipt.Seq != e.seq {
-			return fmt.Errorf("%s, message %d: it is message %d, was published again, and is said to be message %d (repeat: %v)",
-				e.a, e.i, e.seq, e.receipt.Seq, e.receipt.Duplicate)
-		}
-	}
-	return nil
 }

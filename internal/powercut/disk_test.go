@@ -172,12 +172,12 @@ func TestState_lay(t *testing.T) {
 		}
 	}
 	// Link looks its file up by number here.
-	dir := t.TempDir()
+	dir, old := t.TempDir(), []byte(nil)
 	for range 300 {
 		cut := r.IntN(len(rec.Moments) + 1)
 		o := rec.optionsAt(cut)
 		s := o.state(cut, o.random(r))
-		if err := s.lay(dir); err != nil {
+		if err := s.lay(dir, &old); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.compare(0, dir); err != nil {

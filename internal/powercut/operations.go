@@ -24,10 +24,16 @@ type operation struct {
 // listed twice is done twice as often.
 var (
 	publishingActs = []*operation{opJob, opJob, opJob, opRing, opRepeat}
-	keepingActs    = []*operation{opAudit, opAudit, opNote, opNote, opForget, opChain, opTemp, opTemp, opTemp, opRing, opTry}
+	keepingActs    = []*operation{
+		opAudit, opAudit, opNote, opNote, opForget, opChain, opTemp, opTemp, opTemp, opRing, opTry,
+		opReplay, opBury, opPark, opLater, opLater,
+	}
 
 	// evident are all kinds of acts that a record may have.
-	evident = []*operation{opJob, opRing, opRepeat, opWork, opAudit, opNote, opForget, opChain, opTry, opCreate, opSubscribe, opFill, opDelete}
+	evident = []*operation{
+		opJob, opRing, opRepeat, opWork, opAudit, opNote, opForget, opChain, opTry, opCreate, opSubscribe, opFill, opDelete,
+		opReplay, opBury, opPark, opLater, opCompact,
+	}
 )
 
 func findOperation(name string) *operation {
@@ -42,6 +48,7 @@ func findOperation(name string) *operation {
 // Names in the workload's store.
 const (
 	jobs, ring, ledger, chain = "jobs", "ring", "ledger", "chain" // streams
+	parked, later             = "parked", "later"                 // streams of what is delayed, by long and by a moment
 	crew, audit               = "crew", "audit"                   // subscriptions of jobs and ledger
 	space                     = "acts"
 	sumKey                    = "sum" // messages ever published to the ledger
@@ -56,7 +63,7 @@ const (
 
 func (w *workload) prepare() error {
 	for _, c := range []store.StreamConfig{
-		{Name: jobs}, {Name: ledger},
+		{Name: jobs}, {Name: ledger}, {Name: parked}, {Name: later},
 		{Name: ring, MaxMsgs: ringMsgs, OnFull: store.DropOldest},
 		{Name: chain, MaxMsgs: chainMsgs, OnFull: store.DropOldest},
 	} {
@@ -153,7 +160,7 @@ var opWork = &operation{
 		n, _ := strconv.Atoi(v.state["hand-"+strconv.Itoa(a.Hand)])
 		v.part(n >= a.N, "the hand's value")
 		if a.givesUp() {
-			v.part(v.dead[a.N] > 0, "the dead letter")
+			v.part(len(v.letters[a.N]) > 0 || v.buried(a.N), "the dead letter")
 		}
 	},
 }
@@ -200,6 +207,9 @@ func (h *hand) work(seq uint64) error {
 	}
 	for h.w.ledger[h.w.audited+1] {
 		h.w.audited++
+	}
+	if a.givesUp() && err == nil {
+		h.w.letters = append(h.w.letters, a.N)
 	}
 	return err
 }

@@ -44,12 +44,15 @@ func (r *Record) dropSyncs(from int, one bool, bad func(before *Op) bool) *Recor
 	p := &Record{Ops: r.Ops}
 	last := make(map[int]*Op)
 	dropped := make(map[int]bool)
+	store := none
 	for i, m := range r.Moments {
 		o := &r.Ops[m.Op]
 		switch {
+		case o.Kind == Rename && m.End:
+			store = o.File
 		case o.Kind == Write:
 			last[o.File] = o
-		case o.Kind == Sync && !m.End && i >= from && bad(last[o.File]) && !(one && len(dropped) > 0):
+		case o.Kind == Sync && !m.End && i >= from && (o.File == store || last[o.File] == nil) && bad(last[o.File]) && !(one && len(dropped) > 0):
 			dropped[m.Op] = true
 		}
 		if !dropped[m.Op] {
@@ -64,10 +67,14 @@ func (r *Record) swapRoots(from int, one bool) *Record {
 	p := &Record{Ops: r.Ops}
 	first := make(map[int]int) // file → its first write since its last root, in p
 	swapped := none            // the last op moved
+	store := none
 	for i, m := range r.Moments {
 		o := &r.Ops[m.Op]
+		if o.Kind == Rename && m.End {
+			store = o.File // what is renamed is one that takes its place
+		}
 		at, data := first[o.File]
-		move := o.Kind == Write && o.isRoot() && data && i >= from && (!one || swapped == none || swapped == m.Op)
+		move := o.File == store && o.Kind == Write && o.isRoot() && data && i >= from && (!one || swapped == none || swapped == m.Op)
 		switch {
 		case move:
 			p.Moments = append(p.Moments, Moment{})

@@ -142,7 +142,7 @@ func (e *explorer) keep(in string) (*Finding, error) {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		return f, err
 	}
-	if err := o.state(f.Cut, f.Choice).lay(state); err != nil {
+	if err := o.state(f.Cut, f.Choice).lay(state, new([]byte)); err != nil {
 		return f, err
 	}
 	w, err := os.Create(filepath.Join(dir, recordFile))

@@ -25,15 +25,15 @@ func newScratch() (string, error) {
 
 // lay makes dir hold the state. What is there already is compared with it, and
 // only pages that differ are written: one state and the next have most of them
-// in common.
-func (s *state) lay(dir string) error {
-	if err := s.layDir(0, dir, make(map[int]string)); err != nil {
+// in common. old is room to read it into, for the next state too.
+func (s *state) lay(dir string, old *[]byte) error {
+	if err := s.layDir(0, dir, make(map[int]string), old); err != nil {
 		return fmt.Errorf("lay out a state in %s: %w", dir, err)
 	}
 	return nil
 }
 
-func (s *state) layDir(n int, dir string, laid map[int]string) error {
+func (s *state) layDir(n int, dir string, laid map[int]string, old *[]byte) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (s *state) layDir(n int, dir string, laid map[int]string) error {
 			if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 				return err
 			}
-			if err := s.layDir(number, path, laid); err != nil {
+			if err := s.layDir(number, path, laid, old); err != nil {
 				return err
 			}
 			continue
@@ -70,7 +70,7 @@ func (s *state) layDir(n int, dir string, laid map[int]string) error {
 		}
 		laid[number] = path
 		img := s.files[number]
-		if err := img.lay(path); err != nil {
+		if err := img.lay(path, old); err != nil {
 			return err
 		}
 	}
@@ -80,7 +80,7 @@ func (s *state) layDir(n int, dir string, laid map[int]string) error {
 var zeros page = make(page, pageSize)
 
 // lay makes the file at path hold the image.
-func (i *image) lay(path string) (err error) {
+func (i *image) lay(path string, room *[]byte) (err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (i *image) lay(path string) (err error) {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
-		return i.lay(path)
+		return i.lay(path, room)
 	}
 	if info.Size() != i.size {
 		if err := f.Truncate(i.size); err != nil {
@@ -127,7 +127,10 @@ func (i *image) lay(path string) (err error) {
 		}
 		at = hole
 	}
-	old := make([]byte, end)
+	if int64(len(*room)) < end {
+		*room = make([]byte, 2*end)
+	}
+	old := (*room)[:end]
 	if n, err := f.ReadAt(old, 0); err != nil && err != io.EOF {
 		return err
 	} else if n < len(old) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/edged-io/edged/store"
 )
@@ -66,6 +67,7 @@ type workload struct {
 	stored  []job      // what repeats can be made of
 	ledger  map[uint64]bool
 	audited uint64 // every message of the ledger up to here was told
+	letters []int  // acts that left a dead letter
 }
 
 type job struct {
@@ -125,7 +127,20 @@ func (w *workload) live(life int) (err error) {
 		})
 	}
 	for i := range keepers {
-		start(&working, publishers+workers+i, times(each, keepingActs))
+		keep := times(each, keepingActs)
+		if i == 0 {
+			some := times(each/2, keepingActs)
+			keep = func(h *hand) error {
+				if err := some(h); err != nil {
+					return err
+				}
+				if err := opCompact.run(h); err != nil {
+					return err
+				}
+				return some(h)
+			}
+		}
+		start(&working, publishers+workers+i, keep)
 	}
 	publishing.Wait()
 	close(w.jobs)
@@ -195,7 +210,7 @@ func (h *hand) do(a *act, fn func(t *store.Turn) ([]*store.Receipt, error)) erro
 // publish stages the messages of an act.
 func (a *act) publish(t *store.Turn, stream string, id func(i int) string) (receipts []*store.Receipt, err error) {
 	for i := range a.K {
-		m := store.Message{Subject: stream + ".made", Data: a.body(i)}
+		m := store.Message{Subject: stream + ".made", Data: a.body(i), Delay: time.Duration(a.Delay)}
 		if id != nil {
 			m.ID = id(i)
 		}
@@ -210,6 +225,13 @@ func (a *act) publish(t *store.Turn, stream string, id func(i int) string) (rece
 
 // body is message i of an act: which one it is, and bytes that no other has.
 func (a *act) body(i int) []byte {
+	for len(a.bodies) <= i {
+		a.bodies = append(a.bodies, a.makeBody(len(a.bodies)))
+	}
+	return a.bodies[i]
+}
+
+func (a *act) makeBody(i int) []byte {
 	b := strconv.AppendInt(nil, int64(a.N), 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(i), 10)

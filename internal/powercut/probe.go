@@ -1,0 +1,80 @@
+package powercut
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/edged-io/edged/store"
+)
+
+// again is a message that is published again, and what to expect of that.
+type again struct {
+	a       *act
+	i       int
+	stream  string
+	known   bool   // it is there: this is a repeat
+	seq     uint64 // of the first, or that it gets; 0 where it is parked
+	receipt *store.Receipt
+}
+
+// probe publishes again some of what was told, and all that was begun and not
+// told: a repeat is to be recognised if the first is there, and stored if not.
+func (v *view) probe(r *rand.Rand) error {
+	messages := v.repeats(r)
+	if len(messages) == 0 {
+		return nil
+	}
+	err := v.db.Do(context.Background(), func(_ context.Context, t *store.Turn) (err error) {
+		for i := range messages {
+			m := &messages[i]
+			if m.receipt, err = t.Publish(m.stream, store.Message{Subject: "again", ID: m.a.id(m.i), Data: m.a.body(m.i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("publish again: %w", err)
+	}
+	for _, m := range messages {
+		if m.receipt.Duplicate != m.known || m.receipt.Seq != m.seq {
+			return fmt.Errorf("%s, message %d: it was published again, and is said to be message %d (repeat: %v), not %d (repeat: %v)",
+				m.a, m.i, m.receipt.Seq, m.receipt.Duplicate, m.seq, m.known)
+		}
+	}
+	return nil
+}
+
+func (v *view) repeats(r *rand.Rand) (messages []again) {
+	s, p := v.streams[jobs], v.streams[parked]
+	if s == nil || p == nil {
+		return nil
+	}
+	var told []again
+	next := s.Last
+	for _, a := range v.c.acts {
+		switch {
+		case !a.begun(v.cut):
+			break
+		case a.op == opPark && v.told(a):
+			told = append(told, again{a: a, stream: parked, known: true})
+		case a.op == opJob && v.told(a):
+			i := r.IntN(a.K)
+			told = append(told, again{a: a, i: i, stream: jobs, known: true, seq: a.Seqs[i]})
+		case a.op == opJob:
+			for i := range a.K {
+				m := again{a: a, i: i, stream: jobs}
+				if m.seq, m.known = s.seqs[item{a.N, i}]; !m.known {
+					next++
+					m.seq = next
+				}
+				messages = append(messages, m)
+			}
+		}
+	}
+	for range min(len(told), 4) {
+		messages = append(messages, told[r.IntN(len(told))])
+	}
+	return messages
+}
