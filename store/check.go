@@ -2,150 +2,583 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+
+	bolt "go.etcd.io/bbolt"
 )
 
-// checkFile finds what bbolt must not be given. bbolt trusts the file it maps:
-// it walks the whole tree at open, partly in a goroutine of its own, and a page
-// that makes no sense, or lies beyond the end of the file, ends the process. So
-// the tree is walked here first, with plain reads. What the values hold is
-// checked later, by their checksums.
-func checkFile(path string) error {
-	f, err := os.Open(path)
+// Check reads the whole store in dir and reports what it holds and what is
+// damaged; it changes nothing. It fails with ErrLocked while a process has the
+// store open, which can be asked then (DB.Check), and with ErrUnusable where
+// there is no store. Damage is no error of Check. It takes some hundred KiB of
+// memory and 32 KiB for each GiB of the file.
+func Check(ctx context.Context, dir string) (Report, error) {
+	path := filepath.Join(dir, fileName)
+	r, err := checkLocked(ctx, path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnusable, err)
+		return Report{}, fmt.Errorf("check store %s: %w", path, err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnusable, err)
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: not a regular file", ErrUnusable)
-	}
-	metas := readMetas(f)
-	if len(metas) == 0 {
-		return fmt.Errorf("%w: it has no valid root page", ErrDamaged)
-	}
-	if want := int64(metas[0].pages) * int64(metas[0].pageSize); info.Size() < want {
-		return fmt.Errorf("%w: it has %d bytes of %d", ErrDamaged, info.Size(), want)
-	}
-	c := checker{walker{f: f, meta: metas[0], visited: make(map[uint64]bool)}}
-	return c.root()
+	return *r, nil
 }
 
-// checker walks a tree and fails at the first page that is not as it should be.
-type checker struct{ walker }
-
-// root checks the bucket of buckets, and each bucket in it.
-func (c *checker) root() error {
-	known := make(map[string]bool)
-	for _, name := range allBuckets {
-		known[string(name)] = true
+func checkLocked(ctx context.Context, path string) (_ *Report, err error) {
+	lock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return nil, err
 	}
-	var values [][]byte
-	err := c.tree(c.meta.root, nil, nil, func(flags uint32, name, value []byte) error {
-		if flags != leafBucket || !known[string(name)] || len(value) < 16 {
-			return fmt.Errorf("%w: bucket %q", ErrDamaged, name)
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	f, err := openPlain(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	a := newAudit(ctx, f, false)
+	if err := a.file(path); err != nil {
+		return nil, err
+	}
+	a.conclude()
+	return a.r, quarantineOf(a.r, path)
+}
+
+// Check is the function Check for a store that is open: it reads the file as
+// the last commit left it. Meanwhile no page that is freed is used again. Damage
+// that it finds is reported; the store goes on until it comes across it.
+func (db *DB) Check(ctx context.Context) (Report, error) {
+	db.compacting.Lock() // or the swap would wait for this, and the writer with it
+	defer db.compacting.Unlock()
+	path := filepath.Join(db.o.Dir, fileName)
+	var r *Report
+	check := func() error {
+		return db.view(func(tx *bolt.Tx) error {
+			f, err := openPlain(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			a := newAudit(ctx, f, false)
+			if err := a.snapshot(path, uint64(tx.ID())); err != nil {
+				return err
+			}
+			a.conclude()
+			r = a.r
+			return quarantineOf(a.r, path)
+		})
+	}
+	err := check()
+	for tries := 0; errors.Is(err, ErrBusy) && tries < snapshotTries; tries++ {
+		err = check()
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("check store %s: %w", path, err)
+	}
+	return *r, nil
+}
+
+// snapshotTries is how often two commits may be faster than reading 80 bytes.
+const snapshotTries = 100
+
+// openPlain opens a store file for plain reads.
+func openPlain(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnusable, err), f.Close())
+	}
+	return f, nil
+}
+
+// checkFile finds what bbolt must not be given, and what no reader must get.
+// bbolt trusts the file it maps: it walks the whole tree at open, partly in a
+// goroutine of its own, and a page that makes no sense, or lies beyond the end
+// of the file, ends the process. So everything is read here first, once, with
+// plain reads: the trees, every value with its checksum, and whether the parts
+// agree. The first that is wrong is an error.
+func checkFile(path string) (notes []string, err error) {
+	f, err := openPlain(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	a := newAudit(context.Background(), f, true)
+	if err := a.file(path); err != nil {
+		return nil, err
+	}
+	return a.r.Notes, nil
+}
+
+// audit reads a file whole, once, and holds its parts against each other. It
+// keeps a few words for each stream and subscription, and nothing of messages
+// and values.
+type audit struct {
+	*walker
+	f      *os.File
+	ctx    context.Context
+	r      *Report
+	strict bool // the first finding is an error
+	// carry is given every value that is as it was written; nil for none. What
+	// it gets is good for the duration of the call.
+	carry func(bucket string, key, value []byte) error
+
+	bucket  string // that is read now
+	version int    // of the format, once it is known
+	read    int    // values so far
+	streams map[uint32]*auditStream
+	names   map[string]uint32
+	subs    map[string]subscriptionRecord
+	floors  map[uint32]position // of subscriptions; attempts are among them
+	gone    []keyRange          // where messages can not be read
+	holed   map[string]bool     // buckets of which something is missing
+}
+
+// auditStream is a stream by its record, its counters and its messages.
+type auditStream struct {
+	name    string
+	ahead   bool // it tells sequences before they are on disk
+	counted bool // old was readable
+	old     counters
+	tally
+	lastID uint64 // the last identity
+}
+
+// tally counts the messages of a stream, which come in order.
+type tally struct {
+	first, last uint64
+	msgs, bytes int64
+	gaps        []Range // between them
+	moreGaps    int
+}
+
+func (t *tally) add(seq uint64, size int64) {
+	if t.msgs == 0 {
+		t.first = seq
+	} else if seq > t.last+1 {
+		if len(t.gaps) < maxGaps {
+			t.gaps = append(t.gaps, Range{t.last + 1, seq - 1})
+		} else {
+			t.moreGaps++
 		}
-		values = append(values, value)
+	}
+	t.last = seq
+	t.msgs++
+	t.bytes += size
+}
+
+// Bounds of what is remembered of damage.
+const (
+	maxGaps = 4096
+	maxGone = 4096
+)
+
+// keyRange is keys in [low, high); nil is open.
+type keyRange struct{ low, high []byte }
+
+func newAudit(ctx context.Context, f *os.File, strict bool) *audit {
+	return &audit{
+		ctx: ctx, f: f, strict: strict, streams: make(map[uint32]*auditStream), names: make(map[string]uint32),
+		subs: make(map[string]subscriptionRecord), floors: make(map[uint32]position), holed: make(map[string]bool),
+	}
+}
+
+// found takes what is wrong: an error, if it is to be one.
+func (a *audit) found(format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if a.strict {
+		return fmt.Errorf("%w: %s", ErrDamaged, text)
+	}
+	a.r.find(text)
+	return nil
+}
+
+// note takes what is wrong where that is no reason not to open the file.
+func (a *audit) note(format string, args ...any) {
+	if !a.strict {
+		a.r.find(fmt.Sprintf(format, args...))
+	}
+}
+
+// file reads the file as its last commit left it.
+func (a *audit) file(path string) error {
+	size, err := a.begin(path)
+	if err != nil {
+		return err
+	}
+	metas := readMetas(a.f)
+	if len(metas) == 0 {
+		a.r.Rootless = true
+		a.walker = newWalker(a.f, uint64(size)/pageSize, a.unread)
+		for _, name := range allBuckets {
+			a.bucket = string(name)
+			a.allGone()
+		}
+		a.gone = nil // messages are found by other means
+		return a.found("it has no valid root page")
+	}
+	for _, m := range metas {
+		if m.astray {
+			if err := a.found("a root page is in the place of the other one"); err != nil {
+				return err
+			}
+		}
+	}
+	if len(metas) == 1 || metas[0].txid == metas[1].txid {
+		a.r.Notes = append(a.r.Notes, "one of the two root pages can not be read: a power cut during the last write does this; if there was none, the turns committed last may be gone")
+	}
+	return a.all(metas[0], size)
+}
+
+// snapshot reads the file as commit txid left it.
+func (a *audit) snapshot(path string, txid uint64) error {
+	size, err := a.begin(path)
+	if err != nil {
+		return err
+	}
+	for _, m := range readMetas(a.f) {
+		if m.txid == txid {
+			return a.all(m, size)
+		}
+	}
+	return fmt.Errorf("%w: its root page was written twice meanwhile; try again", ErrBusy)
+}
+
+func (a *audit) begin(path string) (size int64, err error) {
+	info, err := a.f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnusable, err)
+	}
+	a.r = newReport(path)
+	a.r.Bytes = info.Size()
+	return info.Size(), nil
+}
+
+// all reads every bucket, meta, streams and subscriptions before what belongs
+// to them.
+func (a *audit) all(m metaPage, size int64) error {
+	pages := uint64(size) / pageSize
+	a.r.Pages = int64(min(m.pages, 1<<40))
+	if m.pages > pages {
+		if err := a.found("it has %d bytes of %d", size, min(m.pages, 1<<40)*pageSize); err != nil {
+			return err
+		}
+	} else {
+		pages = m.pages
+	}
+	a.walker = newWalker(a.f, pages, a.unread)
+	roots := make(map[string][]byte)
+	var strange []string
+	err := a.tree(m.root, 0, nil, nil, func(flags uint32, name, value []byte) error {
+		switch {
+		case flags != leafBucket || len(value) < bucketLen:
+			return a.found("%q is no bucket", name)
+		case !isBucket(name):
+			strange = append(strange, string(name))
+		default:
+			roots[string(name)] = bytes.Clone(value)
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	plain := func(flags uint32, key, _ []byte) error {
-		if flags != 0 {
-			return fmt.Errorf("%w: key %x has flags %#x", ErrDamaged, key, flags)
+	for _, name := range allBuckets {
+		a.bucket = string(name)
+		root, ok := roots[a.bucket]
+		if !ok && addedBuckets[a.bucket] > a.version && a.version > 0 {
+			continue // the file is older
 		}
-		return nil
-	}
-	for _, v := range values {
-		if root := binary.LittleEndian.Uint64(v); root != 0 {
-			err = c.tree(root, nil, nil, plain)
-		} else {
-			err = c.elements(v[16:], 0, true, nil, nil, plain)
+		if !ok {
+			if err := a.found("bucket %s is missing", name); err != nil {
+				return err
+			}
+			a.allGone()
+			continue
 		}
-		if err != nil {
+		if err := a.walker.bucket(root, 1, a.element); err != nil {
 			return err
 		}
+	}
+	a.bucket = ""
+	for _, name := range strange {
+		if err := a.found("there is a bucket %q", name); err != nil {
+			return err
+		}
+	}
+	return a.agree()
+}
+
+func isBucket(name []byte) bool {
+	for _, b := range allBuckets {
+		if bytes.Equal(b, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// unread takes a hole in a tree.
+func (a *audit) unread(h hole) error {
+	a.r.Unreadable++
+	a.holed[a.bucket] = true
+	where := "of the root"
+	if a.bucket != "" {
+		where = "of " + a.bucket
+		if a.bucket == string(bucketMessages) {
+			a.goneFrom(h.low, h.high)
+		} else {
+			a.r.lose(Loss{lossName(a.bucket), a.nameOf(a.bucket, h.low), a.nameOf(a.bucket, h.high), true})
+		}
+	}
+	return a.found("page %d %s: %s", h.page, where, h.why)
+}
+
+// goneFrom notes where messages can not be read.
+func (a *audit) goneFrom(low, high []byte) {
+	if n := len(a.gone); n == maxGone {
+		a.gone[n-1].high = bytes.Clone(high)
+		return
+	}
+	a.gone = append(a.gone, keyRange{bytes.Clone(low), bytes.Clone(high)})
+}
+
+// allGone notes that nothing of a bucket can be read.
+func (a *audit) allGone() {
+	a.holed[a.bucket] = true
+	if a.bucket == string(bucketMessages) {
+		a.goneFrom(nil, nil)
+	} else {
+		a.r.lose(Loss{What: lossName(a.bucket), Range: true})
+	}
+}
+
+// damaged takes a value that is not what was written.
+func (a *audit) damaged(key []byte) error {
+	a.holed[a.bucket] = true
+	if a.bucket == string(bucketMessages) {
+		a.goneFrom(key, append(bytes.Clone(key), 0))
+	} else {
+		a.r.lose(Loss{What: lossName(a.bucket), First: a.nameOf(a.bucket, key)})
+	}
+	return a.found("%s %s is not what was written", what(a.bucket), a.nameOf(a.bucket, key))
+}
+
+func what(bucket string) string {
+	if bucket == string(bucketMessages) {
+		return "message"
+	}
+	return lossName(bucket)
+}
+
+// element reads a value.
+func (a *audit) element(flags uint32, key, value []byte) error {
+	if a.read++; a.read%4096 == 0 {
+		if err := a.ctx.Err(); err != nil {
+			return context.Cause(a.ctx)
+		}
+	}
+	body, err := unseal(key, value)
+	if flags != 0 || err != nil {
+		return a.damaged(key)
+	}
+	var ok bool
+	switch a.bucket {
+	case string(bucketMeta):
+		ok, err = a.meta(key, value)
+	case string(bucketStreams):
+		ok = a.stream(key, value)
+	case string(bucketCounters):
+		ok = a.counters(key, value)
+	case string(bucketMessages):
+		ok, err = a.message(key, value)
+	case string(bucketIDs):
+		ok = a.identity(key, body)
+	case string(bucketSubs):
+		ok = a.subscription(key, value)
+	case string(bucketPositions):
+		ok = a.position(key, value)
+	case string(bucketDelayed):
+		ok, err = a.parked(key, value)
+	case string(bucketProducers):
+		ok = len(key) > 4 && (!a.strict || a.streams[binary.BigEndian.Uint32(key)] != nil)
+	case string(bucketDead):
+		var d DeadLetter
+		ok = len(key) == 8 && getJSON(key, value, &d) == nil
+	default:
+		ok = true
+	}
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return a.damaged(key)
+	case a.carry != nil:
+		return a.carry(a.bucket, key, value)
 	}
 	return nil
 }
 
-// tree checks the pages below id, whose keys lie in [low, high).
-func (c *checker) tree(id uint64, low, high []byte, leaf func(flags uint32, key, value []byte) error) error {
-	b, err := c.page(id)
-	if err != nil {
-		return fmt.Errorf("%w: page %d: %w", ErrDamaged, id, err)
+// meta refuses a file that a later version of the program has written, before
+// anything in it is taken for damage.
+func (a *audit) meta(key, value []byte) (ok bool, err error) {
+	if !bytes.Equal(key, versionKey) {
+		return true, nil
 	}
-	return c.elements(b, id, false, low, high, leaf)
+	a.version, err = decodeVersion(value)
+	if errors.Is(err, ErrUnusable) {
+		return false, err
+	}
+	return err == nil, nil
 }
 
-func (c *checker) elements(b []byte, id uint64, inline bool, low, high []byte, leaf func(flags uint32, key, value []byte) error) error {
-	bad := func(what string) error { return fmt.Errorf("%w: page %d: %s", ErrDamaged, id, what) }
-	if len(b) < pageHeaderLen {
-		return bad("too short")
+func (a *audit) stream(key, value []byte) bool {
+	var r streamRecord
+	if getJSON(key, value, &r) != nil || r.Config.Name != string(key) || r.ID == 0 || a.streams[r.ID] != nil {
+		return false
 	}
-	flags, count := binary.LittleEndian.Uint16(b[8:]), int(binary.LittleEndian.Uint16(b[10:]))
-	if flags != pageLeaf && (flags != pageBranch || inline || count == 0) {
-		return bad(fmt.Sprintf("flags %#x, %d elements", flags, count))
+	a.streams[r.ID] = &auditStream{name: string(key), ahead: r.Config.Durability != Synced}
+	a.names[string(key)] = r.ID
+	return true
+}
+
+func (a *audit) counters(key, value []byte) bool {
+	c, err := decodeCounters(key, value)
+	if err != nil || len(key) != 4 {
+		return false
 	}
-	if uint64(pageHeaderLen+count*elementLen) > uint64(len(b)) {
-		return bad("more elements than fit")
+	if s := a.streams[binary.BigEndian.Uint32(key)]; s != nil {
+		s.old, s.counted = c, true
+	} else {
+		a.note("counters of stream %s, which is missing", a.nameOf(a.bucket, key))
 	}
-	keys := make([][]byte, count)
-	for i := range count {
-		k, _, ok := element(b, i, flags)
+	return true
+}
+
+func (a *audit) message(key, value []byte) (ok bool, err error) {
+	id, seq, ok := splitSeqKey(key)
+	if !ok {
+		return false, nil
+	}
+	m, _, err := decodeMessage(key, value)
+	if err != nil {
+		return false, nil
+	}
+	s := a.streams[id]
+	if s == nil {
+		if err := a.found("messages from %d on belong to stream %d, which is missing", seq, id); err != nil {
+			return false, err
+		}
+		s = &auditStream{name: recoveredName(id)}
+		a.streams[id] = s
+	}
+	s.add(seq, m.size())
+	return true, nil
+}
+
+func (a *audit) parked(key, value []byte) (ok bool, err error) {
+	id, number, ok := splitSeqKey(key)
+	if _, err := decodeParked(key, value); err != nil || !ok {
+		return false, nil
+	}
+	if a.streams[id] == nil {
+		if err := a.found("delayed messages from %d on belong to stream %d, which is missing", number, id); err != nil {
+			return false, err
+		}
+		a.streams[id] = &auditStream{name: recoveredName(id)}
+	}
+	return true, nil
+}
+
+// recoveredName is that of a stream whose record is lost.
+func recoveredName(id uint32) string { return fmt.Sprintf("recovered-%d", id) }
+
+func (a *audit) identity(key, body []byte) bool {
+	id, seq, ok := splitSeqKey(key)
+	if !ok || len(body) != len(idHash{}) {
+		return false
+	}
+	s := a.streams[id]
+	if s == nil {
+		return !a.strict // it went with its stream
+	}
+	s.lastID = seq
+	return true
+}
+
+func (a *audit) subscription(key, value []byte) bool {
+	var r subscriptionRecord
+	if getJSON(key, value, &r) != nil {
+		return false
+	}
+	a.subs[string(key)] = r
+	return true
+}
+
+func (a *audit) position(key, value []byte) bool {
+	p, err := decodePosition(key, value)
+	if err != nil || len(key) != 4 {
+		return false
+	}
+	a.floors[binary.BigEndian.Uint32(key)] = p
+	return true
+}
+
+// agree holds counters against messages, subscriptions against streams, and
+// positions against both.
+func (a *audit) agree() error {
+	for _, s := range a.streams {
+		c := &s.old
+		if s.msgs != c.msgs || s.bytes != c.bytes || s.last > c.last || s.msgs > 0 && s.first < c.first {
+			if err := a.found("stream %s holds %d messages (%d bytes) where %d (%d bytes) were written", s.name, s.msgs, s.bytes, c.msgs, c.bytes); err != nil {
+				return err
+			}
+		}
+		if s.lastID > c.last {
+			a.note("stream %s has an identity of message %d, and ends at %d", s.name, s.lastID, c.last)
+		}
+	}
+	used := make(map[uint32]bool)
+	for name, r := range a.subs {
+		id, ok := a.names[r.Stream]
 		if !ok {
-			return bad("an element reaches beyond it")
-		}
-		if len(k) == 0 && (flags == pageLeaf || i > 0) || i > 0 && bytes.Compare(keys[i-1], k) >= 0 {
-			return bad("keys are out of order")
-		}
-		if low != nil && bytes.Compare(k, low) < 0 || high != nil && bytes.Compare(k, high) >= 0 {
-			return bad("a key belongs elsewhere")
-		}
-		keys[i] = k
-	}
-	for i := range count {
-		e := b[pageHeaderLen+i*elementLen:]
-		if flags == pageLeaf {
-			_, v, _ := element(b, i, flags)
-			if err := leaf(binary.LittleEndian.Uint32(e), keys[i], v); err != nil {
+			if err := a.found("subscription %s is of stream %s, which is missing", name, r.Stream); err != nil {
 				return err
 			}
 			continue
 		}
-		next := high
-		if i+1 < count {
-			next = keys[i+1]
+		p, ok := a.floors[r.ID]
+		if !ok {
+			if err := a.found("subscription %s has no position", name); err != nil {
+				return err
+			}
+		} else if last := a.streams[id].old.last; p.floor > last {
+			a.note("subscription %s has acknowledged %d, and stream %s ends at %d", name, p.floor, r.Stream, last)
 		}
-		if err := c.tree(binary.LittleEndian.Uint64(e[8:]), keys[i], next, leaf); err != nil {
-			return err
+		if used[r.ID] {
+			if err := a.found("subscription %s shares its position with another one", name); err != nil {
+				return err
+			}
+		}
+		used[r.ID] = true
+	}
+	for id := range a.floors {
+		if !used[id] {
+			a.note("there is a position number %d of no subscription", id)
 		}
 	}
 	return nil
 }
 
-// element returns key and value of element i of a page, and false if they
-// reach beyond it. Branches have no values.
-func element(b []byte, i int, flags uint16) (key, value []byte, ok bool) {
-	at := uint64(pageHeaderLen + i*elementLen)
-	if at+elementLen > uint64(len(b)) {
-		return nil, nil, false
-	}
-	e := b[at:]
-	var pos, ksize, vsize uint64
-	if flags&pageBranch != 0 {
-		pos, ksize = uint64(binary.LittleEndian.Uint32(e)), uint64(binary.LittleEndian.Uint32(e[4:]))
-	} else {
-		pos, ksize, vsize = uint64(binary.LittleEndian.Uint32(e[4:])), uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
-	}
-	if pos+ksize+vsize > uint64(len(e)) {
-		return nil, nil, false
-	}
-	return e[pos : pos+ksize], e[pos+ksize : pos+ksize+vsize], true
+func quarantineOf(r *Report, path string) error {
+	files, err := Quarantined(filepath.Dir(path))
+	r.Quarantine = append(r.Quarantine, files...)
+	return err
 }

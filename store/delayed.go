@@ -416,20 +416,6 @@ func decodeParked(key, v []byte) (r parkedRecord, err error) {
 	return r, nil
 }
 
-// mendDelayed keeps what is parked and can be read. Where its stream is lost, it
-// has one that can be found.
-func (s *salvaged) mendDelayed() {
-	for k, v := range s.bucket(bucketDelayed) {
-		id, _, ok := splitSeqKey([]byte(k))
-		if _, err := decodeParked([]byte(k), v); !ok || err != nil {
-			delete(s.bucket(bucketDelayed), k)
-			s.lost[string(bucketDelayed)]++
-			continue
-		}
-		s.stream(id)
-	}
-}
-
 // dueHeap has the message that is due first in front.
 type dueHeap []*parked
 

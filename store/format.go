@@ -1,9 +1,7 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"os"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -51,35 +49,6 @@ func checkBuckets(tx *bolt.Tx, version int) error {
 		}
 	}
 	return nil
-}
-
-// refuseNewer fails if the file was written by a newer program. To this one it
-// would look damaged. A file that says nothing about it passes.
-func refuseNewer(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil // who opens it tells
-	}
-	defer f.Close()
-	metas := readMetas(f)
-	if len(metas) == 0 {
-		return nil
-	}
-	var newer error
-	w := &walker{f: f, meta: metas[0], visited: make(map[uint64]bool)}
-	w.tree(metas[0].root, 0, func(flags uint32, name, value []byte) {
-		if flags&leafBucket == 0 || string(name) != string(bucketMeta) {
-			return
-		}
-		w.bucket(value, func(k, v []byte) {
-			if _, err := unseal(versionKey, v); err == nil && string(k) == string(versionKey) {
-				if _, err := decodeVersion(v); errors.Is(err, ErrUnusable) {
-					newer = err
-				}
-			}
-		})
-	})
-	return newer
 }
 
 // upgrade brings a file of an earlier version to this one, in one transaction:

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -41,7 +43,7 @@ func Open(o Options) (*DB, error) {
 	db, err := open(path, o)
 	if errors.Is(err, ErrDamaged) {
 		o.Logger.Error("store file is damaged", "file", path, "err", err)
-		if err := salvage(path, o); err != nil {
+		if _, err := salvage(context.Background(), path, o); err != nil {
 			return nil, errors.Join(fmt.Errorf("open store %s: %w: salvage: %w", path, ErrUnusable, err), lock.Close())
 		}
 		db, err = open(path, o)
@@ -62,7 +64,7 @@ func Open(o Options) (*DB, error) {
 // removeStale removes what a crash left of a file that was to take the place of
 // the store.
 func removeStale(path string) error {
-	return errors.Join(ignoreMissing(os.Remove(path+newSuffix)), ignoreMissing(os.Remove(path+salvagedSuffix)))
+	return errors.Join(ignoreMissing(os.Remove(path+newSuffix)), ignoreMissing(os.Remove(path+salvagedSuffix)), forgetReports(path))
 }
 
 func open(path string, o Options) (_ *DB, err error) {
@@ -71,14 +73,15 @@ func open(path string, o Options) (_ *DB, err error) {
 			return nil, err
 		}
 	}
-	if err := refuseNewer(path); err != nil {
+	notes, err := checkFile(path)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkFile(path); err != nil {
-		return nil, err
+	for _, n := range notes {
+		o.Logger.Warn("store is not quite as it should be", "file", path, "note", n)
 	}
 	db := &DB{
-		o: o, log: o.Logger, runID: newRunID(),
+		o: o, log: o.Logger, runID: newRunID(), notes: notes,
 		streams:   make(map[string]*stream),
 		subs:      make(map[string]*subscription),
 		dead:      newDeadLetters(),
@@ -120,7 +123,7 @@ func boltOptions(o Options) *bolt.Options {
 		Timeout:        time.Second,
 		NoFreelistSync: true, // a third fewer bytes a commit; the list is found again at open
 		FreelistType:   bolt.FreelistMapType,
-		PageSize:       4096,
+		PageSize:       pageSize,
 		MaxSize:        int(min(2*o.MaxBytes+64<<20, 1<<(strconv.IntSize-2))),
 	}
 	if strconv.IntSize == 64 {
@@ -151,7 +154,7 @@ func newRunID() string {
 // way leaves no file that looks like a store and is none.
 func create(path string, o Options) (err error) {
 	tmp := path + newSuffix
-	b, err := newFile(tmp, o)
+	b, err := newFile(tmp, boltOptions(o))
 	if err == nil {
 		err = b.Close()
 	}
@@ -175,11 +178,12 @@ func ignoreMissing(err error) error {
 }
 
 // newFile makes a file with empty buckets.
-func newFile(path string, o Options) (*bolt.DB, error) {
-	b, err := bolt.Open(path, 0o600, boltOptions(o))
+func newFile(path string, o *bolt.Options) (*bolt.DB, error) {
+	b, err := bolt.Open(path, 0o600, o)
 	if err != nil {
 		return nil, err
 	}
+	b.AllocSize = growStep
 	err = b.Update(func(tx *bolt.Tx) error {
 		for _, name := range allBuckets {
 			if _, err := tx.CreateBucket(name); err != nil {
@@ -203,7 +207,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// load reads what is kept in memory, and checks every value on the way.
+// load reads what is kept in memory. All values were checked before.
 func (db *DB) load() (version int, err error) {
 	err = db.bolt.View(func(tx *bolt.Tx) error {
 		if version, err = readVersion(tx); err != nil {
@@ -217,7 +221,7 @@ func (db *DB) load() (version int, err error) {
 			return err
 		}
 		for _, load := range []func(*bolt.Tx, map[uint32]*stream) error{
-			db.checkMessages, db.loadIDs, db.loadSubscriptions, db.checkState, db.loadDeadLetters,
+			db.loadWritten, db.loadIDs, db.loadSubscriptions, db.loadDeadLetters,
 		} {
 			if err := load(tx, byID); err != nil {
 				return err
@@ -256,41 +260,18 @@ func (db *DB) loadStreams(tx *bolt.Tx) (map[uint32]*stream, error) {
 	return byID, err
 }
 
-// checkMessages reads every message, and holds the counters against them.
-func (db *DB) checkMessages(tx *bolt.Tx, byID map[uint32]*stream) error {
-	found := make(map[uint32]*counters)
-	err := tx.Bucket(bucketMessages).ForEach(func(k, v []byte) error {
-		id, seq, ok := splitSeqKey(k)
-		s := byID[id]
-		if !ok || s == nil {
-			return fmt.Errorf("message under key %x belongs to no stream: %w", k, ErrDamaged)
-		}
-		m, _, err := decodeMessage(k, v)
-		if err != nil {
-			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
-		}
-		c := found[id]
-		if c == nil {
-			c = &counters{first: seq}
-			found[id] = c
-		}
-		c.last = seq
-		c.msgs++
-		c.bytes += m.size()
-		return nil
-	})
-	if err != nil {
-		return err
-	}
+// loadWritten finds the last message of each stream that the file has.
+func (db *DB) loadWritten(tx *bolt.Tx, byID map[uint32]*stream) error {
+	c := tx.Bucket(bucketMessages).Cursor()
 	for id, s := range byID {
-		c := found[id]
-		if c == nil {
-			c = &counters{}
+		k, _ := c.Seek(seqKey(id, math.MaxUint64))
+		if k == nil {
+			k, _ = c.Last()
+		} else if of, _, _ := splitSeqKey(k); of != id {
+			k, _ = c.Prev()
 		}
-		s.written = c.last
-		if c.msgs != s.disk.msgs || c.bytes != s.disk.bytes || c.last > s.disk.last || c.msgs > 0 && c.first < s.disk.first {
-			return fmt.Errorf("stream %s holds %d messages (%d bytes) where %d (%d bytes) were written: %w",
-				s.config.Name, c.msgs, c.bytes, s.disk.msgs, s.disk.bytes, ErrDamaged)
+		if of, seq, ok := splitSeqKey(k); ok && of == id {
+			s.written = seq
 		}
 	}
 	return nil
@@ -326,15 +307,6 @@ func (db *DB) loadSubscriptions(tx *bolt.Tx, _ map[uint32]*stream) error {
 		}
 		sub.pos.resume(sub.stream)
 		db.subs[sub.name] = sub
-		return nil
-	})
-}
-
-func (db *DB) checkState(tx *bolt.Tx, _ map[uint32]*stream) error {
-	return tx.Bucket(bucketState).ForEach(func(k, v []byte) error {
-		if _, err := unseal(k, v); err != nil {
-			return fmt.Errorf("state under key %q: %w", k, err)
-		}
 		return nil
 	})
 }

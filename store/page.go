@@ -1,10 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"hash/fnv"
-	"os"
+	"io"
 )
 
 // The parts of bbolt's file format that are needed to look at a file which
@@ -12,8 +13,10 @@ import (
 // through a memory map and trusts them. Numbers are in the byte order of the
 // machine, which is little endian wherever edged runs.
 const (
+	pageSize      = 4096
 	pageHeaderLen = 16 // id u64, flags u16, count u16, overflow u32
 	elementLen    = 16 // branch: pos u32, ksize u32, pgid u64; leaf: flags, pos, ksize, vsize u32
+	bucketLen     = 16 // root u64, sequence u64
 	metaLen       = 64
 	metaMagic     = 0xED0CDAED
 
@@ -26,10 +29,12 @@ const (
 // metaPage is one of the two roots of a file; the valid one with the highest
 // txid counts.
 type metaPage struct {
-	pageSize uint32
-	root     uint64 // page of the bucket of buckets
-	pages    uint64 // pages in use end here
-	txid     uint64
+	root  uint64 // page of the bucket of buckets
+	pages uint64 // pages in use end here
+	txid  uint64
+	// astray is one in the place of the other: the next commit would overwrite
+	// the root that it must not.
+	astray bool
 }
 
 func parseMeta(b []byte) (m metaPage, ok bool) {
@@ -43,24 +48,23 @@ func parseMeta(b []byte) (m metaPage, ok bool) {
 		return m, false
 	}
 	m = metaPage{
-		pageSize: binary.LittleEndian.Uint32(b[8:]),
-		root:     binary.LittleEndian.Uint64(b[16:]),
-		pages:    binary.LittleEndian.Uint64(b[40:]),
-		txid:     binary.LittleEndian.Uint64(b[48:]),
+		root:  binary.LittleEndian.Uint64(b[16:]),
+		pages: binary.LittleEndian.Uint64(b[40:]),
+		txid:  binary.LittleEndian.Uint64(b[48:]),
 	}
-	return m, m.pageSize >= 512 && m.pageSize <= 1<<16
+	return m, binary.LittleEndian.Uint32(b[8:]) == pageSize
 }
 
 // readMetas returns the valid roots of the file, the one that counts first.
-// The page size is the one this package creates files with.
-func readMetas(f *os.File) []metaPage {
+func readMetas(f io.ReaderAt) []metaPage {
 	var metas []metaPage
 	for i := range int64(2) {
 		b := make([]byte, pageHeaderLen+metaLen)
-		if _, err := f.ReadAt(b, i*4096); err != nil {
+		if _, err := f.ReadAt(b, i*pageSize); err != nil {
 			continue
 		}
 		if m, ok := parseMeta(b); ok {
+			m.astray = m.txid%2 != uint64(i)
 			metas = append(metas, m)
 		}
 	}
@@ -70,96 +74,221 @@ func readMetas(f *os.File) []metaPage {
 	return metas
 }
 
-// walker reads the tree of a file that may be damaged anywhere. It never
-// panics and always ends; what it can not read is counted.
+// hole is what can not be read of a tree: a page, or a part of one, whose keys
+// would lie in [low, high). nil is open.
+type hole struct {
+	page      uint64
+	low, high []byte
+	why       string
+}
+
+// walker reads the trees of a file that may be damaged anywhere, with plain
+// reads. It never panics and always ends. What it hands out is good for the
+// duration of the call.
 type walker struct {
-	f       *os.File
-	meta    metaPage
-	visited map[uint64]bool
-	lost    int // pages that could not be read
+	f     io.ReaderAt
+	pages uint64             // in use end here
+	seen  []uint64           // a bit for each page
+	hole  func(h hole) error // told of each; an error ends the walk
+	bufs  [maxDepth + 2][]byte
 }
 
-var errPage = errors.New("page makes no sense")
+// leafFunc takes an element of a leaf.
+type leafFunc func(flags uint32, key, value []byte) error
 
-// maxPageBytes bounds a page with its overflow pages.
-const maxPageBytes = 64 << 20
+const (
+	// maxPageBytes bounds a page with its overflow pages.
+	maxPageBytes = 64 << 20
+	// maxDepth bounds a tree; a hundred keys a page make 10¹² of them at six.
+	maxDepth = 16
+)
 
-func (w *walker) page(id uint64) ([]byte, error) {
-	if id < 2 || id >= w.meta.pages || w.visited[id] {
-		return nil, errPage
+func newWalker(f io.ReaderAt, pages uint64, hole func(hole) error) *walker {
+	return &walker{f: f, pages: pages, seen: make([]uint64, pages/64+1), hole: hole}
+}
+
+// visited says whether page id was read before, and notes that it is now.
+func (w *walker) visited(id uint64) bool {
+	bit := uint64(1) << (id % 64)
+	was := w.seen[id/64]&bit != 0
+	w.seen[id/64] |= bit
+	return was
+}
+
+// page reads a page and those it overflows into. Where those end early, what
+// there is comes with the reason.
+func (w *walker) page(id uint64, depth int) (b []byte, why string) {
+	switch {
+	case depth > maxDepth:
+		return nil, "the tree is too deep"
+	case id < 2 || id >= w.pages:
+		return nil, "it is outside the file"
+	case w.visited(id):
+		return nil, "it is in use twice"
 	}
-	w.visited[id] = true
-	b := make([]byte, w.meta.pageSize)
-	off := int64(id) * int64(w.meta.pageSize)
+	b = w.buffer(depth, pageSize)
+	off := int64(id) * pageSize
 	if _, err := w.f.ReadAt(b, off); err != nil {
-		return nil, err
+		return nil, err.Error()
 	}
-	if binary.LittleEndian.Uint64(b) != id {
-		return nil, errPage
+	if got := binary.LittleEndian.Uint64(b); got != id {
+		return nil, fmt.Sprintf("it calls itself page %d", got)
 	}
-	if overflow := uint64(binary.LittleEndian.Uint32(b[12:])); overflow > 0 {
-		size := (overflow + 1) * uint64(w.meta.pageSize)
-		if size > maxPageBytes {
-			return nil, errPage
+	overflow := uint64(binary.LittleEndian.Uint32(b[12:]))
+	if overflow == 0 {
+		return b, ""
+	}
+	if overflow > w.pages-id-1 || (overflow+1)*pageSize > maxPageBytes {
+		return b, fmt.Sprintf("it should go on for %d pages", overflow)
+	}
+	for next := id + 1; next <= id+overflow; next++ {
+		if w.visited(next) {
+			return b, fmt.Sprintf("page %d, where it goes on, is in use twice", next)
 		}
-		b = make([]byte, size)
-		if n, err := w.f.ReadAt(b, off); err != nil {
-			b = b[:n] // the elements that are whole can still be read
-		}
 	}
-	return b, nil
+	b = w.buffer(depth, int(overflow+1)*pageSize)
+	n, err := w.f.ReadAt(b, off)
+	if err != nil {
+		return b[:n], err.Error() // what is whole can still be read
+	}
+	return b, ""
 }
 
-// tree calls fn for each leaf element below page id.
-func (w *walker) tree(id uint64, depth int, fn func(flags uint32, key, value []byte)) {
-	b, err := w.page(id)
-	if err != nil || depth > 32 {
-		w.lost++
-		return
+// buffer returns the buffer of a depth, with room for n bytes.
+func (w *walker) buffer(depth, n int) []byte {
+	if cap(w.bufs[depth]) < n {
+		w.bufs[depth] = make([]byte, n)
 	}
-	w.elements(b, depth, fn)
+	return w.bufs[depth][:n]
 }
 
-func (w *walker) elements(b []byte, depth int, fn func(flags uint32, key, value []byte)) {
+// tree calls leaf for each element below page id, whose keys have to lie in
+// [low, high).
+func (w *walker) tree(id uint64, depth int, low, high []byte, leaf leafFunc) error {
+	b, why := w.page(id, depth)
+	if why != "" {
+		if err := w.hole(hole{id, low, high, why}); err != nil {
+			return err
+		}
+	}
+	if len(b) < pageHeaderLen {
+		return nil
+	}
+	return w.elements(b, id, depth, low, high, leaf)
+}
+
+// bucket calls leaf for each element of a bucket, given the bucket's own value.
+// A small one is a page inside that value.
+func (w *walker) bucket(value []byte, depth int, leaf leafFunc) error {
+	if len(value) >= bucketLen {
+		if root := binary.LittleEndian.Uint64(value); root != 0 {
+			return w.tree(root, depth, nil, nil, leaf)
+		}
+		if inline := value[bucketLen:]; len(inline) >= pageHeaderLen && binary.LittleEndian.Uint16(inline[8:]) == pageLeaf {
+			return w.elements(inline, 0, depth, nil, nil, leaf)
+		}
+	}
+	return w.hole(hole{why: "a bucket inside its parent makes no sense"})
+}
+
+// elements reads the elements of a page. One that is not as it should be is a
+// hole; so is what can not be in its place, which is read all the same, since
+// values tell by their checksums whether they belong to their keys.
+func (w *walker) elements(b []byte, id uint64, depth int, low, high []byte, leaf leafFunc) error {
 	flags, count := binary.LittleEndian.Uint16(b[8:]), int(binary.LittleEndian.Uint16(b[10:]))
-	if flags&(pageBranch|pageLeaf) == 0 {
-		w.lost++
-		return
+	packed := packedCount(b)
+	if flags != pageLeaf && (flags != pageBranch || packed == 0) {
+		return w.hole(hole{id, low, high, fmt.Sprintf("it has flags %#x and %d elements", flags, count)})
 	}
-	for i := range count {
-		at := uint64(pageHeaderLen + i*elementLen)
-		if at+elementLen > uint64(len(b)) {
-			w.lost++
-			return
+	told := false
+	bad := func(from, to []byte, why string) error {
+		if told {
+			return nil
 		}
-		e := b[at:]
-		if flags&pageBranch != 0 {
-			w.tree(binary.LittleEndian.Uint64(e[8:]), depth+1, fn)
-			continue
+		told = true
+		return w.hole(hole{id, from, to, why})
+	}
+	if packed != count {
+		if err := bad(low, high, fmt.Sprintf("it has %d elements and counts %d", packed, count)); err != nil {
+			return err
 		}
-		key, value, ok := element(b, i, flags)
+	}
+	var last []byte
+	for i := range packed {
+		k, v, ok := element(b, i, flags)
 		if !ok {
-			w.lost++
-			continue
+			told = false // it says more than what came before
+			from := low
+			if i > 0 {
+				from = last
+			}
+			return bad(from, high, "an element reaches beyond it")
 		}
-		fn(binary.LittleEndian.Uint32(e), key, value)
+		switch {
+		case len(k) == 0 && (flags == pageLeaf || i > 0):
+			if err := bad(low, high, "a key is empty"); err != nil {
+				return err
+			}
+			continue
+		case i > 0 && bytes.Compare(last, k) >= 0, low != nil && bytes.Compare(k, low) < 0, high != nil && bytes.Compare(k, high) >= 0:
+			if err := bad(low, high, "a key is out of order"); err != nil {
+				return err
+			}
+		}
+		last = k
+		e := b[pageHeaderLen+i*elementLen:]
+		var err error
+		if flags == pageLeaf {
+			err = leaf(binary.LittleEndian.Uint32(e), k, v)
+		} else {
+			err = w.child(b, i, packed, depth, k, high, leaf)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// bucket calls fn for each key of a bucket, given the bucket's own value.
-func (w *walker) bucket(value []byte, fn func(key, value []byte)) {
-	if len(value) < 16 {
-		w.lost++
-		return
+// packedCount returns how many elements a page has by where the bytes of the
+// first begin: right behind the last element. A page without any is zero there.
+func packedCount(b []byte) int {
+	if len(b) < pageHeaderLen+elementLen {
+		return 0
 	}
-	each := func(flags uint32, k, v []byte) {
-		if flags&leafBucket == 0 {
-			fn(k, v)
+	at := 4 // of pos in a leaf element
+	if binary.LittleEndian.Uint16(b[8:])&pageBranch != 0 {
+		at = 0
+	}
+	return int(binary.LittleEndian.Uint32(b[pageHeaderLen+at:]) / elementLen)
+}
+
+// child reads what is below element i of so many of a branch.
+func (w *walker) child(b []byte, i, count, depth int, low, high []byte, leaf leafFunc) error {
+	if i+1 < count {
+		if next, _, ok := element(b, i+1, pageBranch); ok {
+			high = next
 		}
 	}
-	if root := binary.LittleEndian.Uint64(value); root != 0 {
-		w.tree(root, 0, each)
-	} else if inline := value[16:]; len(inline) >= pageHeaderLen {
-		w.elements(inline, 0, each)
+	return w.tree(binary.LittleEndian.Uint64(b[pageHeaderLen+i*elementLen+8:]), depth+1, low, high, leaf)
+}
+
+// element returns key and value of element i of a page, and false if they
+// reach beyond it. Branches have no values.
+func element(b []byte, i int, flags uint16) (key, value []byte, ok bool) {
+	at := uint64(pageHeaderLen + i*elementLen)
+	if at+elementLen > uint64(len(b)) {
+		return nil, nil, false
 	}
+	e := b[at:]
+	var pos, ksize, vsize uint64
+	if flags&pageBranch != 0 {
+		pos, ksize = uint64(binary.LittleEndian.Uint32(e)), uint64(binary.LittleEndian.Uint32(e[4:]))
+	} else {
+		pos, ksize, vsize = uint64(binary.LittleEndian.Uint32(e[4:])), uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
+	}
+	if pos+ksize+vsize > uint64(len(e)) {
+		return nil, nil, false
+	}
+	return e[pos : pos+ksize], e[pos+ksize : pos+ksize+vsize], true
 }

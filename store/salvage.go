@@ -1,35 +1,62 @@
 package store
 
 import (
-	"cmp"
+	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// QuarantineDir is the folder, beside the store, where damaged files go.
-const QuarantineDir = "quarantine"
-
-// Quarantined returns the damaged files that were set aside in the folder of a
-// store, by name. They are there until somebody removes them.
-func Quarantined(dir string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, QuarantineDir))
+// Salvage does to a damaged store in dir what Open does: it sets the file aside
+// in quarantine/ and puts one in its place that holds everything that can be
+// read. The report says what was lost. A store without damage is left as it is.
+// It fails with ErrLocked while a process has the store open. It needs as much
+// room on the disk as what can be read takes, and no more memory than Check.
+func Salvage(ctx context.Context, dir string) (Report, error) {
+	r, err := salvageLocked(ctx, filepath.Join(dir, fileName))
 	if err != nil {
-		return nil, ignoreMissing(err)
+		return Report{}, err
 	}
-	var files []string
-	for _, e := range entries {
-		files = append(files, filepath.Join(dir, QuarantineDir, e.Name()))
+	return *r, nil
+}
+
+func salvageLocked(ctx context.Context, path string) (r *Report, err error) {
+	lock, err := lockDir(filepath.Dir(path))
+	if err == nil {
+		defer func() { err = errors.Join(err, lock.Close()) }()
+		err = removeStale(path)
 	}
-	return files, nil
+	if err == nil {
+		if _, err = checkFile(path); errors.Is(err, ErrDamaged) {
+			var o Options
+			o.setDefaults()
+			if r, err = salvage(ctx, path, o); err == nil {
+				err = quarantineOf(r, path)
+			}
+			return r, err
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("salvage store %s: %w", path, err)
+	}
+	f, err := openPlain(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	a := newAudit(ctx, f, false)
+	if err := a.file(path); err != nil {
+		return nil, err
+	}
+	a.conclude()
+	return a.r, quarantineOf(a.r, path)
 }
 
 // salvage sets the damaged file at path aside and puts one in its place that
@@ -37,340 +64,433 @@ func Quarantined(dir string) ([]string, error) {
 //
 // A power cut at any point leaves either the damaged file at path, and the next
 // start does this again, or the new one.
-func salvage(path string, o Options) error {
-	s := newSalvage()
-	f, err := os.Open(path)
+func salvage(ctx context.Context, path string, o Options) (_ *Report, err error) {
+	f, err := openPlain(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.read(f)
-	if err := f.Close(); err != nil {
-		return err
-	}
-	s.mend()
+	defer f.Close()
+	s := &salvager{audit: newAudit(ctx, f, false)}
 	tmp := path + salvagedSuffix
-	if err := s.writeTo(tmp, o); err != nil {
-		return errors.Join(err, ignoreMissing(os.Remove(tmp)))
+	defer func() {
+		if err != nil {
+			err = errors.Join(full(err), ignoreMissing(os.Remove(tmp)))
+		}
+	}()
+	if err := s.writeTo(tmp, path, o); err != nil {
+		return nil, err
 	}
-	aside, err := setAside(path)
+	s.r.Aside, err = setAside(path)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if err := writeReport(s.r); err != nil {
+		return nil, err
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return err
+		return nil, err
 	}
-	s.report(o.Logger, aside)
-	return syncDir(filepath.Dir(path))
+	s.r.log(o.Logger)
+	return s.r, syncDir(filepath.Dir(path))
 }
 
-// setAside gives the file a second name in the quarantine.
+// setAside gives the file a second name in the quarantine; it has one already
+// if a crash came between this and the rename.
 func setAside(path string) (string, error) {
 	dir := filepath.Join(filepath.Dir(path), QuarantineDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	us, err := os.Stat(path)
+	if err != nil {
 		return "", err
 	}
 	for n := 1; ; n++ {
 		aside := filepath.Join(dir, fmt.Sprintf("store-%d.db", n))
 		err := os.Link(path, aside)
 		if errors.Is(err, os.ErrExist) {
+			if there, err := os.Stat(aside); err == nil && os.SameFile(us, there) {
+				return aside, nil
+			}
 			continue
 		}
 		if err != nil {
 			return "", err
 		}
-		return aside, syncDir(dir)
+		return aside, errors.Join(syncDir(dir), syncDir(filepath.Dir(path)))
 	}
 }
 
-// salvaged is what could be read of a damaged file.
-type salvaged struct {
-	buckets  map[string]map[string][]byte // sealed values
-	lost     map[string]int               // values with a wrong checksum, by bucket
-	pages    int                          // pages that could not be read
-	rootless bool
-	found    int // messages and streams found outside the tree
-	streams  map[uint32]*salvagedStream
-	maxSub   uint32
+// writeReport puts what is known of a file that was set aside beside it. A
+// power cut may take it; then the file is named without what was lost.
+func writeReport(r *Report) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.Aside+reportSuffix, append(b, '\n'), 0o600)
 }
 
-type salvagedStream struct {
-	name string
-	old  counters
-	counters
-	gaps []string
+// salvager writes what an audit can read into a new file, as it reads it. What
+// has been written serves as the index of what is known.
+type salvager struct {
+	*audit
+	to     *bolt.DB
+	tx     *bolt.Tx // under way
+	size   int      // of what it has written
+	maxSub uint32
 }
 
-func newSalvage() *salvaged {
-	s := &salvaged{
-		buckets: make(map[string]map[string][]byte),
-		lost:    make(map[string]int),
-		streams: make(map[uint32]*salvagedStream),
+func (s *salvager) writeTo(tmp, path string, o Options) (err error) {
+	info, err := s.f.Stat()
+	if err != nil {
+		return err
 	}
-	for _, b := range allBuckets {
-		s.buckets[string(b)] = make(map[string][]byte)
+	opt := boltOptions(o)
+	opt.MaxSize = max(opt.MaxSize, int(info.Size())+1<<26) // the file may be from when the limit was higher
+	opt.NoSync = true                                      // until it is whole
+	if s.to, err = newFile(tmp, opt); err != nil {
+		return err
 	}
-	return s
-}
-
-func (s *salvaged) read(f *os.File) {
-	w := &walker{f: f, meta: metaPage{pageSize: 4096}, visited: make(map[uint64]bool)}
-	if info, err := f.Stat(); err == nil {
-		w.meta.pages = uint64(info.Size()) / 4096
-	}
-	defer func() {
-		if s.pages = w.lost; s.pages > 0 || s.rootless {
-			s.scan(w)
-		}
-	}()
-	metas := readMetas(f)
-	if len(metas) == 0 {
-		s.rootless = true
-		return
-	}
-	w.meta = metas[0]
-	w.tree(metas[0].root, 0, func(flags uint32, name, value []byte) {
-		to, ok := s.buckets[string(name)]
-		if !ok || flags&leafBucket == 0 {
-			return
-		}
-		w.bucket(value, func(k, v []byte) {
-			if _, err := unseal(k, v); err != nil {
-				s.lost[string(name)]++
-				return
+	defer func() { err = errors.Join(err, s.to.Close()) }()
+	s.carry = s.put
+	defer recoverDamage(&err)
+	for _, step := range []func() error{
+		func() error { return s.file(path) },
+		s.scan,
+		s.commit,
+		s.recount,
+		s.mend,
+		s.commit,
+		s.to.Sync,
+	} {
+		if err := step(); err != nil {
+			if s.tx != nil {
+				_ = s.tx.Rollback()
 			}
-			to[string(k)] = slices.Clone(v)
-		})
-	})
+			return err
+		}
+	}
+	s.conclude()
+	return nil
+}
+
+// begin returns a bucket of the transaction that is under way.
+func (s *salvager) begun(bucket string) (_ *bolt.Bucket, err error) {
+	if s.tx == nil {
+		if s.tx, err = s.to.Begin(true); err != nil {
+			return nil, err
+		}
+	}
+	b := s.tx.Bucket([]byte(bucket))
+	b.FillPercent = 1
+	return b, nil
+}
+
+func (s *salvager) commit() error {
+	if s.tx == nil {
+		return nil
+	}
+	tx := s.tx
+	s.tx, s.size = nil, 0
+	return tx.Commit()
+}
+
+// put carries a value over.
+func (s *salvager) put(bucket string, key, value []byte) error {
+	switch {
+	case bucket == string(bucketCounters), bucket == string(bucketPositions):
+		return nil // written when all is known
+	case bucket == string(bucketMeta) && bytes.Equal(key, versionKey):
+		return nil // the new file has its own
+	}
+	b, err := s.begun(bucket)
+	if err != nil {
+		return err
+	}
+	if err := b.Put(key, bytes.Clone(value)); err != nil {
+		return err
+	}
+	if s.size += len(key) + len(value); s.size > groupBytes {
+		return s.commit()
+	}
+	return nil
+}
+
+func (s *salvager) delete(bucket string, key []byte) error {
+	b, err := s.begun(bucket)
+	if err != nil {
+		return err
+	}
+	return b.Delete(key)
 }
 
 // scan looks for messages, and for the streams they belong to, in pages that
 // the tree does not lead to. Some of those are left over from before, so that a
-// message which was consumed may come back; of state and positions, where an
-// old value is worse than none, nothing is taken from them.
-func (s *salvaged) scan(w *walker) {
-	for id := uint64(2); id < w.meta.pages; id++ {
-		b, err := w.page(id)
-		if err != nil || binary.LittleEndian.Uint16(b[8:]) != pageLeaf {
-			continue
-		}
-		w.elements(b, 0, func(flags uint32, k, v []byte) {
-			switch {
-			case flags&leafBucket == 0:
-				s.find(k, v)
-			case len(v) >= 16 && binary.LittleEndian.Uint64(v) == 0:
-				w.bucket(v, s.find) // a small bucket is inside the page of its parent
-			}
-		})
+// message which was consumed may come back, where no counters tell that it was;
+// of state and positions, where an old value is worse than none, nothing is
+// taken from them.
+func (s *salvager) scan() error {
+	if s.r.Unreadable == 0 && !s.r.Rootless && len(s.r.Findings) == 0 {
+		return nil
 	}
-}
-
-// find takes a message or a stream that was found outside the tree, unless it is
-// known.
-func (s *salvaged) find(k, v []byte) {
-	var r streamRecord
-	bucket := bucketMessages
-	if _, _, ok := splitSeqKey(k); ok {
-		if _, err := decodeParked(k, v); err == nil {
-			bucket = bucketDelayed
-		} else if _, _, err := decodeMessage(k, v); err != nil {
-			return
-		}
-	} else if bucket = bucketStreams; getJSON(k, v, &r) != nil || r.ID == 0 || r.Config.Name != string(k) {
-		return
-	}
-	if _, known := s.bucket(bucket)[string(k)]; !known {
-		s.bucket(bucket)[string(k)] = slices.Clone(v)
-		s.found++
-	}
-}
-
-func (s *salvaged) bucket(name []byte) map[string][]byte { return s.buckets[string(name)] }
-
-// mend makes the parts agree: counters with messages, messages and
-// subscriptions with streams, positions with subscriptions.
-func (s *salvaged) mend() {
-	delete(s.bucket(bucketMeta), string(versionKey))
-	for name, v := range s.bucket(bucketStreams) {
-		var r streamRecord
-		if getJSON([]byte(name), v, &r) != nil {
-			delete(s.bucket(bucketStreams), name)
-			continue
-		}
-		st := &salvagedStream{name: name}
-		key := idKey(r.ID)
-		if v, ok := s.bucket(bucketCounters)[string(key)]; ok {
-			st.old, _ = decodeCounters(key, v) // its checksum was right
-		}
-		s.streams[r.ID] = st
-	}
-	s.mendMessages()
-	s.mendDelayed()
-	s.mendSubscriptions()
-	clear(s.bucket(bucketCounters))
-	for id, st := range s.streams {
-		st.last = max(st.last, st.old.last)
-		st.dropped = st.old.dropped
-		if st.msgs == 0 {
-			st.first = st.last + 1
-		}
-		key := idKey(id)
-		s.bucket(bucketCounters)[string(key)] = st.encode(key)
-	}
-}
-
-// mendMessages counts the messages of each stream, in order, and finds what is
-// missing between them.
-func (s *salvaged) mendMessages() {
-	messages := s.bucket(bucketMessages)
-	keys := make([]string, 0, len(messages))
-	for k := range messages {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		id, seq, ok := splitSeqKey([]byte(k))
-		m, _, err := decodeMessage([]byte(k), messages[k])
-		if !ok || err != nil {
-			delete(messages, k)
-			s.lost[string(bucketMessages)]++
-			continue
-		}
-		st := s.stream(id)
+	w := s.walker
+	w.hole = func(hole) error { return nil }
+	look := func(flags uint32, k, v []byte) error {
 		switch {
-		case st.msgs == 0:
-			st.first = seq
-		case seq > st.last+1:
-			st.gaps = append(st.gaps, fmt.Sprintf("%d-%d", st.last+1, seq-1))
-		}
-		st.last = seq
-		st.msgs++
-		st.bytes += m.size()
-	}
-	for k := range s.bucket(bucketIDs) {
-		id, seq, ok := splitSeqKey([]byte(k))
-		if _, known := s.streams[id]; !ok || !known {
-			delete(s.bucket(bucketIDs), k)
-			continue
-		}
-		s.streams[id].old.last = max(s.streams[id].old.last, seq)
-	}
-}
-
-// stream returns the stream with that id; one whose record is lost gets
-// another name, under which its messages can be found.
-func (s *salvaged) stream(id uint32) *salvagedStream {
-	st, ok := s.streams[id]
-	if !ok {
-		st = &salvagedStream{name: fmt.Sprintf("recovered-%d", id)}
-		s.streams[id] = st
-		s.putRecord(bucketStreams, st.name, streamRecord{ID: id, Config: StreamConfig{Name: st.name}})
-	}
-	return st
-}
-
-func (s *salvaged) putRecord(bucket []byte, key string, r any) {
-	body, _ := json.Marshal(r) // plain structs of our own
-	s.bucket(bucket)[key] = seal([]byte(key), body)
-}
-
-// mendSubscriptions drops what has no stream, and lets a subscription whose
-// position is lost begin with the first message there is.
-func (s *salvaged) mendSubscriptions() {
-	byName := make(map[string]*salvagedStream)
-	for _, st := range s.streams {
-		byName[st.name] = st
-	}
-	positions := make(map[string][]byte)
-	for name, v := range s.bucket(bucketSubs) {
-		var r subscriptionRecord
-		if getJSON([]byte(name), v, &r) != nil || byName[r.Stream] == nil {
-			delete(s.bucket(bucketSubs), name)
-			continue
-		}
-		s.maxSub = max(s.maxSub, r.ID)
-		key := idKey(r.ID)
-		p, err := decodePosition(key, s.bucket(bucketPositions)[string(key)])
-		st := byName[r.Stream]
-		if err != nil {
-			p = position{floor: max(st.first, 1) - 1}
-			s.lost[string(bucketPositions)]++
-		}
-		st.old.last = max(st.old.last, p.floor)
-		positions[string(key)] = p.encode(key)
-	}
-	s.buckets[string(bucketPositions)] = positions
-}
-
-// writeTo writes all of it to a new file.
-func (s *salvaged) writeTo(path string, o Options) error {
-	b, err := newFile(path, o)
-	if err != nil {
-		return err
-	}
-	for _, name := range allBuckets {
-		if err := fill(b, name, s.bucket(name)); err != nil {
-			return errors.Join(err, b.Close())
-		}
-	}
-	err = b.Update(func(tx *bolt.Tx) error {
-		var maxStream uint32
-		for id := range s.streams {
-			maxStream = max(maxStream, id)
-		}
-		last := uint64(0)
-		if k, _ := tx.Bucket(bucketDead).Cursor().Last(); len(k) == 8 {
-			last = binary.BigEndian.Uint64(k)
-		}
-		return errors.Join(
-			tx.Bucket(bucketStreams).SetSequence(uint64(maxStream)),
-			tx.Bucket(bucketSubs).SetSequence(uint64(s.maxSub)),
-			tx.Bucket(bucketDead).SetSequence(last),
-		)
-	})
-	return errors.Join(err, b.Close())
-}
-
-// fill writes the entries in order, in transactions of a bounded size.
-func fill(b *bolt.DB, bucket []byte, entries map[string][]byte) error {
-	keys := make([]string, 0, len(entries))
-	for k := range entries {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for part := range slices.Chunk(keys, groupTurns) {
-		err := b.Update(func(tx *bolt.Tx) error {
-			to := tx.Bucket(bucket)
-			to.FillPercent = 1
-			for _, k := range part {
-				if err := to.Put([]byte(k), entries[k]); err != nil {
-					return err
+		case flags == 0:
+			return s.find(k, v)
+		case flags == leafBucket && len(v) > bucketLen && binary.LittleEndian.Uint64(v) == 0:
+			// A small bucket is inside the page of its parent.
+			return w.bucket(v, 1, func(flags uint32, k, v []byte) error {
+				if flags != 0 {
+					return nil
 				}
-			}
-			return nil
-		})
-		if err != nil {
+				return s.find(k, v)
+			})
+		}
+		return nil
+	}
+	for id := uint64(2); id < w.pages; id++ {
+		if err := s.ctx.Err(); err != nil {
+			return context.Cause(s.ctx)
+		}
+		b, _ := w.page(id, 0)
+		if len(b) < pageHeaderLen || binary.LittleEndian.Uint16(b[8:]) != pageLeaf {
+			continue
+		}
+		if err := w.elements(b, id, 0, nil, nil, look); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// report names what was lost.
-func (s *salvaged) report(log *slog.Logger, aside string) {
-	log.Warn("damaged store set aside, what could be read was carried over",
-		"file", aside, "unreadable_pages", s.pages, "no_root", s.rootless, "found_outside", s.found, "damaged_values", s.lost)
-	ids := make([]uint32, 0, len(s.streams))
-	for id := range s.streams {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(a, b uint32) int { return cmp.Compare(s.streams[a].name, s.streams[b].name) })
-	for _, id := range ids {
+// find takes a message or a stream that was found outside the tree, unless it is
+// known, or nothing of its kind is missing.
+func (s *salvager) find(k, v []byte) error {
+	var r streamRecord
+	if id, seq, ok := splitSeqKey(k); ok {
+		if _, err := decodeParked(k, v); err == nil {
+			return s.findIn(bucketDelayed, k, v)
+		}
+		if _, _, err := decodeMessage(k, v); err != nil {
+			return nil
+		}
 		st := s.streams[id]
-		missing := st.old.msgs - st.msgs
-		if missing <= 0 && len(st.gaps) == 0 {
+		if st != nil && st.counted && (seq < st.old.first || seq > st.old.last) {
+			return nil // consumed, or of a commit that did not come to its end
+		}
+		return s.findIn(bucketMessages, k, v)
+	}
+	if getJSON(k, v, &r) != nil || r.ID == 0 || r.Config.Name != string(k) {
+		return nil
+	}
+	if known, ok := s.names[string(k)]; !s.holed[string(bucketStreams)] || ok && known >= r.ID {
+		return nil // an older one was deleted
+	}
+	if st := s.streams[r.ID]; st != nil && st.name != recoveredName(r.ID) {
+		return nil
+	}
+	s.streams[r.ID] = &auditStream{name: string(k), ahead: r.Config.Durability != Synced}
+	s.names[string(k)] = r.ID
+	s.r.Outside++
+	return s.put(string(bucketStreams), k, v)
+}
+
+func (s *salvager) findIn(bucket, k, v []byte) error {
+	if !s.holed[string(bucket)] {
+		return nil // all that counts was in the tree
+	}
+	b, err := s.begun(string(bucket))
+	if err != nil || b.Get(k) != nil {
+		return err
+	}
+	s.r.Outside++
+	return s.put(string(bucket), k, v)
+}
+
+// recount counts the messages that were carried over, now that they are in
+// order, and gives those without a stream one under whose name they are found.
+func (s *salvager) recount() error {
+	for _, st := range s.streams {
+		st.tally = tally{}
+	}
+	return s.to.View(func(tx *bolt.Tx) error {
+		err := tx.Bucket(bucketMessages).ForEach(func(k, v []byte) error {
+			id, seq, _ := splitSeqKey(k)
+			m, _, err := decodeMessage(k, v)
+			if err != nil {
+				return err // it was right when it was put there
+			}
+			st := s.streams[id]
+			if st == nil {
+				st = &auditStream{name: recoveredName(id)}
+				s.streams[id] = st
+			}
+			st.add(seq, m.size())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket(bucketDelayed).ForEach(func(k, _ []byte) error {
+			if id, _, _ := splitSeqKey(k); s.streams[id] == nil {
+				s.streams[id] = &auditStream{name: recoveredName(id)}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketIDs).ForEach(func(k, _ []byte) error {
+			if id, seq, _ := splitSeqKey(k); s.streams[id] != nil {
+				s.streams[id].lastID = seq
+			}
+			return nil
+		})
+	})
+}
+
+// mend makes the parts agree: counters with messages, identities and
+// subscriptions with streams, positions with subscriptions.
+func (s *salvager) mend() error {
+	for _, step := range []func() error{s.mendSubscriptions, s.mendParts, s.mendStreams, s.mendSequences} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mendSubscriptions drops what has no stream, and lets a subscription whose
+// position is lost begin with the first message there is.
+func (s *salvager) mendSubscriptions() error {
+	used := make(map[uint32]bool)
+	for name, r := range s.subs {
+		st := s.streams[s.names[r.Stream]]
+		if st == nil || used[r.ID] {
+			s.r.lose(Loss{What: lossName(string(bucketSubs)), First: name})
+			if err := s.delete(string(bucketSubs), []byte(name)); err != nil {
+				return err
+			}
 			continue
 		}
-		log.Error("stream lost messages", "stream", st.name, "kept", st.msgs,
-			"first", st.first, "last", st.last, "lost", missing, "gaps", strings.Join(st.gaps[:min(len(st.gaps), 16)], " "))
+		used[r.ID] = true
+		s.maxSub = max(s.maxSub, r.ID)
+		p, ok := s.floors[r.ID]
+		if !ok {
+			p = position{floor: max(st.first, st.old.first, 1) - 1}
+			if st.msgs > 0 {
+				p.floor = max(st.first, 1) - 1
+			}
+			s.r.lose(Loss{What: lossName(string(bucketPositions)), First: name})
+		}
+		st.lastID = max(st.lastID, p.floor)
+		if err := s.putIn(bucketPositions, idKey(r.ID), p.encode(idKey(r.ID))); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (s *salvager) putIn(bucket, key, value []byte) error {
+	b, err := s.begun(string(bucket))
+	if err != nil {
+		return err
+	}
+	return b.Put(key, value)
+}
+
+// mendParts removes what belongs to streams that are gone.
+func (s *salvager) mendParts() error {
+	for _, name := range [][]byte{bucketIDs, bucketDelayed, bucketProducers} {
+		if err := s.mendPart(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *salvager) mendPart(name []byte) error {
+	b, err := s.begun(string(name))
+	if err != nil {
+		return err
+	}
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil; {
+		if len(k) > 4 && s.streams[binary.BigEndian.Uint32(k)] != nil {
+			id := binary.BigEndian.Uint32(k)
+			if id == math.MaxUint32 {
+				return nil
+			}
+			k, _ = c.Seek(seqKey(id+1, 0)) // all of the stream stay
+			continue
+		}
+		k = bytes.Clone(k)
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+		k, _ = c.Seek(k)
+	}
+	return nil
+}
+
+// mendStreams writes the counters, and the records of streams that have lost
+// theirs. Numbers go on behind everything that is known of a stream.
+func (s *salvager) mendStreams() error {
+	for id, st := range s.streams {
+		if s.names[st.name] != id {
+			s.names[st.name] = id
+			body, err := json.Marshal(streamRecord{ID: id, Config: StreamConfig{Name: st.name}})
+			if err != nil {
+				return err
+			}
+			if err := s.putIn(bucketStreams, []byte(st.name), seal([]byte(st.name), body)); err != nil {
+				return err
+			}
+		}
+		c := counters{
+			first: st.first, last: max(st.last, st.old.last, st.lastID),
+			msgs: st.msgs, bytes: st.bytes, dropped: st.old.dropped,
+		}
+		if c.msgs == 0 {
+			c.first = c.last + 1
+		}
+		if err := s.putIn(bucketCounters, idKey(id), c.encode(idKey(id))); err != nil {
+			return err
+		}
+		if st.ahead && s.holed[string(bucketMeta)] {
+			// Up to where it had told sequences is lost too.
+			if err := putReservation(s.tx, id, reservation{ahead: c.last + reserveAhead}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mendSequences lets new streams, subscriptions and dead letters have numbers
+// that nothing has.
+func (s *salvager) mendSequences() error {
+	var maxStream uint32
+	for id := range s.streams {
+		maxStream = max(maxStream, id)
+	}
+	b, err := s.begun(string(bucketDead))
+	if err != nil {
+		return err
+	}
+	last := uint64(0)
+	if k, _ := b.Cursor().Last(); len(k) == 8 {
+		last = binary.BigEndian.Uint64(k)
+	}
+	for id := range s.floors {
+		s.maxSub = max(s.maxSub, id)
+	}
+	return errors.Join(
+		b.SetSequence(last),
+		s.tx.Bucket(bucketStreams).SetSequence(uint64(maxStream)),
+		s.tx.Bucket(bucketSubs).SetSequence(uint64(s.maxSub)),
+	)
 }

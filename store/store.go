@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,6 +123,7 @@ type DB struct {
 	lock  *os.File // of the folder; held until Close
 	log   *slog.Logger
 	runID string
+	notes []string // of Open
 	clock clock
 
 	readers sync.RWMutex // guards bolt, which only the writer changes; held while others read the file
@@ -215,6 +217,10 @@ func (db *DB) fail(err error) {
 	db.changed.fire()
 	db.wakeWriter()
 }
+
+// Notes are what Open saw that is no damage, but that somebody should know, a
+// line each.
+func (db *DB) Notes() []string { return slices.Clone(db.notes) }
 
 // Close waits for queued turns to be committed, then releases the file. Turns
 // begun later fail with ErrClosed. It may be called twice.

@@ -52,13 +52,15 @@ var (
 	descBytes     = prometheus.NewDesc("edged_store_held_bytes", "Bytes held by streams and dead letters.", nil, nil)
 	descDead      = prometheus.NewDesc("edged_store_dead_letters", "Dead letters.", nil, nil)
 	descDropped   = prometheus.NewDesc("edged_store_dropped_total", "Messages a limit took before they were consumed.", []string{"reason"}, nil)
+	descLost      = prometheus.NewDesc("edged_store_lost_messages", "Messages lost with damaged files that are still in quarantine.", nil, nil)
+	descAside     = prometheus.NewDesc("edged_store_quarantined_files", "Damaged files that nobody has looked at and removed yet.", nil, nil)
 	descDegraded  = prometheus.NewDesc("edged_node_problems", "Parts of the box that do not work.", nil, nil)
 	descCalls     = prometheus.NewDesc("edged_runtime_calls_total", "Calls of actors.", []string{"result"}, nil)
 	descInstances = prometheus.NewDesc("edged_runtime_instances", "Instances of actors.", []string{"state"}, nil)
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descDegraded, descCalls, descInstances} {
+	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDegraded, descCalls, descInstances} {
 		ch <- d
 	}
 }
@@ -84,6 +86,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range dropped {
 		count(descDropped, n, reason)
 	}
+	aside, lost := c.n.quarantined()
+	gauge(descAside, float64(aside))
+	gauge(descLost, float64(lost))
 	gauge(descDegraded, float64(len(c.n.problems())))
 	var ok, failed, traps, timeouts uint64
 	var idle, busy int

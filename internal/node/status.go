@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/edged-io/edged/internal/ota"
@@ -102,9 +103,28 @@ func (n *Node) problems() []string {
 		lines = append(lines, "store: "+err.Error())
 	}
 	for _, f := range files {
-		lines = append(lines, "store: a damaged file was set aside, and what could be read of it was carried over: look at "+f+", then remove it")
+		line := "store: a damaged file was set aside, and what could be read of it was carried over"
+		if len(f.Lost) > 0 {
+			line += "; lost: " + strings.Join(f.Lost, "; ")
+		}
+		lines = append(lines, line+": look at "+f.File+", then remove it")
+	}
+	for _, note := range n.db.Notes() {
+		lines = append(lines, "store: "+note)
 	}
 	return lines
+}
+
+// quarantined counts damaged files, and the messages that were lost with them.
+func (n *Node) quarantined() (files int, messages int64) {
+	all, err := store.Quarantined(n.stateDir)
+	if err != nil {
+		return 0, 0 // problems tells
+	}
+	for _, f := range all {
+		messages += f.Msgs
+	}
+	return len(all), messages
 }
 
 func (n *Node) streams() []StreamStatus {
