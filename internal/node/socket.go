@@ -73,6 +73,8 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("GET /dlq/{id}", answer(n.showDeadLetter))
 	mux.HandleFunc("POST /dlq/drop", n.changeDeadLetters(n.dropDeadLetters))
 	mux.HandleFunc("GET /digest", answer(func(r *http.Request) (any, error) { return n.broker.Digest(r.URL.Query().Get("stream")) }))
+	mux.HandleFunc("GET /store/check", answer(func(r *http.Request) (any, error) { return n.db.Check(r.Context()) }))
+	mux.HandleFunc("POST /store/compact", answer(func(r *http.Request) (any, error) { return n.db.Compact(r.Context()) }))
 	mux.HandleFunc("POST /reload", answer(func(r *http.Request) (any, error) { return struct{}{}, n.Reload(r.Context()) }))
 	return serveHTTP(ctx, n.socket, mux)
 }
