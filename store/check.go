@@ -148,7 +148,7 @@ type auditStream struct {
 	counted bool // old was readable
 	old     counters
 	tally
-	lastID uint64 // the last identity
+	lastID uint64 // the last identity, or message of a producer
 }
 
 // tally counts the messages of a stream, which come in order.
@@ -408,10 +408,10 @@ func (a *audit) element(flags uint32, key, value []byte) error {
 	case string(bucketDelayed):
 		ok, err = a.parked(key, value)
 	case string(bucketProducers):
-		ok = len(key) > 4 && (!a.strict || a.streams[binary.BigEndian.Uint32(key)] != nil)
+		ok = a.producer(key, value)
 	case string(bucketDead):
 		var d DeadLetter
-		ok = len(key) == 8 && getJSON(key, value, &d) == nil
+		ok = len(key) == 8 && getJSON(key, value, &d) == nil && d.ID == binary.BigEndian.Uint64(key)
 	default:
 		ok = true
 	}
@@ -429,7 +429,15 @@ func (a *audit) element(flags uint32, key, value []byte) error {
 // meta refuses a file that a later version of the program has written, before
 // anything in it is taken for damage.
 func (a *audit) meta(key, value []byte) (ok bool, err error) {
-	if !bytes.Equal(key, versionKey) {
+	switch string(key) {
+	case string(versionKey):
+	case string(timelineKey):
+		_, err := decodeTimeline(key, value)
+		return err == nil, nil
+	case string(clockKey):
+		_, err := decodeClock(value)
+		return err == nil, nil
+	default:
 		return true, nil
 	}
 	a.version, err = decodeVersion(value)
@@ -483,33 +491,19 @@ func (a *audit) message(key, value []byte) (ok bool, err error) {
 	return true, nil
 }
 
-func (a *audit) parked(key, value []byte) (ok bool, err error) {
-	id, number, ok := splitSeqKey(key)
-	if _, err := decodeParked(key, value); err != nil || !ok {
-		return false, nil
-	}
-	if a.streams[id] == nil {
-		if err := a.found("delayed messages from %d on belong to stream %d, which is missing", number, id); err != nil {
-			return false, err
-		}
-		a.streams[id] = &auditStream{name: recoveredName(id)}
-	}
-	return true, nil
-}
-
 // recoveredName is that of a stream whose record is lost.
 func recoveredName(id uint32) string { return fmt.Sprintf("recovered-%d", id) }
 
 func (a *audit) identity(key, body []byte) bool {
 	id, seq, ok := splitSeqKey(key)
-	if !ok || len(body) != len(idHash{}) {
+	if n := len(idHash{}); !ok || len(body) != n && len(body) != 2*n { // its ID, and its number
 		return false
 	}
 	s := a.streams[id]
 	if s == nil {
 		return !a.strict // it went with its stream
 	}
-	s.lastID = seq
+	s.lastID = max(s.lastID, seq)
 	return true
 }
 

@@ -139,6 +139,17 @@ func (c *clock) put(tx *bolt.Tx, now time.Duration) (wrote func(), err error) {
 	return func() { c.written, c.saved = l, now }, nil
 }
 
+func decodeClock(v []byte) (time.Duration, error) {
+	b, err := unseal(clockKey, v)
+	if err == nil && len(b) != 8 {
+		err = ErrDamaged
+	}
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration(binary.LittleEndian.Uint64(b)), nil
+}
+
 // load begins the clock where the file has it.
 func (c *clock) load(tx *bolt.Tx, o *Options) error {
 	c.opened, c.wall, c.right = time.Now(), o.Now, o.ClockSynced
@@ -150,16 +161,13 @@ func (c *clock) load(tx *bolt.Tx, o *Options) error {
 		}
 	}
 	if v := tx.Bucket(bucketMeta).Get(clockKey); v != nil {
-		b, err := unseal(clockKey, v)
-		if err == nil && len(b) != 8 {
-			err = ErrDamaged
-		}
+		saved, err := decodeClock(v)
 		if err != nil {
 			return fmt.Errorf("clock: %w", err)
 		}
 		// What was stored last has the time that was saved with it, and belongs to
 		// what is over.
-		c.base = time.Duration(binary.LittleEndian.Uint64(b)) + 1
+		c.base = saved + 1
 	}
 	c.base = max(c.base, c.written.now().start)
 	c.saved = c.base

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -39,8 +40,7 @@ type parked struct {
 	absolute  bool
 	due       time.Duration // absolute: since 1970; else from published
 	published time.Duration // own clock
-	hash      idHash        // of its identity
-	named     bool          // it has one
+	ids       []idHash      // what it is recognised by
 	stored    bool          // on disk
 	when      time.Duration // the order in the heap: real time, or own clock
 	index     int           // in the heap; -1 when it is in none
@@ -77,13 +77,13 @@ func (m *Message) checkDelay() error {
 func (db *DB) park(p *pendingMessage, now time.Time) {
 	d, own := &db.delays, db.clock.now()
 	d.last++
-	q := &parked{number: d.last, s: p.s, size: p.m.size(), published: own, hash: p.hash, named: p.m.ID != "" && p.s.config.Dedupe >= 0}
+	q := &parked{number: d.last, s: p.s, size: p.m.size(), published: own, ids: slices.Clone(p.identities(p.s))}
 	if p.m.Delay > 0 {
 		q.due, p.receipt.Due = p.m.Delay, now.Add(p.m.Delay)
 	} else {
 		q.absolute, q.due, p.receipt.Due = true, time.Duration(p.m.NotBefore.UnixNano()), p.m.NotBefore
 	}
-	p.parked, p.receipt.Seq = q, 0
+	p.parked, p.m.Seq, p.receipt.Seq = q, 0, 0
 	d.add(q)
 }
 
@@ -99,11 +99,11 @@ func (d *delays) add(q *parked) {
 	c.bytes += q.size
 	q.s.msgs++
 	q.s.bytes += q.size
-	if q.named {
+	for _, h := range q.ids {
 		if c.ids == nil {
 			c.ids = make(map[idHash]*parked)
 		}
-		c.ids[q.hash] = q
+		c.ids[h] = q
 	}
 	q.index = -1
 }
@@ -125,8 +125,10 @@ func (d *delays) remove(q *parked) {
 		c.stored--
 		c.storedBytes -= q.size
 	}
-	if q.named && c.ids[q.hash] == q {
-		delete(c.ids, q.hash)
+	for _, h := range q.ids {
+		if c.ids[h] == q {
+			delete(c.ids, h)
+		}
 	}
 }
 
@@ -197,6 +199,16 @@ func (d *delays) take(c *clock) (due []*parked) {
 		}
 	}
 	return due
+}
+
+// isParked returns what p is a repeat of, if that is parked.
+func (s *stream) isParked(p *pendingMessage) *parked {
+	for _, h := range p.identities(s) {
+		if q := s.parked.ids[h]; q != nil {
+			return q
+		}
+	}
+	return nil
 }
 
 // dueOf is when a message that is parked is due, by what is known now.
@@ -273,10 +285,8 @@ func (t *Turn) readParked(tx *bolt.Tx, due []*parked) error {
 		if err != nil {
 			return fmt.Errorf("stream %s, delayed message %d: %w", q.s.config.Name, q.number, err)
 		}
-		p := pendingMessage{m: r.frame.Message, s: q.s, receipt: &Receipt{Stream: q.s.config.Name}, hash: q.hash, released: q}
-		if !r.frame.given {
-			p.m.Time, p.m.Trust = time.Time{}, TimeUnknown // when it enters its stream
-		}
+		p := pendingMessage{m: r.frame.Message, s: q.s, receipt: &Receipt{Stream: q.s.config.Name}, given: r.frame.given, released: q}
+		p.identify()
 		t.messages = append(t.messages, p)
 		t.size += p.m.size()
 	}
@@ -356,10 +366,9 @@ func (db *DB) loadDelayed(tx *bolt.Tx, byID map[uint32]*stream) error {
 			return fmt.Errorf("stream %s, delayed message %d: %w", s.config.Name, number, err)
 		}
 		m := &r.frame.Message
-		q := &parked{number: number, s: s, size: m.size(), absolute: r.absolute, due: r.due, published: r.frame.published}
-		if q.named = m.ID != "" && s.config.Dedupe >= 0; q.named {
-			q.hash = hashID(m.ID)
-		}
+		p := pendingMessage{m: *m}
+		p.identify()
+		q := &parked{number: number, s: s, size: m.size(), absolute: r.absolute, due: r.due, published: r.frame.published, ids: slices.Clone(p.identities(s))}
 		db.delays.last = max(db.delays.last, number)
 		db.delays.add(q)
 		db.delays.isStored(q, &db.clock)
@@ -381,7 +390,7 @@ const (
 )
 
 func (r *parkedRecord) encode(key []byte) []byte {
-	v := make([]byte, sealLen, sealLen+32+len(r.frame.ID)+int(r.frame.size()))
+	v := make([]byte, sealLen, sealLen+40+len(r.frame.ID)+len(r.frame.Producer)+int(r.frame.size()))
 	flags := byte(0)
 	if r.absolute {
 		flags |= parkedAbsolute
@@ -390,6 +399,9 @@ func (r *parkedRecord) encode(key []byte) []byte {
 	v = binary.LittleEndian.AppendUint64(v, uint64(r.due))
 	v = binary.LittleEndian.AppendUint32(v, uint32(len(r.frame.ID)))
 	v = append(v, r.frame.ID...)
+	v = binary.LittleEndian.AppendUint64(v, r.frame.ProducerSeq)
+	v = binary.LittleEndian.AppendUint32(v, uint32(len(r.frame.Producer)))
+	v = append(v, r.frame.Producer...)
 	v = r.frame.append(v)
 	return finishSeal(key, v)
 }
@@ -409,11 +421,35 @@ func decodeParked(key, v []byte) (r parkedRecord, err error) {
 	if b = b[14:]; id > uint64(len(b)) {
 		return r, ErrDamaged
 	}
-	if r.frame, err = parseFrame(b[id:]); err != nil {
+	m := Message{ID: string(b[:id])}
+	if b = b[id:]; len(b) < 12 {
+		return r, ErrDamaged
+	}
+	m.ProducerSeq = binary.LittleEndian.Uint64(b)
+	producer := uint64(binary.LittleEndian.Uint32(b[8:]))
+	if b = b[12:]; producer > uint64(len(b)) {
+		return r, ErrDamaged
+	}
+	m.Producer = string(b[:producer])
+	if r.frame, err = parseFrame(b[producer:]); err != nil {
 		return r, err
 	}
-	r.frame.ID = string(b[:id])
+	r.frame.ID, r.frame.Producer, r.frame.ProducerSeq = m.ID, m.Producer, m.ProducerSeq
 	return r, nil
+}
+
+func (a *audit) parked(key, value []byte) (ok bool, err error) {
+	id, number, ok := splitSeqKey(key)
+	if _, err := decodeParked(key, value); err != nil || !ok {
+		return false, nil
+	}
+	if a.streams[id] == nil {
+		if err := a.found("delayed messages from %d on belong to stream %d, which is missing", number, id); err != nil {
+			return false, err
+		}
+		a.streams[id] = &auditStream{name: recoveredName(id)}
+	}
+	return true, nil
 }
 
 // dueHeap has the message that is due first in front.

@@ -158,6 +158,7 @@ func (db *DB) tell(group []*Turn) {
 		for i := range t.messages {
 			if p := &t.messages[i]; !p.receipt.Duplicate && !p.s.deleted {
 				p.s.tail.add(p, age, p.s.config.Durability == Batch)
+				p.s.marks.told(p)
 				touched[p.s] = true
 			}
 		}

@@ -150,3 +150,17 @@ func FuzzDecodeParked(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodeWatermark(f *testing.F) {
+	key := producerKey(1, idHash{2})
+	f.Add(watermark{5, 7}.encode(key)[sealLen:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		m, err := decodeWatermark(key, sealed(key, body))
+		if err != nil {
+			return
+		}
+		if again, err := decodeWatermark(key, m.encode(key)); err != nil || again != m {
+			t.Fatalf("read %+v, written and read again %+v, %v", m, again, err)
+		}
+	})
+}

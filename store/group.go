@@ -30,8 +30,9 @@ type streamWrite struct {
 	parked   counters // that will be parked: only msgs and bytes are used
 	ahead    uint64   // sequences reserved
 	lost     [numDropReasons]uint64
-	stays    []*pendingMessage // in memory; not written
-	fresh    bool              // readers have not seen all that was added
+	stays    []*pendingMessage    // in memory; not written
+	fresh    bool                 // readers have not seen all that was added
+	marks    map[idHash]watermark // of producers, raised
 }
 
 func newGroupWrite(db *DB) *groupWrite {
@@ -141,6 +142,9 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 		if err := w.reserve(tx, s, c); err != nil {
 			return err
 		}
+		if err := putWatermarks(tx, s, c.marks); err != nil {
+			return err
+		}
 	}
 	for sub, p := range w.positions {
 		if sub.ephemeral || sub.stream.config.Durability == Memory && w.of(sub.stream).msgs == 0 {
@@ -160,6 +164,7 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 // here says whether it enters its stream now.
 func (w *groupWrite) parking(tx *bolt.Tx, p *pendingMessage) (here bool, err error) {
 	if p.parked != nil {
+		w.of(p.s).raise(p)
 		w.of(p.s).parked.msgs++
 		w.of(p.s).parked.bytes += p.parked.size
 		return false, w.parks.park(tx, p)
@@ -190,6 +195,7 @@ func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, a
 		return fmt.Errorf("stream %s, message %d: %w", p.s.config.Name, p.m.Seq, err)
 	}
 	c := w.of(p.s)
+	c.raise(p)
 	if c.msgs == 0 {
 		c.first = p.m.Seq
 	}
@@ -197,10 +203,14 @@ func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, a
 	c.msgs++
 	c.bytes += p.m.size()
 	c.added++
-	if !p.remembered {
+	if len(p.remembered) == 0 {
 		return nil
 	}
-	return ids.Put(key, seal(key, p.hash[:]))
+	var hashes []byte
+	for _, h := range p.remembered {
+		hashes = append(hashes, h[:]...)
+	}
+	return ids.Put(key, seal(key, hashes))
 }
 
 func putState(b *bolt.Bucket, state map[stateKey][]byte) error {
@@ -423,6 +433,9 @@ func (w *groupWrite) apply() {
 		for i, n := range c.lost {
 			s.lost[i] -= n
 		}
+		for producer, m := range c.marks {
+			s.marks.wrote(producer, m)
+		}
 		if c.added > 0 {
 			s.written = c.last
 		}
@@ -431,6 +444,7 @@ func (w *groupWrite) apply() {
 		}
 		for _, p := range c.stays {
 			s.tail.add(p, age, false)
+			s.marks.told(p)
 		}
 		w.db.trimMemory(s, age)
 		if c.fresh || len(c.stays) > 0 {

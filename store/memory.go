@@ -151,17 +151,16 @@ func (db *DB) holdTail(s *stream) {
 	if from == s.tail.msgs() {
 		return
 	}
-	hashes := make(map[uint64]idHash)
+	hashes := make(map[uint64][]idHash)
 	for _, e := range s.idOrder[sort.Search(len(s.idOrder), func(i int) bool { return s.idOrder[i].seq >= s.tail.entries[from].seq }):] {
-		hashes[e.seq] = e.hash
+		hashes[e.seq] = append(hashes[e.seq], e.hash)
 	}
 	t := &Turn{db: db, order: db.held.order}
 	for i := from; i < s.tail.msgs(); i++ {
 		e := &s.tail.entries[i]
 		m, _, _ := decodeMessage(seqKey(s.id, e.seq), e.value) // our own bytes
 		m.Seq = e.seq
-		p := pendingMessage{m: m, s: s, receipt: &Receipt{}, value: e.value, held: true}
-		p.hash, p.remembered = hashes[e.seq]
+		p := pendingMessage{m: m, s: s, receipt: &Receipt{}, value: e.value, held: true, remembered: hashes[e.seq]}
 		t.messages = append(t.messages, p)
 		t.size += e.size
 		e.held = true

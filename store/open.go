@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -230,6 +231,9 @@ func (db *DB) load() (version int, err error) {
 		if err := db.clock.load(tx, &db.o); err != nil {
 			return err
 		}
+		if err := db.loadProducers(tx, byID); err != nil {
+			return err
+		}
 		return db.loadDelayed(tx, byID)
 	})
 	return version, err
@@ -282,10 +286,12 @@ func (db *DB) loadIDs(tx *bolt.Tx, byID map[uint32]*stream) error {
 		id, seq, ok := splitSeqKey(k)
 		s := byID[id]
 		body, err := unseal(k, v)
-		if !ok || s == nil || err != nil || len(body) != len(idHash{}) {
+		if !ok || s == nil || err != nil || len(body) != len(idHash{}) && len(body) != 2*len(idHash{}) {
 			return fmt.Errorf("identity of message under key %x: %w", k, ErrDamaged)
 		}
-		s.remember(idHash(body), seq)
+		for h := range slices.Chunk(body, len(idHash{})) {
+			s.remember(idHash(h), seq)
+		}
 		return nil
 	})
 }

@@ -165,19 +165,20 @@ func (t *Turn) floor(i int) uint64 {
 
 // place gives the messages of t their sequences.
 func (db *DB) place(t *Turn) {
+	now, trust := db.clock.real()
 	for i := range t.messages {
 		p := &t.messages[i]
 		s := p.s
-		p.parked, p.value, p.held, p.remembered = nil, nil, false, false // it may be placed again
+		p.parked, p.value, p.held, p.remembered = nil, nil, false, nil // it may be placed again
 		p.receipt.Duplicate, p.receipt.Due = false, time.Time{}
 		if first, ok := s.repeated(p); ok && p.released == nil {
 			p.receipt.Seq, p.receipt.Duplicate = first, true
-			p.receipt.Due = db.dueOf(s.parked.ids[p.hash])
+			p.receipt.Due = db.dueOf(s.isParked(p))
 			continue
 		}
-		if now, _ := db.clock.real(); p.released == nil && p.m.delayed(now) {
-			p.given = !p.m.Time.IsZero()
+		if p.released == nil && p.m.delayed(now) {
 			db.park(p, now)
+			s.marks.raise(p.numbered, 0)
 			continue
 		}
 		s.last++
@@ -185,12 +186,13 @@ func (db *DB) place(t *Turn) {
 			s.msgs++
 			s.bytes += p.m.size()
 		}
-		if p.m.ID != "" && s.config.Dedupe >= 0 {
-			s.remember(p.hash, s.last)
-			p.remembered = true
+		p.remembered = p.identities(s)
+		for _, h := range p.remembered {
+			s.remember(h, s.last)
 		}
-		if p.given = !p.m.Time.IsZero(); !p.given {
-			p.m.Time, p.m.Trust = db.clock.real()
+		s.marks.raise(p.numbered, s.last)
+		if !p.given {
+			p.m.Time, p.m.Trust = now, trust
 		}
 		p.m.Seq, p.receipt.Seq = s.last, s.last
 	}

@@ -45,6 +45,9 @@ func (db *DB) checkRoom(t *Turn) error {
 		if before.repeats(p, i+1 < len(t.messages)) {
 			continue
 		}
+		if err := before.checkProducer(p); err != nil {
+			return err
+		}
 		size := p.m.size()
 		held += size
 		a := before.to(s, size)
@@ -108,6 +111,9 @@ func (db *DB) checkDeadRoom(t *Turn, held int64) error {
 type added struct {
 	streams []addedTo
 	ids     map[identity]struct{}
+	marks   map[identity]uint64 // of producers
+
+	producers map[*stream]int // that were not known
 }
 
 type addedTo struct {
@@ -123,21 +129,22 @@ type identity struct {
 // repeats says whether p is a repeat of a message that the stream remembers, or
 // of one before it in the turn. more says whether another one comes after it.
 func (a *added) repeats(p *pendingMessage, more bool) bool {
-	if p.m.ID == "" || p.s.config.Dedupe < 0 {
-		return false
-	}
 	if _, known := p.s.repeated(p); known {
 		return true
 	}
-	id := identity{p.s, p.hash}
-	if _, known := a.ids[id]; known {
+	if seq, known := a.marks[identity{p.s, p.producer}]; known && p.numbered.seq > 0 && p.numbered.seq <= seq {
 		return true
 	}
-	if more {
-		if a.ids == nil {
-			a.ids = make(map[identity]struct{})
+	for _, h := range p.identities(p.s) {
+		if _, known := a.ids[identity{p.s, h}]; known {
+			return true
 		}
-		a.ids[id] = struct{}{}
+		if more {
+			if a.ids == nil {
+				a.ids = make(map[identity]struct{})
+			}
+			a.ids[identity{p.s, h}] = struct{}{}
+		}
 	}
 	return false
 }

@@ -345,7 +345,7 @@ func (s *salvager) recount() error {
 		}
 		return tx.Bucket(bucketIDs).ForEach(func(k, _ []byte) error {
 			if id, seq, _ := splitSeqKey(k); s.streams[id] != nil {
-				s.streams[id].lastID = seq
+				s.streams[id].lastID = max(s.streams[id].lastID, seq)
 			}
 			return nil
 		})

@@ -2,7 +2,9 @@ package store
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -35,6 +37,12 @@ type Message struct {
 	// back.
 	NotBefore time.Time
 	Delay     time.Duration
+	// Producer and ProducerSeq number the messages of a producer, upwards; gaps
+	// are fine. The highest number is remembered for ever, and a message with that
+	// or a lower one is a repeat. 0 is for none. In a stream in memory it is
+	// remembered as long as the messages are. Neither is read back.
+	Producer    string // at most 4096 bytes
+	ProducerSeq uint64
 }
 
 // check refuses what can not be stored as it is.
@@ -45,7 +53,7 @@ func (m *Message) check() error {
 	if m.Trust < TimeUnknown || m.Trust > TimeSynced {
 		return fmt.Errorf("its time has no trust %d", int(m.Trust))
 	}
-	return m.checkDelay()
+	return errors.Join(m.checkDelay(), m.checkProducer())
 }
 
 // OnFull says what a full stream does with one more message.
@@ -169,7 +177,8 @@ type stream struct {
 	last     uint64                 // of the last message queued
 	msgs     int64
 	bytes    int64
-	parked   parkedCount       // of msgs and bytes
+	parked   parkedCount // of msgs and bytes
+	marks    watermarks
 	ids      map[idHash]uint64 // identity → sequence
 	idOrder  []idEntry         // the same, oldest first
 	watchers map[chan struct{}]struct{}
@@ -197,6 +206,7 @@ func (s *stream) rollback() {
 		delete(s.ids, s.idOrder[n].hash)
 	}
 	s.idOrder = s.idOrder[:n]
+	s.marks.rollback()
 }
 
 func (s *stream) remember(h idHash, seq uint64) {
@@ -205,15 +215,21 @@ func (s *stream) remember(h idHash, seq uint64) {
 }
 
 // repeated returns the sequence of the first message with the identity of p, if
-// the stream remembers it: 0 while it is parked.
+// the stream remembers it: 0 while it is parked. Of a producer's message whose
+// identity is forgotten, it is that of the producer's last one.
 func (s *stream) repeated(p *pendingMessage) (seq uint64, ok bool) {
-	if p.m.ID == "" || s.config.Dedupe < 0 {
-		return 0, false
+	for _, h := range p.identities(s) {
+		if seq, ok := s.ids[h]; ok {
+			return seq, true
+		}
+		if s.parked.ids[h] != nil {
+			return 0, true
+		}
 	}
-	if seq, ok = s.ids[p.hash]; !ok {
-		_, ok = s.parked.ids[p.hash]
+	if m, _ := s.marks.of(p.producer); p.numbered.seq > 0 && p.numbered.seq <= m.seq {
+		return m.last, true
 	}
-	return seq, ok
+	return 0, false
 }
 
 // forget lets go of the n oldest identities.
@@ -271,6 +287,11 @@ func (db *DB) EnsureStream(c StreamConfig) error {
 		if err := putJSON(tx.Bucket(bucketStreams), []byte(c.Name), r); err != nil {
 			return nil, err
 		}
+		if exists && s.config.Durability == Memory && c.Durability != Memory {
+			if err := putWatermarks(tx, s, s.marks.stored); err != nil {
+				return nil, err
+			}
+		}
 		return func() {
 			if exists {
 				if c.Durability != Memory {
@@ -297,7 +318,7 @@ func (db *DB) DeleteStream(name string) error {
 				return nil, err
 			}
 		}
-		for _, b := range [][]byte{bucketMessages, bucketIDs, bucketDelayed} {
+		for _, b := range [][]byte{bucketMessages, bucketIDs, bucketDelayed, bucketProducers} {
 			if err := deleteRange(tx.Bucket(b), s.id); err != nil {
 				return nil, err
 			}
@@ -334,10 +355,11 @@ func (db *DB) streamWithSubs(name string) (s *stream, subs []*subscription) {
 
 func deleteRange(b *bolt.Bucket, stream uint32) error {
 	c := b.Cursor()
-	for k, _ := c.Seek(seqKey(stream, 0)); k != nil; k, _ = c.Seek(seqKey(stream, 0)) {
-		if id, _, ok := splitSeqKey(k); !ok || id != stream {
-			return nil
-		}
+	from := idKey(stream)
+	// Each search begins where the last one ended: pages that are empty by now
+	// stay in the tree until the commit.
+	for k, _ := c.Seek(from); len(k) >= 4 && binary.BigEndian.Uint32(k) == stream; k, _ = c.Seek(from) {
+		from = slices.Clone(k)
 		if err := c.Delete(); err != nil {
 			return err
 		}

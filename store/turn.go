@@ -45,16 +45,40 @@ type pendingMessage struct {
 	m       Message
 	s       *stream
 	receipt *Receipt
-	hash    idHash
-	given   bool // its stamp is the publisher's
+	hashes  [2]idHash // of its ID, and of its number
+	given   bool      // its stamp is the publisher's
 
+	numbered         // by its producer
 	parked   *parked // it is to wait there
 	released *parked // it has waited there
-	// remembered: its identity is to be known to later ones. A stream may have
-	// been told otherwise since the message was queued.
-	remembered bool
+	// remembered: what later ones are to know it by. A stream may have been told
+	// otherwise since the message was queued.
+	remembered []idHash
 	held       bool   // it was told, and is on its way to the disk
 	value      []byte // as it is on disk, once somebody has made it
+}
+
+// identities are what a repeat of p is recognised by in s, beside watermarks.
+func (p *pendingMessage) identities(s *stream) []idHash {
+	switch {
+	case s.config.Dedupe < 0:
+		return nil
+	case p.numbered.seq == 0 && p.m.ID == "":
+		return nil
+	case p.numbered.seq == 0:
+		return p.hashes[:1]
+	case p.m.ID == "":
+		return p.hashes[1:]
+	}
+	return p.hashes[:]
+}
+
+// identify works out what p is recognised by.
+func (p *pendingMessage) identify() {
+	if p.m.ID != "" {
+		p.hashes[0] = hashID(p.m.ID)
+	}
+	p.numbered, p.hashes[1] = p.m.numbered()
 }
 
 // pendingAck acknowledges seq, or all up to it, or remembers attempts.
@@ -69,9 +93,11 @@ type pendingAck struct {
 // Receipt tells where a published message went. It is filled in when the turn
 // has been committed.
 type Receipt struct {
-	Stream    string
-	Seq       uint64
-	Duplicate bool      // a repeat: Seq is that of the first
+	Stream string
+	Seq    uint64
+	// Duplicate: it is a repeat, and Seq is that of the first; or, if that is one
+	// of a producer's which the stream does not remember, of the producer's last.
+	Duplicate bool
 	Due       time.Time // when it enters its stream, as far as is known; while it is parked, and Seq is 0
 }
 
@@ -238,10 +264,8 @@ func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
 	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || limit > 0 && size > limit {
 		return nil, fmt.Errorf("publish %s to stream %s: message of %d bytes: %w", m.Subject, stream, size-messageOverhead, ErrTooLarge)
 	}
-	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}}
-	if m.ID != "" {
-		p.hash = hashID(m.ID)
-	}
+	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}, given: !m.Time.IsZero()}
+	p.identify()
 	t.messages = append(t.messages, p)
 	t.size += size
 	return p.receipt, nil
