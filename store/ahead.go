@@ -94,6 +94,18 @@ func (p *position) resume(s *stream) {
 	}
 }
 
+// keepJumps writes the positions that went on with their streams, together with
+// the first change of those: from then on nothing tells that they had.
+func (w *groupWrite) keepJumps() {
+	w.db.mu.Lock()
+	defer w.db.mu.Unlock()
+	for _, sub := range w.db.subs {
+		if w.streams[sub.stream] != nil && sub.stream.jumped {
+			w.position(sub)
+		}
+	}
+}
+
 // settle notes at the end that what was reserved is not in use, and how many
 // messages end with the process.
 func (db *DB) settle() error {
@@ -123,6 +135,15 @@ func (db *DB) settle() error {
 				return err
 			}
 			if err := putReservation(tx, s.id, reservation{}); err != nil {
+				return err
+			}
+		}
+		for _, sub := range db.subs {
+			if !sub.stream.jumped || sub.ephemeral {
+				continue
+			}
+			key := idKey(sub.id)
+			if err := tx.Bucket(bucketPositions).Put(key, sub.pos.encode(key)); err != nil {
 				return err
 			}
 		}

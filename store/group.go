@@ -121,6 +121,7 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	for sub := range w.positions {
 		w.of(sub.stream)
 	}
+	w.keepJumps()
 	for _, policy := range []OnFull{Reject, DropOldest} { // who drops does so for what is left when the others gave back what was consumed
 		for s := range w.streams {
 			if s.config.OnFull != policy {
@@ -426,7 +427,7 @@ func (w *groupWrite) apply() {
 	}
 	age := w.db.clock.now()
 	for s, c := range w.streams {
-		s.disk, s.ahead = c.counters, c.ahead
+		s.disk, s.ahead, s.jumped = c.counters, c.ahead, false
 		s.msgs -= c.gone.msgs
 		s.bytes -= c.gone.bytes
 		s.forget(c.forget)

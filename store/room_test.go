@@ -71,8 +71,12 @@ func TestDB_room_dropOldest(t *testing.T) {
 	db := openWith(t, store.Options{Dir: t.TempDir(), MaxBytes: most})
 	ensure(t, db, store.StreamConfig{Name: "a"})
 	ensure(t, db, store.StreamConfig{Name: "drop", OnFull: store.DropOldest})
-	for range 1000 {
-		publish(t, db, "drop", "0123456789", "")
+	for range 125 {
+		commit(t, db, func(turn *store.Turn) {
+			for range 8 {
+				turn.Publish("drop", store.Message{Subject: "s.x", Data: []byte("0123456789")})
+			}
+		})
 		if held := db.Stats().Bytes; held > most*7/8 {
 			t.Fatalf("the store holds %d bytes of %d", held, most)
 		}
