@@ -3,6 +3,7 @@ package powercut
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // act is one thing that a hand of the workload does to the store: all of it is
@@ -27,6 +28,7 @@ type act struct {
 	bodies         [][]byte // see body
 	begunAt        int      // moment of the record
 	toldAt         int      // 0: never
+	settledAt      int      // of a relaxed act: moment at which something behind it was told to be on disk; 0: never
 	next           *act
 	parts, present int // in the state that is looked at
 }
@@ -46,11 +48,20 @@ func (a *act) seq(i, cut int) (uint64, bool) {
 func (a *act) begun(cut int) bool { return a.begunAt < cut }
 func (a *act) told(cut int) bool  { return a.toldAt > 0 && a.toldAt < cut }
 
+// safe says whether it has to be there after a cut.
+func (a *act) safe(cut int) bool {
+	if a.op.relaxed {
+		return a.settledAt > 0 && a.settledAt < cut
+	}
+	return a.told(cut)
+}
+
 // history returns the acts of a record, in the order in which they began.
 func history(r *Record) ([]*act, error) {
 	byN := make(map[int]*act)
 	last := make(map[string]*act) // by key
 	var acts []*act
+	var open []*act // relaxed, told and not settled
 	for at, m := range r.Moments {
 		o := &r.Ops[m.Op]
 		if o.Kind != Mark {
@@ -81,6 +92,18 @@ func history(r *Record) ([]*act, error) {
 			return nil, fmt.Errorf("mark %q makes no sense", o.Data)
 		}
 		a.toldAt, a.Seqs = at, mark.Seqs
+		switch {
+		case a.op.relaxed:
+			open = append(open, a)
+		case a.op.settles:
+			// What was told before it began is on the disk with it.
+			open = slices.DeleteFunc(open, func(o *act) bool {
+				if o.toldAt < a.begunAt {
+					o.settledAt = at
+				}
+				return o.settledAt > 0
+			})
+		}
 	}
 	return acts, nil
 }

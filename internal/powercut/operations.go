@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/edged-io/edged/store"
 )
@@ -18,6 +19,10 @@ type operation struct {
 	run func(h *hand) error
 	// evidence calls v.part for each part of an act, saying whether it is there.
 	evidence func(v *view, a *act)
+	// settles says that what was told before it began is on disk once it is done.
+	settles bool
+	// relaxed says that it may be told before it is on disk.
+	relaxed bool
 }
 
 // What publishers and keepers do; workers do work alone. An operation that is
@@ -26,13 +31,13 @@ var (
 	publishingActs = []*operation{opJob, opJob, opJob, opRing, opRepeat}
 	keepingActs    = []*operation{
 		opAudit, opAudit, opNote, opNote, opForget, opChain, opTemp, opTemp, opTemp, opRing, opTry,
-		opReplay, opBury, opPark, opLater, opLater,
+		opReplay, opBury, opPark, opLater, opLater, opBatch, opBatch, opBatch, opMemory,
 	}
 
 	// evident are all kinds of acts that a record may have.
 	evident = []*operation{
 		opJob, opRing, opRepeat, opWork, opAudit, opNote, opForget, opChain, opTry, opCreate, opSubscribe, opFill, opDelete,
-		opReplay, opBury, opPark, opLater, opCompact,
+		opReplay, opBury, opPark, opLater, opBatch, opMemory, opCompact, opRestart,
 	}
 )
 
@@ -49,6 +54,7 @@ func findOperation(name string) *operation {
 const (
 	jobs, ring, ledger, chain = "jobs", "ring", "ledger", "chain" // streams
 	parked, later             = "parked", "later"                 // streams of what is delayed, by long and by a moment
+	batched, inMemory         = "batched", "memory"               // streams that are told before the disk is
 	crew, audit               = "crew", "audit"                   // subscriptions of jobs and ledger
 	space                     = "acts"
 	sumKey                    = "sum" // messages ever published to the ledger
@@ -64,6 +70,8 @@ const (
 func (w *workload) prepare() error {
 	for _, c := range []store.StreamConfig{
 		{Name: jobs}, {Name: ledger}, {Name: parked}, {Name: later},
+		{Name: batched, Durability: store.Batch, BatchFor: 20 * time.Millisecond},
+		{Name: inMemory, Durability: store.Memory},
 		{Name: ring, MaxMsgs: ringMsgs, OnFull: store.DropOldest},
 		{Name: chain, MaxMsgs: chainMsgs, OnFull: store.DropOldest},
 	} {
@@ -81,7 +89,8 @@ func (w *workload) prepare() error {
 
 // opJob publishes messages with identities, for workers.
 var opJob = &operation{
-	name: "job",
+	name:    "job",
+	settles: true,
 	run: func(h *hand) error {
 		a := h.begin("job", act{K: 1 + h.rand.IntN(maxJobs), Size: h.size()})
 		err := h.do(a, func(t *store.Turn) ([]*store.Receipt, error) { return a.publish(t, jobs, a.id) })
@@ -140,7 +149,8 @@ var opRepeat = &operation{
 
 // opRing publishes to a stream that drops what is oldest.
 var opRing = &operation{
-	name: "ring",
+	name:    "ring",
+	settles: true,
 	run: func(h *hand) error {
 		a := h.begin("ring", act{K: 1 + h.rand.IntN(3), Size: h.size()})
 		return h.do(a, func(t *store.Turn) ([]*store.Receipt, error) { return a.publish(t, ring, nil) })
@@ -152,7 +162,8 @@ var opRing = &operation{
 // every turn changes, a value of the hand's own, the acknowledgement of the job
 // and sometimes a dead letter.
 var opWork = &operation{
-	name: "work",
+	name:    "work",
+	settles: true,
 	evidence: func(v *view, a *act) {
 		v.messages(ledger, a, v.floor(audit))
 		v.part(v.acked(crew, a.Seq), "the job's acknowledgement")
@@ -217,7 +228,8 @@ func (h *hand) work(seq uint64) error {
 // opAudit acknowledges most of the ledger, as far as everybody who wrote it was
 // told.
 var opAudit = &operation{
-	name: "audit",
+	name:    "audit",
+	settles: true,
 	run: func(h *hand) error {
 		h.w.mu.Lock()
 		seq := h.w.audited
@@ -260,7 +272,8 @@ var opTry = &operation{
 
 // opNote and opForget write and delete a value.
 var opNote = &operation{
-	name: "note",
+	name:    "note",
+	settles: true,
 	run: func(h *hand) error {
 		a := h.begin("note", act{Key: "note-" + strconv.Itoa(h.number), Size: h.size()})
 		return h.do(a, func(t *store.Turn) ([]*store.Receipt, error) { return nil, t.Put(space, a.Key, a.body(0)) })
@@ -269,7 +282,8 @@ var opNote = &operation{
 }
 
 var opForget = &operation{
-	name: "forget",
+	name:    "forget",
+	settles: true,
 	run: func(h *hand) error {
 		a := h.begin("forget", act{Key: "note-" + strconv.Itoa(h.number)})
 		return h.do(a, func(t *store.Turn) ([]*store.Receipt, error) { return nil, t.Delete(space, a.Key) })
@@ -282,7 +296,8 @@ var opForget = &operation{
 
 // opChain submits turns that follow each other, without waiting in between.
 var opChain = &operation{
-	name: "chain",
+	name:    "chain",
+	settles: true,
 	run: func(h *hand) error {
 		type link struct {
 			a       *act

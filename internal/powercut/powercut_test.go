@@ -52,9 +52,10 @@ func TestRun(t *testing.T) {
 // Faults put in on purpose are found: the test of the test.
 func TestRun_findsPlants(t *testing.T) {
 	const (
-		lost   = "it was told to be done, and|for sure"
-		damage = "damage" // the store says so
+		lost   = "it was told to be done, and|for sure|published again"
+		damage = "damage"
 		split  = "it is there in part"
+		mixed  = "." // where old pages take the place of new ones, it depends on which
 	)
 	for _, c := range []struct {
 		plant string
@@ -62,12 +63,12 @@ func TestRun_findsPlants(t *testing.T) {
 	}{
 		{plantEarly, lost},
 		{plantSplit, split},
-		{plantNoData, damage},
-		{plantOneData, damage},
+		{plantNoData, mixed},
+		{plantOneData, mixed},
 		{plantNoRoot, damage + "|" + lost},
 		{plantOneRoot, damage + "|" + lost},
-		{plantSwap, damage},
-		{plantOneSwap, damage},
+		{plantSwap, mixed},
+		{plantOneSwap, mixed},
 		{plantNoDir, lost},
 	} {
 		t.Run(c.plant, func(t *testing.T) {

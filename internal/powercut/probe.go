@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/edged-io/edged/store"
 )
@@ -15,6 +16,7 @@ type again struct {
 	stream  string
 	known   bool   // it is there: this is a repeat
 	seq     uint64 // of the first, or that it gets; 0 where it is parked
+	beyond  bool   // it gets a higher one than seq
 	receipt *store.Receipt
 }
 
@@ -38,7 +40,7 @@ func (v *view) probe(r *rand.Rand) error {
 		return fmt.Errorf("publish again: %w", err)
 	}
 	for _, m := range messages {
-		if m.receipt.Duplicate != m.known || m.receipt.Seq != m.seq {
+		if m.receipt.Duplicate != m.known || m.beyond && m.receipt.Seq <= m.seq || !m.beyond && m.receipt.Seq != m.seq {
 			return fmt.Errorf("%s, message %d: it was published again, and is said to be message %d (repeat: %v), not %d (repeat: %v)",
 				m.a, m.i, m.receipt.Seq, m.receipt.Duplicate, m.seq, m.known)
 		}
@@ -51,12 +53,21 @@ func (v *view) repeats(r *rand.Rand) (messages []again) {
 	if s == nil || p == nil {
 		return nil
 	}
-	var told []again
+	var told, lost []again
 	next := s.Last
 	for _, a := range v.c.acts {
 		switch {
 		case !a.begun(v.cut):
-			break
+		case a.op == opMemory && v.told(a):
+			lost = append(lost, again{a: a, stream: inMemory, seq: v.lastTold(inMemory), beyond: true})
+		case a.op == opBatch && v.told(a):
+			m := again{a: a, stream: batched}
+			if m.seq, m.known = v.streams[batched].seqs[item{a.N, 0}]; m.known {
+				told = append(told, m)
+				continue
+			}
+			m.seq, m.beyond = v.lastTold(batched), true
+			lost = append(lost, m)
 		case a.op == opPark && v.told(a):
 			told = append(told, again{a: a, stream: parked, known: true})
 		case a.op == opJob && v.told(a):
@@ -71,6 +82,12 @@ func (v *view) repeats(r *rand.Rand) (messages []again) {
 				}
 				messages = append(messages, m)
 			}
+		}
+	}
+	for range min(len(lost), 3) {
+		m := lost[r.IntN(len(lost))]
+		if !slices.ContainsFunc(messages, func(o again) bool { return o.a == m.a }) {
+			messages = append(messages, m)
 		}
 	}
 	for range min(len(told), 4) {

@@ -86,7 +86,13 @@ func (w *workload) live(life int) (err error) {
 	if w.db, err = store.Open(storeOptions(w.Dir)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.db.Close()) }()
+	defer func() {
+		h := &hand{w: w}
+		a := h.begin("restart", act{})
+		if err = errors.Join(err, w.db.Close()); err == nil {
+			h.told(a)
+		}
+	}()
 	if err := w.prepare(); err != nil {
 		return err
 	}
