@@ -84,6 +84,9 @@ func (l Loss) name() string {
 		return l.First
 	}
 	from, to := l.First, l.Last
+	if from == "" && to == "" {
+		return "all there was"
+	}
 	if from == "" {
 		from = "the first"
 	}
@@ -97,6 +100,7 @@ func (l Loss) name() string {
 type Aside struct {
 	File  string    `json:"file"`
 	Bytes int64     `json:"bytes"`
+	Store bool      `json:"store"`         // it is a store; others put what they set aside there too
 	Lost  []string  `json:"lost"`          // what of it was not carried over, a line each
 	Msgs  int64     `json:"messages_lost"` // of all streams
 	Since time.Time `json:"time,omitzero"` // when it was set aside; zero if that is not known
@@ -229,6 +233,9 @@ func (r *Report) log(log *slog.Logger) {
 // QuarantineDir is the folder, beside the store, where damaged files go.
 const QuarantineDir = "quarantine"
 
+// asidePrefix is that of the names of stores there.
+const asidePrefix = "store-"
+
 // reportSuffix is that of what is known of a file in quarantine.
 const reportSuffix = ".report.json"
 
@@ -246,7 +253,7 @@ func Quarantined(dir string) ([]Aside, error) {
 		if strings.HasSuffix(e.Name(), reportSuffix) {
 			continue
 		}
-		a := Aside{File: filepath.Join(dir, e.Name()), Lost: []string{}}
+		a := Aside{File: filepath.Join(dir, e.Name()), Store: strings.HasPrefix(e.Name(), asidePrefix), Lost: []string{}}
 		if info, err := e.Info(); err == nil {
 			a.Bytes = info.Size()
 		}

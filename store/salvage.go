@@ -106,7 +106,7 @@ func setAside(path string) (string, error) {
 		return "", err
 	}
 	for n := 1; ; n++ {
-		aside := filepath.Join(dir, fmt.Sprintf("store-%d.db", n))
+		aside := filepath.Join(dir, fmt.Sprintf("%s%d.db", asidePrefix, n))
 		err := os.Link(path, aside)
 		if errors.Is(err, os.ErrExist) {
 			if there, err := os.Stat(aside); err == nil && os.SameFile(us, there) {

@@ -103,11 +103,18 @@ func (n *Node) problems() []string {
 		lines = append(lines, "store: "+err.Error())
 	}
 	for _, f := range files {
+		if !f.Store {
+			lines = append(lines, "a damaged file was set aside: look at "+f.File+", then remove it")
+			continue
+		}
 		line := "store: a damaged file was set aside, and what could be read of it was carried over"
 		if len(f.Lost) > 0 {
 			line += "; lost: " + strings.Join(f.Lost, "; ")
 		}
 		lines = append(lines, line+": look at "+f.File+", then remove it")
+	}
+	for _, err := range n.updates.Damaged() {
+		lines = append(lines, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	for _, note := range n.db.Notes() {
 		lines = append(lines, "store: "+note)

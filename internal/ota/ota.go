@@ -99,12 +99,13 @@ type Agent struct {
 	rec     record
 	unsaved bool // rec is not on disk yet
 	running map[string]Desired
-	want    *Desired // newest that the hub had; nil for none
-	invalid string   // why the newest could not be read
-	trouble string   // what is being tried again, in words
-	worry   string   // key of the desired state that trouble is about
-	cut     func()   // stops fetching, for something newer
-	cutKey  string   // what is being fetched
+	damaged map[string]error // by app; what New found
+	want    *Desired         // newest that the hub had; nil for none
+	invalid string           // why the newest could not be read
+	trouble string           // what is being tried again, in words
+	worry   string           // key of the desired state that trouble is about
+	cut     func()           // stops fetching, for something newer
+	cutKey  string           // what is being fetched
 
 	reached func(point string) // for the tests of power cuts
 }
@@ -156,22 +157,39 @@ func (a *Agent) load() error {
 	rec, err := a.disk.loadRecord()
 	if errors.Is(err, errDamaged) {
 		// Nothing is lost but how far an update was: the hub says again what it wants.
-		a.log.Error("update state is damaged; starting without it", "err", err)
 		rec = record{Format: recordFormat, State: Idle}
-		err = setAside(a.disk.stateFile())
+		aside, asideErr := a.disk.setAside(a.disk.stateFile())
+		a.log.Error("update state is damaged; starting without it", "err", errors.Join(err, asideErr), "file", aside)
+		err = nil
 	}
 	if err != nil {
 		return err
 	}
-	running, err := a.disk.load()
-	if running == nil && err != nil {
+	running, damaged, err := a.disk.load()
+	if err != nil {
 		return err
 	}
-	if err != nil {
-		a.log.Error("installed releases are damaged", "err", err)
+	for app, err := range damaged {
+		a.log.Error("an installed release is damaged", "app", app, "err", err)
 	}
-	a.rec, a.running = rec, running
+	a.rec, a.running, a.damaged = rec, running, damaged
 	return nil
+}
+
+// Damaged tells of each app with a damaged release what is wrong with it and what
+// runs instead, until a release of the app is committed.
+func (a *Agent) Damaged() []error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []error
+	for _, app := range slices.Sorted(maps.Keys(a.damaged)) {
+		instead := "nothing of it runs"
+		if run, ok := a.running[app]; ok {
+			instead = "version " + run.Version + " runs"
+		}
+		all = append(all, fmt.Errorf("app %s: %s: %w", app, instead, a.damaged[app]))
+	}
+	return all
 }
 
 // Current is what the box is to run, in order of names: one release for each app

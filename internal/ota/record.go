@@ -85,13 +85,27 @@ func (d disk) loadRecord() (record, error) {
 	return r, nil
 }
 
-// setAside renames a damaged file, so that the box comes up without it and a person
-// can look at it.
-func setAside(path string) error {
-	if err := os.Rename(path, path+".damaged"); err != nil {
-		return err
+// quarantineDir is where a damaged file goes, beside damaged stores. Whatever is in
+// it is named by the health of the box until somebody removes it.
+const quarantineDir = "quarantine"
+
+// setAside moves a damaged file into the quarantine, so that the box comes up without
+// it and a person can look at it. It returns where it is.
+func (d disk) setAside(path string) (aside string, err error) {
+	dir := filepath.Join(d.root, quarantineDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
 	}
-	return atomicfile.SyncDir(filepath.Dir(path))
+	for n := 1; ; n++ {
+		aside = filepath.Join(dir, fmt.Sprintf("%s-%d", filepath.Base(path), n))
+		if _, err := os.Lstat(aside); err == nil {
+			continue
+		}
+		if err := os.Rename(path, aside); err != nil {
+			return "", err
+		}
+		return aside, errors.Join(atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(path)))
+	}
 }
 
 // loadRelease reads the file current or rollback of an app.

@@ -175,22 +175,21 @@ func syncTree(dir string) error {
 }
 
 // load finds what each app runs: its current release or, if that is damaged, the
-// one before. What is damaged is in the joined error; the others come up.
-func (d disk) load() (map[string]Desired, error) {
+// one before. What is damaged is told by app; the others come up.
+func (d disk) load() (running map[string]Desired, damaged map[string]error, err error) {
 	entries, err := os.ReadDir(d.appsDir())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	running := map[string]Desired{}
-	var faults []error
+	running, damaged = map[string]Desired{}, map[string]error{}
 	for _, e := range entries {
 		if !e.IsDir() || !appName.MatchString(e.Name()) {
 			continue
 		}
 		for _, which := range []string{currentName, rollbackName} {
 			desired, err := d.loadRelease(e.Name(), which)
-			if errors.Is(err, fs.ErrNotExist) && which == currentName {
-				break // it was never committed
+			if errors.Is(err, fs.ErrNotExist) && (which == rollbackName || !d.hasRollback(e.Name())) {
+				break // it was never committed, or never twice
 			}
 			if err == nil {
 				err = d.intact(desired)
@@ -199,10 +198,17 @@ func (d disk) load() (map[string]Desired, error) {
 				running[e.Name()] = desired
 				break
 			}
-			faults = append(faults, fmt.Errorf("app %s: %s release: %w", e.Name(), which, err))
+			damaged[e.Name()] = errors.Join(damaged[e.Name()], fmt.Errorf("%s release: %w", which, err))
 		}
 	}
-	return running, errors.Join(faults...)
+	return running, damaged, nil
+}
+
+// hasRollback says whether an app has a release before its current one. That is
+// never written without a current one, so a missing one is damage.
+func (d disk) hasRollback(app string) bool {
+	_, err := os.Lstat(filepath.Join(d.appDir(app), rollbackName))
+	return err == nil
 }
 
 // prune removes what no app runs or could go back to. Keep is a release on its way,

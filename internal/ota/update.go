@@ -261,6 +261,7 @@ func (a *Agent) commit(d Desired) error {
 	a.reached("current written")
 	a.mu.Lock()
 	a.running[d.App] = d
+	delete(a.damaged, d.App)
 	a.mu.Unlock()
 	a.applied = ""
 	a.log.Info("release is committed", "app", d.App, "version", d.Version, "release", d.Release())
