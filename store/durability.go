@@ -36,9 +36,10 @@ const (
 	maxBatchFor = time.Hour
 	// memoryBytes is the max_bytes of a stream in memory that has none.
 	memoryBytes = 64 << 20
-	// drainFor is how long acknowledgements may be in memory alone where a
-	// stream in memory still holds messages on disk, from before.
-	drainFor = time.Second
+	// besideMemory is how long it may be in memory alone what has to get to the
+	// disk beside a stream that does not: acknowledgements of what it holds there
+	// from before, and state (Turn.Loose).
+	besideMemory = time.Second
 )
 
 func (c *StreamConfig) checkDurability() error {
@@ -85,10 +86,16 @@ func (h *held) add(t *Turn, due time.Time) {
 // it is for ever. Call it with db.mu held, in the writer.
 func (db *DB) wait(t *Turn) time.Duration {
 	const ever = -1
-	if len(t.messages)+len(t.acks) == 0 || len(t.writes)+len(t.dead)+len(t.deadChanges) > 0 {
+	if len(t.messages)+len(t.acks) == 0 || len(t.dead)+len(t.deadChanges) > 0 {
 		return 0
 	}
 	wait := time.Duration(ever)
+	if len(t.writes) > 0 {
+		if !t.loose || len(t.messages) == 0 {
+			return 0
+		}
+		wait = besideMemory
+	}
 	note := func(s *stream, memory time.Duration) bool {
 		d := memory
 		switch s.config.Durability {
@@ -114,7 +121,7 @@ func (db *DB) wait(t *Turn) time.Duration {
 	for i := range t.acks {
 		memory := time.Duration(ever)
 		if t.acks[i].sub.stream.disk.msgs > 0 {
-			memory = drainFor
+			memory = besideMemory
 		}
 		if sub := t.acks[i].sub; !sub.ephemeral && !note(sub.stream, memory) {
 			return 0

@@ -343,3 +343,47 @@ func TestStream_Batch_many(t *testing.T) {
 		t.Errorf("after a crash: %d messages up to %d, and %d were at risk", i.Msgs, i.Last, risk)
 	}
 }
+
+// A note that goes with a message does not make it wait for the disk.
+func TestTurn_Loose(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Batch, BatchFor: never})
+	ensure(t, db, store.StreamConfig{Name: "memory", Durability: store.Memory})
+	publish(t, db, "a", "1", "")
+	publish(t, db, "memory", "1", "")
+	commits := db.Stats().Commits
+	put := func(stream, v string) {
+		t.Helper()
+		commit(t, db, func(turn *store.Turn) {
+			turn.Get("s", "k")
+			turn.Put("s", "k", []byte(v))
+			turn.Publish(stream, store.Message{Subject: "x", Data: []byte(v)})
+			turn.Loose()
+		})
+		if got := value(t, db, "s", "k"); got != v {
+			t.Fatalf("got %q, want %q", got, v)
+		}
+	}
+	put("a", "2")
+	put("a", "3")
+	if n := db.Stats().Commits - commits; n != 0 {
+		t.Errorf("%d commits", n)
+	}
+	crashed := copyStore(t, dir)
+	flush(t, db)
+	now := copyStore(t, dir)
+	put("memory", "2")
+	waitFor(t, "state beside a stream in memory to be written", func() bool { return db.Stats().Commits == commits+2 })
+	db.Close()
+	for _, c := range []struct{ dir, state, messages string }{{crashed, "", "[1:1]"}, {now, "3", "[1:1 2:2 3:3]"}, {dir, "2", "[1:1 2:2 3:3]"}} {
+		db := open(t, c.dir)
+		if got := value(t, db, "s", "k"); got != c.state {
+			t.Errorf("state %q, want %q", got, c.state)
+		}
+		if got := fmt.Sprint(read(t, db, "a")); got != c.messages {
+			t.Errorf("messages %s, want %s", got, c.messages)
+		}
+		db.Close()
+	}
+}

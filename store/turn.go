@@ -30,6 +30,7 @@ type Turn struct {
 	afterEnd    []func(committed bool)
 	size        int64
 
+	loose       bool
 	irrevocable bool
 	alone       bool
 	ended       bool
@@ -293,7 +294,13 @@ func (t *Turn) DeadLetter(d DeadLetter) {
 	t.size += d.size()
 }
 
-// AfterCommit lets fn run once the turn is on disk, before its committer is
+// Loose says that the state which t changes is worth no more than the messages
+// it publishes, such as a note by which a repeat of one is recognised. Where
+// those need not be on disk before their publisher is told (Batch, Memory), the
+// turn need not be either. Other turns see the change at once, List does not.
+func (t *Turn) Loose() { t.loose = true }
+
+// AfterCommit lets fn run once the turn is committed, before its committer is
 // told. All such functions of a store run in one goroutine, in the order of
 // the commits; fn must not block and must not commit. It does not run if the
 // turn is not committed, nor after a crash.

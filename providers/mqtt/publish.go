@@ -121,6 +121,9 @@ func (c *conn) store(ctx context.Context, p *publication, msg store.Message, dup
 			if repeat, err = s.repeats.note(t, p.id, dup, m.topic, m.payload); repeat || err != nil {
 				return err
 			}
+			if !m.retain {
+				t.Loose() // the note goes with the message
+			}
 		}
 		if err := c.l.o.Broker.Stage(t, msg); err != nil {
 			return err
