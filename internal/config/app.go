@@ -17,8 +17,8 @@ const (
 	ContractNumberGen = "wasmcloud:builtin:numbergen"
 )
 
-// Built-in providers, as Link.Provider names them. A manifest says pubsub.mqtt or pubsub.local, by where messages come from; what an actor
-// publishes goes to the box's own streams either way, so that both are links to one provider.
+// Built-in providers, as Link.Provider names them. A manifest says pubsub.mqtt, pubsub.nats or pubsub.local, by where messages come from
+// and go to; an actor publishes in the same way to each, so that all are links to one provider.
 const (
 	ProviderKeyValue  = "keyvalue"
 	ProviderPubSub    = "pubsub"
@@ -39,6 +39,7 @@ type App struct {
 	Streams       []Stream
 	Links         []Link // one for each actor, contract and link name
 	MQTT          []MQTTSource
+	NATS          []NATSSource
 	Outlets       []Outlet // at brokers elsewhere
 	Local         []LocalSource
 	Messaging     []MessagingSource

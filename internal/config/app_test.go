@@ -291,7 +291,6 @@ name = "modbus"
 		`25: stream[1].durability: is "none", want synced`,
 		"27: capability[0].actor: required, since the app has 2 actors",
 		`31: capability[1].name: unknown capability "teleport"`,
-		`35: capability[2].name: "pubsub.nats" is not enforced`,
 		`36: capability[2].actor: the app has no actor "b"`,
 		`42: capability[3].config[0].url: scheme must be`,
 		`43: capability[3].config[0].qos: too large, at most 2`,

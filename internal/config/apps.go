@@ -112,6 +112,11 @@ func (a *App) sources() []Source {
 			all = append(all, s.Source)
 		}
 	}
+	for _, s := range a.NATS {
+		if len(s.Filters) > 0 {
+			all = append(all, s.Source)
+		}
+	}
 	for _, s := range a.Local {
 		all = append(all, s.Source)
 	}

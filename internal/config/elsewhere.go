@@ -237,3 +237,61 @@ func (b *builder) mqtt(g grant, t table, _ *Link) {
 	}
 	b.app.MQTT = append(b.app.MQTT, s)
 }
+
+// NATSSource is what the box has at a NATS server. Its topic is an MQTT topic filter with a "/" in it, else a subject filter.
+type NATSSource struct {
+	Elsewhere
+	// Files on the box, beside those of Elsewhere: a credentials file and the seed of an nkey, "" for none.
+	Credentials, NKeyFile string
+	Domain                string // JetStream domain, "" for that of the server
+}
+
+// ConsumerName names the client at the server, and its durable consumer: edged-<device>-<app>-<n>.
+func (s *NATSSource) ConsumerName(device, app string) string {
+	return "edged-" + device + "-" + app + "-" + strconv.Itoa(s.n)
+}
+
+type natsConfig struct {
+	URL          string `toml:"url" required:"true"`
+	Credentials  string `toml:"credentials" default:""`
+	User         string `toml:"user" default:""`
+	PasswordFile string `toml:"password_file" default:""`
+	NKeyFile     string `toml:"nkey_file" default:""`
+	CA           string `toml:"ca" default:""`
+	Cert         string `toml:"cert" default:""`
+	Key          string `toml:"key" default:""`
+	Domain       string `toml:"jetstream_domain" default:""`
+	QoS          int    `toml:"qos" default:"1" min:"0" max:"2"`
+	Topic        string `toml:"topic" default:""`
+	Queue        string `toml:"queue" default:""`
+	Group        string `toml:"group" default:""`
+	Delivery     string `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	OnMessage    string `toml:"on_message" default:"on_message"`
+	Publish      string `toml:"publish" default:""`
+}
+
+func (b *builder) nats(g grant, t table, _ *Link) {
+	var c natsConfig
+	b.decode(t, &c)
+	s := NATSSource{Credentials: c.Credentials, NKeyFile: c.NKeyFile, Domain: c.Domain}
+	schemes := []string{"nats", "tls", "ws", "wss"}
+	s.Elsewhere = b.elsewhere(g, t, elsewhereConfig{
+		url: c.URL, topic: c.Topic, queue: c.Queue, group: c.Group, publish: c.Publish, onMessage: c.OnMessage, qos: c.QoS,
+		user: c.User, passwordFile: c.PasswordFile, ca: c.CA, cert: c.Cert, key: c.Key,
+		schemes: schemes, secure: []string{"nats", "tls", "wss"}, filters: topic.ResolveFilter,
+	})
+	b.checkSecrets(t, map[string]string{"credentials": c.Credentials, "nkey_file": c.NKeyFile})
+	ways := 0
+	for _, way := range []string{c.Credentials, c.User, c.NKeyFile} {
+		if way != "" {
+			ways++
+		}
+	}
+	if ways > 1 {
+		b.fault(t.path, "credentials, user and nkey_file are three ways to say who the box is: take one")
+	}
+	if c.Domain != "" {
+		b.checkName(child(t.path, "jetstream_domain"), c.Domain)
+	}
+	b.app.NATS = append(b.app.NATS, s)
+}

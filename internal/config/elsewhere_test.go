@@ -163,3 +163,54 @@ publish = "#/a"
 		`47: capability[0].config[6].publish: "#/a"`,
 	)
 }
+
+func TestLoadApp_nats(t *testing.T) {
+	got, err := load(t, "pubsub.nats", `[[capability.config]]
+url = "tls://broker:4222"
+credentials = "/etc/c"
+ca = "/etc/ca"
+jetstream_domain = "d"
+qos = 2
+topic = "user.*"
+publish = "cloud/#"
+[[capability.config]]
+url = "nats://other"
+qos = 0
+queue = "user/+"
+nkey_file = "/etc/n"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := got.NATS[0]
+	if n.URL != "tls://broker:4222" || n.Credentials != "/etc/c" || n.CA != "/etc/ca" || n.Domain != "d" || n.QoS != 2 || n.Name != "a-pubsub-nats-1" ||
+		n.Outlet == nil || n.Filters[0] != "user.*" || n.ConsumerName("press", "a") != "edged-press-a-1" {
+		t.Errorf("got %+v", n)
+	}
+	if q := got.NATS[1]; !q.Queue || q.Group != "a" || q.NKeyFile != "/etc/n" || q.QoS != 0 {
+		t.Errorf("got %+v", q)
+	}
+	same(t, "outlets", got.Outlets, []config.Outlet{{Stream: "a-pubsub-nats-1-out", Actor: "x", Link: "default", Filters: []string{"cloud.>", "cloud"}}})
+	_, err = load(t, "pubsub.nats", `[[capability.config]]
+url = "mqtt://broker"
+credentials = "c"
+user = "u"
+jetstream_domain = "a b"
+topic = "a..b"
+[[capability.config]]
+url = "ws://broker"
+ca = "/ca"
+topic = "wasmbus.>"
+publish = "a b"
+`)
+	wantFaults(t, err,
+		"9: capability[0].config[0]: credentials, user and nkey_file are three ways",
+		"10: capability[0].config[0].url: scheme must be one of nats, tls, ws, wss",
+		"11: capability[0].config[0].credentials: want the absolute path",
+		"13: capability[0].config[0].jetstream_domain: must match",
+		`14: capability[0].config[0].topic: "a..b"`,
+		"16: capability[0].config[1].url: with ca or cert it must be one with TLS: nats, tls, wss",
+		`18: capability[0].config[1].topic: "wasmbus.>" is reserved`,
+		`19: capability[0].config[1].publish: "a b"`,
+	)
+}

@@ -30,6 +30,7 @@ var builtins = map[string]builtin{
 	"keyvalue":     {ContractKeyValue, ProviderKeyValue, (*builder).keyValue},
 	"gpio":         {ContractGPIO, ProviderGPIO, (*builder).gpio},
 	"pubsub.mqtt":  {ContractPubSub, ProviderPubSub, (*builder).mqtt},
+	"pubsub.nats":  {ContractPubSub, ProviderPubSub, (*builder).nats},
 	"pubsub.local": {ContractPubSub, ProviderPubSub, (*builder).local},
 	"messaging":    {ContractMessaging, ProviderMessaging, (*builder).messaging},
 	"logging":      {ContractLogging, ProviderLogging, (*builder).none},
@@ -37,7 +38,7 @@ var builtins = map[string]builtin{
 }
 
 // builtinNames is for faults.
-const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.local, messaging, logging or numbergen"
+const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, logging or numbergen"
 
 // grants translates capabilities and links.
 func (b *builder) grants() {
@@ -45,8 +46,6 @@ func (b *builder) grants() {
 		path := item("capability", i)
 		g := grant{actor: b.actor(child(path, "actor"), c.Actor), link: "default", provider: c.Name, path: path, configs: c.Config}
 		switch _, ok := builtins[c.Name]; {
-		case c.Name == "pubsub.nats":
-			b.fault(child(path, "name"), "%q is not enforced by this version", c.Name)
 		case !ok:
 			b.fault(child(path, "name"), "unknown capability %q, want %s", clip(c.Name), builtinNames)
 		default:
@@ -63,7 +62,7 @@ func (b *builder) grants() {
 		}
 		b.checkName(child(path, "name"), l.Name)
 		switch p, ok := builtins[l.Provider]; {
-		case !ok && (len(l.Provider) == 56 && l.Provider[0] == 'V' || l.Provider == "pubsub.nats"):
+		case !ok && len(l.Provider) == 56 && l.Provider[0] == 'V':
 			b.fault(child(path, "provider"), "%q is not enforced by this version", l.Provider)
 		case !ok:
 			b.fault(child(path, "provider"), "unknown provider %q, want %s", clip(l.Provider), builtinNames)

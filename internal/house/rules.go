@@ -54,7 +54,7 @@ func Edged() Rules {
 		},
 		Doors: []Door{
 			{"github.com/nats-io/nats-server", []string{"broker"}},
-			{"github.com/nats-io/nats.go", []string{"broker", "internal/ota", "internal/node", "internal/demo", "cmd"}},
+			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "internal/ota", "internal/node", "internal/demo", "cmd"}},
 			{"github.com/tetratelabs/wazero", []string{"runtime"}},
 			{"go.etcd.io/bbolt", []string{"store"}},
 			{"periph.io", []string{"providers/gpio"}},

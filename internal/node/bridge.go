@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/event"
 	"github.com/edged-io/edged/store"
 )
@@ -182,16 +183,23 @@ func (b *bridges) leave(old bridge) {
 func (n *Node) setBridges(s appSet) {
 	want := make(map[string]bridge)
 	receives := make(map[string]bool) // names of sources that have a client
+	// A queue has one client on the box: its messages are shared out again from
+	// the inbox. The others may still publish.
+	part := func(src config.Elsewhere) (receive, any bool) {
+		receive = len(src.Filters) > 0 && !receives[src.Name]
+		receives[src.Name] = receives[src.Name] || receive
+		return receive, receive || src.Outlet != nil
+	}
 	for _, a := range s.sorted() {
 		for _, src := range a.config.MQTT {
-			// A queue has one client on the box: its messages are shared out
-			// again from the inbox.
-			receive := len(src.Filters) > 0 && !receives[src.Name]
-			if !receive && src.Outlet == nil {
-				continue
+			if receive, any := part(src.Elsewhere); any {
+				want[src.ID] = n.mqttBridge(a.config.Name, src, receive)
 			}
-			receives[src.Name] = receives[src.Name] || receive
-			want[src.ID] = n.mqttBridge(a.config.Name, src, receive)
+		}
+		for _, src := range a.config.NATS {
+			if receive, any := part(src.Elsewhere); any {
+				want[src.ID] = n.natsBridge(a.config.Name, src, receive)
+			}
 		}
 	}
 	n.bridge.set(want)

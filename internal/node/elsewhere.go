@@ -8,6 +8,7 @@ import (
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/providers/mqtt"
+	"github.com/edged-io/edged/providers/natsbroker"
 	"github.com/edged-io/edged/store"
 )
 
@@ -42,6 +43,39 @@ func (n *Node) mqttBridge(app string, src config.MQTTSource, receive bool) bridg
 		session: src.URL + " " + o.ClientID,
 		client:  func() (bridgeClient, error) { return mqtt.NewClient(o) },
 		leave:   func(ctx context.Context) error { return mqtt.Leave(ctx, o) },
+		health:  o.Health,
+	}
+}
+
+// natsBridge is the client of an app at a NATS server. Without receive it only
+// publishes.
+func (n *Node) natsBridge(app string, src config.NATSSource, receive bool) bridge {
+	o := natsbroker.Options{
+		URL: src.URL, Name: src.ConsumerName(n.o.Device.Device.ID, app), Domain: src.Domain, QoS: src.QoS,
+		Login: natsbroker.Login{
+			Credentials: src.Credentials, User: src.User, PasswordFile: src.PasswordFile, NKeyFile: src.NKeyFile, CA: src.CA, Cert: src.Cert, Key: src.Key,
+		},
+		Store:      n.db,
+		DeadLetter: n.refused(src.ID),
+		Logger:     n.part("nats"),
+		Health:     n.bridgeHealth("nats", src.ID, src.URL),
+		MaxMessage: int(n.o.Device.Limits.MaxMessage),
+		Failpoint:  n.o.Failpoint,
+	}
+	if receive {
+		o.Filters, o.Group, o.Stage = src.Filters, src.Group, n.stageFrom(src.Name)
+	}
+	if src.Outlet != nil {
+		o.Outbox = &natsbroker.Outbox{Stream: src.Outlet.Stream, Subscription: outboxSubscription(src.Outlet.Stream)}
+	}
+	return bridge{
+		source: struct {
+			config.NATSSource
+			receive bool
+		}{src, receive},
+		session: src.URL + " " + o.Name,
+		client:  func() (bridgeClient, error) { return natsbroker.New(o) },
+		leave:   func(ctx context.Context) error { return natsbroker.Leave(ctx, o) },
 		health:  o.Health,
 	}
 }

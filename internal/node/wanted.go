@@ -183,11 +183,11 @@ func atRest(info store.StreamInfo, uplink bool) broker.Stream {
 }
 
 // inbox gives a source a stream of its own for what no declared stream keeps.
-// What an MQTT broker sends is put there by name. What is published on the box
+// What a broker elsewhere sends is put there by name. What is published on the box
 // gets there by its subject, so sources of the same subject share an inbox.
 func inbox(streams []broker.Stream, f *config.Feed, src source) ([]broker.Stream, error) {
 	own := slices.IndexFunc(streams, func(s broker.Stream) bool { return s.Name == src.Name })
-	if src.kind == fromMQTT {
+	if src.kind == fromElsewhere {
 		if own < 0 {
 			streams = append(streams, broker.Stream{Name: src.Name})
 		}
@@ -244,7 +244,7 @@ type sourceKind int
 
 const (
 	fromBox       sourceKind = iota // what is published on the box
-	fromMQTT                        // an MQTT broker
+	fromElsewhere                   // a broker elsewhere
 	fromMessaging                   // the same as fromBox, by another contract
 )
 
@@ -253,7 +253,12 @@ func (a *app) sources() []source {
 	var all []source
 	for _, s := range a.config.MQTT {
 		if len(s.Filters) > 0 {
-			all = append(all, source{s.Source, fromMQTT})
+			all = append(all, source{s.Source, fromElsewhere})
+		}
+	}
+	for _, s := range a.config.NATS {
+		if len(s.Filters) > 0 {
+			all = append(all, source{s.Source, fromElsewhere})
 		}
 	}
 	for _, s := range a.config.Local {
