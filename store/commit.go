@@ -86,7 +86,7 @@ func (db *DB) untilDue() time.Duration {
 
 // commitPaced commits a group and returns what to expect of the next.
 func (db *DB) commitPaced(group []*Turn) pace {
-	if db.relaxed(group) {
+	if db.relaxed(group) && db.mayShed(group) {
 		db.tell(group)
 		if db.flushNow() {
 			db.flush()

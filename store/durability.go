@@ -130,11 +130,12 @@ func (db *DB) wait(t *Turn) time.Duration {
 	return wait
 }
 
-// gives says whether something that is, or will be, on disk has to make room for
-// what is queued. A limit that holds at all times then wants the disk.
+// gives says whether something that a stream in memory has on disk, from before,
+// has to make room for what is queued. A limit that holds at all times then wants
+// the disk. (A batch stream sheds it.)
 func (db *DB) gives(s *stream) bool {
 	c := &s.config
-	if c.OnFull != DropOldest || c.Durability == Memory && s.disk.msgs == 0 {
+	if c.OnFull != DropOldest || c.Durability == Batch || s.disk.msgs == 0 {
 		return false
 	}
 	return c.MaxMsgs > 0 && s.msgs > c.MaxMsgs || c.MaxBytes > 0 && s.bytes > c.MaxBytes || db.heldBytes() > db.o.level(s, false)
@@ -182,6 +183,7 @@ func (db *DB) tell(group []*Turn) {
 	}
 	for s, added := range touched {
 		db.trimMemory(s, age)
+		db.shedOldest(s)
 		if added {
 			s.wakeWatchers()
 		}

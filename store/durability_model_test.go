@@ -157,6 +157,9 @@ func (l *looseModel) check() {
 	if info.Msgs != int64(len(seen)) || info.Last != l.now.last || info.Risk.Msgs != atRisk || info.Dropped["restart"] < l.lost && l.c.Durability != store.Memory {
 		t.Fatalf("%+v; want %d messages up to %d, %d at risk", info, len(seen), l.now.last, atRisk)
 	}
+	if n := info.Dropped["full"]; l.c.Durability == store.Batch && n != l.now.dropped {
+		t.Fatalf("%d messages dropped, want %d", n, l.now.dropped)
+	}
 	if info.Msgs > int64(l.now.maxMsgs) {
 		t.Fatalf("%d messages, at most %d allowed", info.Msgs, l.now.maxMsgs)
 	}
@@ -182,6 +185,9 @@ func TestDB_looseModel(t *testing.T) {
 		l.c = store.StreamConfig{Name: "stream", MaxMsgs: int64(m.maxMsgs), Durability: store.Memory}
 		if rapid.Bool().Draw(t, "batch") {
 			l.c.Durability, l.c.BatchFor = store.Batch, never
+		}
+		if rapid.Bool().Draw(t, "drops") {
+			l.c.OnFull, m.drops, l.disk.drops = store.DropOldest, true, true
 		}
 		lives := 0
 		home := func() string {

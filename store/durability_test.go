@@ -294,17 +294,37 @@ func TestStream_Batch_limits(t *testing.T) {
 	db := open(t, t.TempDir())
 	ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Batch, BatchFor: never, MaxMsgs: 10, OnFull: store.DropOldest})
 	ensure(t, db, store.StreamConfig{Name: "b", Durability: store.Batch, BatchFor: never, MaxMsgs: 10})
-	for i := range 100 {
-		publish(t, db, "a", strconv.Itoa(i), "")
+	publish(t, db, "a", "0", "")
+	publish(t, db, "b", "0", "")
+	commits := db.Stats().Commits
+	for i := range 99 {
+		publish(t, db, "a", strconv.Itoa(i+1), "")
 		if i := info(t, db, "a"); i.Msgs > 10 {
 			t.Fatalf("the stream holds %d messages", i.Msgs)
 		}
 	}
-	if i := info(t, db, "a"); i.Dropped["full"] != 90 || i.Last != 100 {
+	if i := info(t, db, "a"); i.Dropped["full"] != 90 || i.Last != 100 || i.First != 91 || i.Risk.Msgs != 10 {
 		t.Errorf("got %+v", i)
 	}
-	for i := range 10 {
-		publish(t, db, "b", strconv.Itoa(i), "")
+	if n := db.Stats().Commits; n != commits {
+		t.Errorf("%d commits to keep a limit", n-commits)
+	}
+	flush(t, db)
+	for i := range 95 { // from now on what is on disk has to go first
+		publish(t, db, "a", strconv.Itoa(100+i), "")
+	}
+	if n := db.Stats().Commits; n != commits+1 {
+		t.Errorf("%d commits to keep a limit", n-commits)
+	}
+	if got := read(t, db, "a"); len(got) != 10 || got[0] != "186:185" {
+		t.Errorf("got %v", got)
+	}
+	flush(t, db)
+	if i := info(t, db, "a"); i.Dropped["full"] != 185 || i.Msgs != 10 || i.First != 186 {
+		t.Errorf("got %+v", i)
+	}
+	for i := range 9 {
+		publish(t, db, "b", strconv.Itoa(i+1), "")
 	}
 	if _, err := tryPublish(db, "b", "one more", ""); !errors.Is(err, store.ErrFull) {
 		t.Errorf("got %v, want ErrFull", err)

@@ -30,6 +30,7 @@ type streamWrite struct {
 	parked   counters // that will be parked: only msgs and bytes are used
 	ahead    uint64   // sequences reserved
 	lost     [numDropReasons]uint64
+	shed     counters             // of what is gone, shed before: only msgs and bytes are used
 	stays    []*pendingMessage    // in memory; not written
 	fresh    bool                 // readers have not seen all that was added
 	marks    map[idHash]watermark // of producers, raised
@@ -287,9 +288,13 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("stream %s, message %d: %w", s.config.Name, seq, err)
 		}
-		if !consumed || seq >= keep {
+		size := f.size()
+		if seq <= s.shed.upTo { // counted when it was
+			c.shed.msgs++
+			c.shed.bytes += size
+		} else if !consumed || seq >= keep {
 			all := c.held()
-			all.msgs, all.bytes = all.msgs+inMemory.msgs, all.bytes+inMemory.bytes
+			all.msgs, all.bytes = all.msgs+inMemory.msgs+c.shed.msgs, all.bytes+inMemory.bytes+c.shed.bytes
 			reason, out := overLimit(&s.config, all, w.line.between(f.stored, age), over)
 			if !out && !consumed && f.expired(w.line, age) {
 				reason, out = dropExpired, true
@@ -299,11 +304,13 @@ func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
 			}
 			c.dropped[reason]++
 		}
-		size := f.size()
 		if err := cursor.Delete(); err != nil {
 			return err
 		}
-		c.first, c.msgs, c.bytes, over = seq+1, c.msgs-1, c.bytes-size, over-size
+		if seq > s.shed.upTo { // else it is not counted in over
+			over -= size
+		}
+		c.first, c.msgs, c.bytes = seq+1, c.msgs-1, c.bytes-size
 		c.gone.msgs++
 		c.gone.bytes += size
 	}
@@ -366,7 +373,9 @@ func (w *groupWrite) inMemory(s *stream) (c counters) {
 		c.bytes -= s.tail.entries[n-1].upTo - s.tail.gone
 	}
 	w.db.mu.Unlock()
+	c.msgs, c.bytes = c.msgs-s.shed.msgs, c.bytes-s.shed.bytes
 	if sw := w.streams[s]; sw != nil {
+		c.msgs, c.bytes = c.msgs+sw.shed.msgs, c.bytes+sw.shed.bytes
 		for _, p := range sw.stays {
 			c.msgs++
 			c.bytes += p.m.size()
@@ -428,8 +437,10 @@ func (w *groupWrite) apply() {
 	age := w.db.clock.now()
 	for s, c := range w.streams {
 		s.disk, s.ahead, s.jumped = c.counters, c.ahead, false
-		s.msgs -= c.gone.msgs
-		s.bytes -= c.gone.bytes
+		s.msgs -= c.gone.msgs - c.shed.msgs
+		s.bytes -= c.gone.bytes - c.shed.bytes
+		s.shed.msgs -= c.shed.msgs
+		s.shed.bytes -= c.shed.bytes
 		s.forget(c.forget)
 		for i, n := range c.lost {
 			s.lost[i] -= n

@@ -77,7 +77,8 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 		case len(s.idOrder) > s.config.remembers(): // it is to remember less than before
 			due = append(due, s)
 		case s.disk.msgs == 0:
-		case consumed && s.disk.first < keep, dropping:
+		case s.config.Durability == Batch && len(db.held.turns) > 0: // it is trimmed with what is held
+		case consumed && s.disk.first < keep, dropping, s.shed.msgs > 0:
 			due = append(due, s)
 		case s.config.MaxAge > 0 || !consumed:
 			ageing = append(ageing, candidate{s, consumed})

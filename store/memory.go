@@ -82,13 +82,14 @@ func (l *tail) heldMsgs() int64 {
 func (s *stream) lastSeq() uint64 { return max(s.disk.last, s.tail.last) }
 
 func (s *stream) firstSeq() uint64 {
+	first := s.lastSeq() + 1
 	switch {
 	case s.disk.msgs > 0:
-		return s.disk.first
+		first = s.disk.first
 	case len(s.tail.entries) > 0:
-		return s.tail.entries[0].seq
+		first = s.tail.entries[0].seq
 	}
-	return s.lastSeq() + 1
+	return max(first, s.shed.upTo+1)
 }
 
 // lastHeld is the sequence of the last message there is.
@@ -100,8 +101,8 @@ func (s *stream) lastHeld() uint64 {
 }
 
 // heldMsgs and heldBytes are what readers see of a stream.
-func (s *stream) heldMsgs() int64  { return s.disk.msgs + s.tail.msgs() }
-func (s *stream) heldBytes() int64 { return s.disk.bytes + s.tail.bytes() }
+func (s *stream) heldMsgs() int64  { return s.disk.msgs + s.tail.msgs() - s.shed.msgs }
+func (s *stream) heldBytes() int64 { return s.disk.bytes + s.tail.bytes() - s.shed.bytes }
 
 // trimMemory removes what is consumed or over a limit from a stream in memory.
 // Call it with db.mu held.

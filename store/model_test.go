@@ -25,6 +25,8 @@ type model struct {
 	state    map[string]string
 	dead     int
 	maxMsgs  int
+	drops    bool // the oldest, beyond maxMsgs
+	dropped  uint64
 }
 
 var modelSubs = []string{"one", "two"}
@@ -141,7 +143,7 @@ func (m *model) apply(turn modelTurn) bool {
 			seen[p.id] = 0
 		}
 	}
-	if added > 0 && len(m.messages)+added > m.maxMsgs {
+	if added > 0 && len(m.messages)+added > m.maxMsgs && !m.drops {
 		return false
 	}
 	for _, p := range turn.publish {
@@ -170,6 +172,10 @@ func (m *model) apply(turn modelTurn) bool {
 	}
 	m.dead += turn.dead
 	m.trim()
+	for m.drops && len(m.messages) > m.maxMsgs {
+		delete(m.messages, slices.Min(slices.Collect(maps.Keys(m.messages))))
+		m.dropped++
+	}
 	return true
 }
 

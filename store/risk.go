@@ -14,10 +14,9 @@ type Risk struct {
 func (db *DB) risk(s *stream) Risk {
 	entries := s.tail.entries
 	before := s.tail.gone
-	if keep, any := db.keepFrom(s); any {
-		if n := s.tail.find(keep); n > 0 {
-			before, entries = entries[n-1].upTo, entries[n:]
-		}
+	keep, _ := db.keepFrom(s)
+	if n := s.tail.find(max(keep, s.shed.upTo+1)); n > 0 {
+		before, entries = entries[n-1].upTo, entries[n:]
 	}
 	if len(entries) == 0 {
 		return Risk{}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/edged-io/edged/store"
 )
@@ -116,6 +117,9 @@ func TestDB_room_holdsAtAllTimes(t *testing.T) {
 		{Name: "drop", OnFull: store.DropOldest, MaxMsgs: 50},
 		{Name: "drop2", OnFull: store.DropOldest},
 		{Name: "alarms", Priority: store.MaxPriority, OnFull: store.DropOldest},
+		{Name: "batch", Durability: store.Batch, BatchFor: 20 * time.Millisecond, OnFull: store.DropOldest, MaxBytes: 20_000},
+		{Name: "batch2", Durability: store.Batch, BatchFor: time.Hour, OnFull: store.DropOldest},
+		{Name: "memory", Durability: store.Memory, OnFull: store.DropOldest},
 	}
 	for _, c := range streams {
 		ensure(t, db, c, "sub-"+c.Name)
@@ -141,8 +145,13 @@ func TestDB_room_holdsAtAllTimes(t *testing.T) {
 		wg.Go(func() {
 			for range 300 {
 				turn := db.Begin()
+				one, mixed := streams[rnd.IntN(len(streams))].Name, rnd.IntN(2) == 0
 				for range rnd.IntN(8) {
-					turn.Publish(streams[rnd.IntN(len(streams))].Name, store.Message{Subject: "x", Data: make([]byte, rnd.IntN(3000))})
+					to := one
+					if mixed {
+						to = streams[rnd.IntN(len(streams))].Name
+					}
+					turn.Publish(to, store.Message{Subject: "x", Data: make([]byte, rnd.IntN(3000))})
 				}
 				if c := streams[rnd.IntN(len(streams))].Name; rnd.IntN(3) == 0 {
 					if info, err := db.Stream(c); err == nil && info.Msgs > 0 {

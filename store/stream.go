@@ -170,6 +170,8 @@ type stream struct {
 	deleted  bool // by DeleteStream; only the writer sets and asks
 	disk     counters
 	tail     tail
+	shed     shed
+	fronts   fronts
 	ahead    uint64                 // sequences up to here are reserved on disk: they may be told before their message is there
 	written  uint64                 // the sequence of the last message that got to the disk; 0 if there was none at Open
 	jumped   bool                   // at Open, over what was reserved
@@ -440,6 +442,7 @@ func (db *DB) Read(name string, from uint64, limit, maxBytes int, fn func(Messag
 	if ok {
 		// What is in the tail now may be on disk when that is read: it is taken
 		// from here, and nothing behind last from there.
+		from = max(from, s.shed.upTo+1)
 		id, last, tail = s.id, s.disk.last, s.tail.from(from, limit)
 	}
 	db.mu.Unlock()
