@@ -173,7 +173,9 @@ func (db *DB) place(t *Turn) {
 		p.receipt.Duplicate, p.receipt.Due = false, time.Time{}
 		if first, ok := s.repeated(p); ok && p.released == nil {
 			p.receipt.Seq, p.receipt.Duplicate = first, true
-			p.receipt.Due = db.dueOf(s.isParked(p))
+			if first == 0 {
+				p.receipt.Due = db.dueOf(s.isParked(p))
+			}
 			continue
 		}
 		if p.released == nil && p.m.delayed(now) {
