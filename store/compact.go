@@ -96,12 +96,11 @@ func (c *compaction) run(ctx context.Context, pause time.Duration) (r CompactRep
 		return r, err
 	}
 	o := boltOptions(db.o)
-	o.MaxSize = max(o.MaxSize, int(used)) // the file may be from when the limit was higher
-	o.NoSync = true                       // until it takes the place of the other
-	if c.copy, err = bolt.Open(c.path, 0o600, o); err != nil {
+	o.MaxSize = max(o.MaxSize, clampInt(used)) // the file may be from when the limit was higher
+	o.NoSync = true                            // until it takes the place of the other
+	if c.copy, err = openBolt(c.path, o); err != nil {
 		return r, errors.Join(full(err), ignoreMissing(os.Remove(c.path)))
 	}
-	c.copy.AllocSize = growStep
 	defer func() {
 		if c.old == nil { // it came to nothing
 			err = errors.Join(err, c.copy.Close(), ignoreMissing(os.Remove(c.path)))

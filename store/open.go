@@ -34,6 +34,10 @@ const (
 func Open(o Options) (*DB, error) {
 	o.setDefaults()
 	path := filepath.Join(o.Dir, fileName)
+	if most := maxHeld(strconv.IntSize); o.MaxBytes > most {
+		o.Logger.Info("store may hold more than this machine can map, it is bounded", "max_bytes", o.MaxBytes, "bound", most)
+		o.MaxBytes = most
+	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
@@ -81,6 +85,9 @@ func open(path string, o Options) (_ *DB, err error) {
 	for _, n := range notes {
 		o.Logger.Warn("store is not quite as it should be", "file", path, "note", n)
 	}
+	if err := fits(path); err != nil {
+		return nil, err
+	}
 	db := &DB{
 		o: o, log: o.Logger, runID: newRunID(), notes: notes,
 		streams:   make(map[string]*stream),
@@ -105,10 +112,9 @@ func open(path string, o Options) (_ *DB, err error) {
 		}
 	}()
 	defer recoverDamage(&err)
-	if db.bolt, err = bolt.Open(path, 0o600, boltOptions(o)); err != nil {
+	if db.bolt, err = openBolt(path, boltOptions(o)); err != nil {
 		return nil, openError(err)
 	}
-	db.bolt.AllocSize = growStep
 	version, err := db.load()
 	if err != nil {
 		return nil, err
@@ -117,21 +123,6 @@ func open(path string, o Options) (_ *DB, err error) {
 		return nil, err
 	}
 	return db, nil
-}
-
-func boltOptions(o Options) *bolt.Options {
-	opt := &bolt.Options{
-		Timeout:        time.Second,
-		NoFreelistSync: true, // a third fewer bytes a commit; the list is found again at open
-		FreelistType:   bolt.FreelistMapType,
-		PageSize:       pageSize,
-		MaxSize:        int(min(2*o.MaxBytes+64<<20, 1<<(strconv.IntSize-2))),
-	}
-	if strconv.IntSize == 64 {
-		// Address space is free: growing never has to wait for readers.
-		opt.InitialMmapSize = opt.MaxSize
-	}
-	return opt
 }
 
 func openError(err error) error {
@@ -180,11 +171,10 @@ func ignoreMissing(err error) error {
 
 // newFile makes a file with empty buckets.
 func newFile(path string, o *bolt.Options) (*bolt.DB, error) {
-	b, err := bolt.Open(path, 0o600, o)
+	b, err := openBolt(path, o)
 	if err != nil {
 		return nil, err
 	}
-	b.AllocSize = growStep
 	err = b.Update(func(tx *bolt.Tx) error {
 		for _, name := range allBuckets {
 			if _, err := tx.CreateBucket(name); err != nil {

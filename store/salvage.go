@@ -147,8 +147,8 @@ func (s *salvager) writeTo(tmp, path string, o Options) (err error) {
 		return err
 	}
 	opt := boltOptions(o)
-	opt.MaxSize = max(opt.MaxSize, int(info.Size())+1<<26) // the file may be from when the limit was higher
-	opt.NoSync = true                                      // until it is whole
+	opt.MaxSize = max(opt.MaxSize, clampInt(info.Size()+fileSlack)) // the file may be from when the limit was higher
+	opt.NoSync = true                                               // until it is whole
 	if s.to, err = newFile(tmp, opt); err != nil {
 		return err
 	}
