@@ -92,6 +92,9 @@ func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {
 			"messages":  desc("stream_messages", "Messages a stream holds.", "stream"),
 			"bytes":     desc("stream_bytes", "Bytes a stream holds.", "stream"),
 			"age":       desc("stream_oldest_age_seconds", "Age of the oldest message a stream holds.", "stream"),
+			"risk":      desc("stream_at_risk_messages", "Messages that were acknowledged and that a power cut right now would take.", "stream"),
+			"riskage":   desc("stream_at_risk_seconds", "How long the oldest of them has been at risk.", "stream"),
+			"full":      desc("disk_full", "1 while the disk has no room for the store."),
 			"dropped":   desc("stream_dropped_total", "Messages a limit of the stream took before they were consumed.", "stream", "reason"),
 			"pending":   desc("subscription_pending", "Messages a subscription has not done with.", "subscription"),
 			"inflight":  desc("subscription_in_flight", "Messages in handlers.", "subscription"),
@@ -147,6 +150,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge("messages", float64(info.Msgs), info.Name)
 		gauge("bytes", float64(info.Bytes), info.Name)
 		gauge("age", m.oldest(info).Seconds(), info.Name)
+		gauge("risk", float64(info.Risk.Msgs), info.Name)
+		gauge("riskage", info.Risk.Age.Seconds(), info.Name)
 		for reason, n := range info.Dropped {
 			counter("dropped", n, info.Name, reason)
 		}
@@ -159,11 +164,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("attempts", sub.Failed, sub.Name, "failed")
 		counter("attempts", sub.DeadLetters, sub.Name, "dead-letter")
 	}
-	up := 0.0
-	if st.Link {
-		up = 1
+	flag := func(is bool) float64 {
+		if is {
+			return 1
+		}
+		return 0
 	}
-	gauge("link", up)
+	gauge("link", flag(st.Link))
+	gauge("full", flag(m.s.o.Store.Stats().DiskFull))
 	counter("linkdowns", st.Downs)
 	counter("cuts", m.s.local.cutCount())
 }

@@ -98,6 +98,9 @@ func (n *Node) problems() []string {
 	if err := n.db.Err(); err != nil {
 		lines = append(lines, err.Error())
 	}
+	if n.db.Stats().DiskFull {
+		lines = append(lines, "store: the disk is full: nothing is stored but what is acknowledged, and streams of priority 9; make room on the disk of "+n.stateDir)
+	}
 	files, err := store.Quarantined(n.stateDir)
 	if err != nil {
 		lines = append(lines, "store: "+err.Error())
