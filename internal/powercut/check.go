@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -21,26 +22,24 @@ import (
 type checker struct {
 	acts []*act // its own
 	byN  map[int]*act
-	dir  string // where states are laid out
+	dir  string // where states are laid out, in stateDir
 	old  []byte // what is there, page by page; for lay
+	// onlyOpen asks no more than that the store opens, with what can be read:
+	// the disk has lied.
+	onlyOpen bool
 }
 
-func newChecker(r *Record) (*checker, error) {
+func newChecker(r *Record, dir string) (*checker, error) {
 	acts, err := history(r)
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{acts: acts, byN: make(map[int]*act, len(acts))}
+	c := &checker{acts: acts, byN: make(map[int]*act, len(acts)), dir: dir}
 	for _, a := range acts {
 		c.byN[a.N] = a
 	}
-	if c.dir, err = newScratch(); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, os.MkdirAll(filepath.Join(dir, stateDir), 0o700)
 }
-
-func (c *checker) close() error { return os.RemoveAll(c.dir) }
 
 // broken is a promise that a state breaks.
 type broken struct{ error }
@@ -50,11 +49,18 @@ func (b broken) Unwrap() error { return b.error }
 // check lays the state out, opens the store in it, twice if again, and returns
 // what is wrong with what it holds: a broken, or why the check could not be made.
 func (c *checker) check(s *state, again bool) error {
-	if err := s.lay(c.dir, &c.old); err != nil {
+	dir := filepath.Join(c.dir, stateDir)
+	if err := s.lay(dir, &c.old); err != nil {
 		return err
 	}
+	if c.onlyOpen {
+		if err := c.opens(dir); err != nil {
+			return broken{err}
+		}
+		return nil
+	}
 	r := rand.New(rand.NewPCG(uint64(s.cut), uint64(len(s.choice.Picks))))
-	if err := c.checkDir(c.dir, s.cut, again, r); err != nil {
+	if err := c.checkDir(dir, s.cut, again, r); err != nil {
 		return broken{err}
 	}
 	return nil
@@ -113,6 +119,27 @@ func (c *checker) opened(dir string, cut int, fn func(*view) error) (err error) 
 		return err
 	}
 	return fn(v)
+}
+
+// opens opens the store in dir twice. It may set it aside and carry over what it
+// can the first time, but not the second.
+func (c *checker) opens(dir string) error {
+	for again := range 2 {
+		var alarms alarms
+		o := storeOptions(dir)
+		o.Logger = slog.New(&alarms)
+		db, err := store.Open(o)
+		if err != nil {
+			return fmt.Errorf("open number %d: %w", again+1, err)
+		}
+		if err := db.Close(); err != nil {
+			return fmt.Errorf("close number %d: %w", again+1, err)
+		}
+		if again > 0 && len(alarms.said) > 0 {
+			return fmt.Errorf("what was carried over is damaged, too: %s", strings.Join(alarms.said, "; "))
+		}
+	}
+	return nil
 }
 
 // alarms keeps what a store says that somebody should look at.

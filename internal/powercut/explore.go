@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -16,7 +19,9 @@ type explorer struct {
 	workers  int
 	start    time.Time
 	progress func(Result)
-	from     int // cuts before it are left out
+	from     int    // cuts before it are left out
+	onlyOpen bool   // see checker
+	dir      string // where states are laid out
 	found    *Finding
 }
 
@@ -27,19 +32,26 @@ type task struct {
 }
 
 // explore adds to res what it did.
-func (e *explorer) explore(ctx context.Context, res *Result) error {
+func (e *explorer) explore(ctx context.Context, res *Result) (err error) {
 	acts, err := history(e.rec)
 	if err != nil {
 		return err
 	}
 	res.Acts += len(acts)
+	if e.dir, err = newScratch(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(e.dir)) }()
+	if err := e.rec.saveTo(filepath.Join(e.dir, recordFile)); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	tasks := make(chan task, 16*e.workers)
 	results := make(chan checked, 16*e.workers)
 	var wg sync.WaitGroup
-	for range e.workers {
-		wg.Go(func() { e.work(ctx, tasks, results) })
+	for i := range e.workers {
+		wg.Go(func() { e.work(ctx, i, tasks, results) })
 	}
 	wg.Go(func() {
 		defer close(tasks)
@@ -82,22 +94,24 @@ type checked struct {
 	err error
 }
 
-func (e *explorer) work(ctx context.Context, tasks <-chan task, results chan<- checked) {
-	c, err := newChecker(e.rec)
+func (e *explorer) work(ctx context.Context, number int, tasks <-chan task, results chan<- checked) {
+	dir := filepath.Join(e.dir, strconv.Itoa(number))
+	c, err := newChecker(e.rec, dir)
 	if err != nil {
 		results <- checked{nil, err}
 		return
 	}
-	defer func() {
-		if err := c.close(); err != nil {
-			results <- checked{nil, err}
-		}
-	}()
+	c.onlyOpen = e.onlyOpen
 	for t := range tasks {
 		if ctx.Err() != nil {
 			continue // the one who sends them ends soon
 		}
-		results <- checked{t.s, c.check(t.s, t.again)}
+		// Should the process itself end in the store, this is what it was at.
+		err := writeFinding(dir, &Finding{Problem: "the process ended while it looked at this state", Seed: e.seed, Cut: t.s.cut, Choice: t.s.choice})
+		if err == nil {
+			err = c.check(t.s, t.again)
+		}
+		results <- checked{t.s, err}
 	}
 }
 

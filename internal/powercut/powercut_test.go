@@ -49,6 +49,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A disk that does not do what a sync says can take anything. The store opens all
+// the same, with what can be read.
+func TestRun_aDiskThatLies(t *testing.T) {
+	for _, plant := range []string{plantNoData, plantSwap} {
+		t.Run(plant, func(t *testing.T) {
+			res, err := Run(t.Context(), Options{Dir: t.TempDir(), States: states / 3, Command: thisBinary, plant: plant, onlyOpen: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%+v", res)
+			if f := res.Finding; f != nil {
+				t.Errorf("%s\n%v\n%v\nkept in %s", f.Problem, f.There, f.Around, f.Dir)
+			}
+		})
+	}
+}
+
 // Faults put in on purpose are found: the test of the test.
 func TestRun_findsPlants(t *testing.T) {
 	const (

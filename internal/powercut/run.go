@@ -28,7 +28,8 @@ type Options struct {
 	// Progress, if set, is called about once a second, by one goroutine.
 	Progress func(Result)
 
-	plant string
+	plant    string
+	onlyOpen bool
 }
 
 // Result is what was done, and found.
@@ -78,6 +79,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	dir, err := filepath.Abs(o.Dir)
 	o.Dir = dir
 	for run := uint64(0); res.States < o.States && res.Finding == nil && err == nil; run++ {
+		if run > 0 && o.plant != "" {
+			break
+		}
 		want := min(o.States-res.States, statesPerRun)
 		err = o.run(ctx, start, o.Seed+run, want, &res)
 	}
@@ -94,7 +98,7 @@ func (o *Options) run(ctx context.Context, start time.Time, seed uint64, want in
 	rec, from := rec.plant(o.plant)
 	res.Runs++
 	res.Syncs += rec.Syncs()
-	e := &explorer{rec: rec, seed: seed, want: want, workers: o.Workers, start: start, progress: o.Progress, from: from}
+	e := &explorer{rec: rec, seed: seed, want: want, workers: o.Workers, start: start, progress: o.Progress, from: from, onlyOpen: o.onlyOpen}
 	err = e.explore(ctx, res)
 	if err != nil || e.found == nil {
 		return err
@@ -103,9 +107,9 @@ func (o *Options) run(ctx context.Context, start time.Time, seed uint64, want in
 	return err
 }
 
-// actsPerRun is how much the workload does, about: some 200 syncs, and 2,000
+// actsPerRun is how much the workload does, about: some 300 syncs, and 2,000
 // moments at which something else may be on the disk.
-const actsPerRun = 300
+const actsPerRun = 400
 
 func (o *Options) record(ctx context.Context, seed uint64) (rec *Record, err error) {
 	dir, err := os.MkdirTemp(o.Dir, "edged-powercut-")
@@ -145,18 +149,26 @@ func (e *explorer) keep(in string) (*Finding, error) {
 	if err := o.state(f.Cut, f.Choice).lay(state, new([]byte)); err != nil {
 		return f, err
 	}
-	w, err := os.Create(filepath.Join(dir, recordFile))
+	if err := e.rec.saveTo(filepath.Join(dir, recordFile)); err != nil {
+		return f, err
+	}
+	return f, writeFinding(dir, f)
+}
+
+func (r *Record) saveTo(path string) error {
+	w, err := os.Create(path)
 	if err != nil {
-		return f, err
+		return err
 	}
-	if err := errors.Join(e.rec.Save(w), w.Close()); err != nil {
-		return f, err
-	}
+	return errors.Join(r.Save(w), w.Close())
+}
+
+func writeFinding(dir string, f *Finding) error {
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
-		return f, err
+		return err
 	}
-	return f, os.WriteFile(filepath.Join(dir, findingFile), append(b, '\n'), 0o600)
+	return os.WriteFile(filepath.Join(dir, findingFile), append(b, '\n'), 0o600)
 }
 
 // Files of a finding.
@@ -186,6 +198,9 @@ func Replay(dir string) (f Finding, problem string, err error) {
 		return f, "", err
 	}
 	r, err := os.Open(filepath.Join(dir, recordFile))
+	if errors.Is(err, os.ErrNotExist) { // the workers of a run that ended early share one
+		r, err = os.Open(filepath.Join(dir, "..", recordFile))
+	}
 	if err != nil {
 		return f, "", err
 	}
@@ -201,7 +216,12 @@ func Replay(dir string) (f Finding, problem string, err error) {
 	if err := o.valid(f.Choice); err != nil {
 		return f, "", fmt.Errorf("%s: %w", dir, err)
 	}
-	c, err := newChecker(rec)
+	scratch, err := newScratch()
+	if err != nil {
+		return f, "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	c, err := newChecker(rec, scratch)
 	if err != nil {
 		return f, "", err
 	}
@@ -210,5 +230,5 @@ func Replay(dir string) (f Finding, problem string, err error) {
 	if errors.As(err, &b2) {
 		problem, err = b2.Error(), nil
 	}
-	return f, problem, errors.Join(err, c.close())
+	return f, problem, err
 }

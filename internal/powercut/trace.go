@@ -251,7 +251,10 @@ const (
 func getCallInfo(tid int) (c callInfo, err error) {
 	var b [88]byte
 	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), uintptr(len(b)), uintptr(unsafe.Pointer(&b)), 0, 0)
-	if errno != 0 || n < 33 {
+	switch {
+	case errno == unix.ESRCH: // it was killed meanwhile
+		return c, nil
+	case errno != 0 || n < 33:
 		return c, fmt.Errorf("%w: this needs Linux 5.3 or later: %w", ErrNoTrace, errno)
 	}
 	c.op = b[0]

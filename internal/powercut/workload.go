@@ -25,8 +25,9 @@ type plan struct {
 	Plant string `json:"plant,omitempty"`
 }
 
-// Lives of a workload: the store is closed and opened again in between.
-const lives = 3
+// Lives of a workload: the store is closed and opened again in between. In every
+// other one few hands do all, so that most turns are alone in their transaction.
+const lives = 4
 
 // storeOptions are those of the workload's store and of each state's.
 func storeOptions(dir string) store.Options {
@@ -75,12 +76,8 @@ type job struct {
 	seq uint64
 }
 
-// Hands of a life.
-const (
-	publishers = 3
-	workers    = 3
-	keepers    = 3
-)
+// Hands of each kind in a busy life.
+const hands = 3
 
 func (w *workload) live(life int) (err error) {
 	if w.db, err = store.Open(storeOptions(w.Dir)); err != nil {
@@ -96,22 +93,26 @@ func (w *workload) live(life int) (err error) {
 	if err := w.prepare(); err != nil {
 		return err
 	}
-	each := max(1, w.Acts/lives/(publishers+workers+keepers+1))
-	w.jobs = make(chan uint64, len(w.put)+publishers*each*maxJobs)
+	n := hands
+	if life%2 == 1 {
+		n = 1
+	}
+	each := max(1, w.Acts/lives/(3*n+1))
+	w.jobs = make(chan uint64, len(w.put)+n*each*maxJobs)
 	for _, seq := range w.put {
 		w.jobs <- seq
 	}
 	w.put = nil
 
-	errs := make(chan error, publishers+workers+keepers+1)
+	errs := make(chan error, 3*n)
 	var publishing, working sync.WaitGroup
 	start := func(wg *sync.WaitGroup, number int, do func(*hand) error) {
 		h := &hand{w: w, number: number, rand: rand.New(rand.NewPCG(w.Seed+uint64(life)<<32, uint64(number)))}
 		wg.Go(func() { errs <- do(h) })
 	}
-	times := func(n int, from []*operation) func(*hand) error {
+	some := func(times int, from []*operation) func(*hand) error {
 		return func(h *hand) error {
-			for range n {
+			for range times {
 				if err := from[h.rand.IntN(len(from))].run(h); err != nil {
 					return err
 				}
@@ -119,11 +120,11 @@ func (w *workload) live(life int) (err error) {
 			return nil
 		}
 	}
-	for i := range publishers {
-		start(&publishing, i, times(each, publishingActs))
+	for i := range n {
+		start(&publishing, i, some(each, publishingActs))
 	}
-	for i := range workers {
-		start(&working, publishers+i, func(h *hand) error {
+	for i := range n {
+		start(&working, hands+i, func(h *hand) error {
 			for seq := range w.jobs {
 				if err := h.work(seq); err != nil {
 					return err
@@ -132,21 +133,21 @@ func (w *workload) live(life int) (err error) {
 			return nil
 		})
 	}
-	for i := range keepers {
-		keep := times(each, keepingActs)
+	for i := range n {
+		keep := some(each, keepingActs)
 		if i == 0 {
-			some := times(each/2, keepingActs)
+			half := some(each/2, keepingActs)
 			keep = func(h *hand) error {
-				if err := some(h); err != nil {
+				if err := half(h); err != nil {
 					return err
 				}
 				if err := opCompact.run(h); err != nil {
 					return err
 				}
-				return some(h)
+				return half(h)
 			}
 		}
-		start(&working, publishers+workers+i, keep)
+		start(&working, 2*hands+i, keep)
 	}
 	publishing.Wait()
 	close(w.jobs)
