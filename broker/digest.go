@@ -146,6 +146,14 @@ func (d *LaneDigest) to() uint64 {
 	return 0
 }
 
+// count returns how many messages it has.
+func (d *LaneDigest) count() (n uint64) {
+	for i := range d.Ranges {
+		n += d.Ranges[i].Count
+	}
+	return n
+}
+
 // newDigest returns the digest of a lane whose next message is from.
 func newDigest(created time.Time, epoch string, from uint64) *LaneDigest {
 	return &LaneDigest{Created: created, Epoch: epoch, Size: firstRange, Ranges: []DigestRange{{From: from, To: from - 1}}}

@@ -52,6 +52,9 @@ type boxOptions struct {
 	fail      func(string)
 	streams   map[string]string // uplinked: name → filter
 	local     map[string]string // not uplinked, and kept
+	priority  map[string]int    // of uplinked ones
+	maxRate   int
+	ping      time.Duration // 0 is 200 ms
 	timing    pumpTiming
 	log       *slog.Logger
 	storeOpts store.Options
@@ -73,7 +76,7 @@ func startBox(t testing.TB, h *testHub, device, dir string, o boxOptions) *testB
 	o.storeOpts.Dir = dir
 	b := &testBox{t: t, device: device, dir: dir, db: openTestStore(t, o.storeOpts)}
 	for name := range o.streams {
-		if err := b.db.EnsureStream(store.StreamConfig{Name: name}); err != nil {
+		if err := b.db.EnsureStream(store.StreamConfig{Name: name, Priority: o.priority[name]}); err != nil {
 			t.Fatal(err)
 		}
 		if err := ensureUplink(b.db, name); err != nil {
@@ -98,7 +101,7 @@ func (b *testBox) serve(h *testHub, o boxOptions) {
 		ServerName: cmp.Or(o.server, b.device), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
 		MaxPayload: 8 << 20, DontListen: true, MaxControlLine: maxControlLine,
 		Accounts: []*server.Account{link}, Users: []*server.User{{Username: "link", Password: "x", Account: link}},
-		PingInterval: 200 * time.Millisecond, MaxPingsOut: 2, DisableShortFirstPing: true,
+		PingInterval: cmp.Or(o.ping, 200*time.Millisecond), MaxPingsOut: 2, DisableShortFirstPing: true,
 	}
 	u := &url.URL{Scheme: "nats-leaf", Host: h.gate.addr(), User: o.user}
 	r := &server.RemoteLeafOpts{URLs: []*url.URL{u}, LocalAccount: AccountLink, IgnoreDiscoveredServers: true}
@@ -153,7 +156,7 @@ func (b *testBox) pump(o boxOptions) {
 	p, err := newPumps(ctx, pumpOptions{
 		Store: b.db, Conn: func() *nats.Conn { return b.nc }, Link: b.link, Device: b.device, Groups: o.groups,
 		Domain: "hub", Place: place, Log: log.With("box", b.device), MachineID: func() (string, error) { return o.machine, nil },
-		Failpoint: o.fail, Timing: t,
+		Failpoint: o.fail, Timing: t, MaxRate: o.maxRate,
 	})
 	if err != nil {
 		b.t.Fatal(err)

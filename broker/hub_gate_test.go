@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // testGate is a TCP relay that can be cut.
@@ -18,6 +19,7 @@ type testGate struct {
 	conns  map[net.Conn]struct{}
 	passed int64
 	limit  int64 // after so many bytes more the line is cut; 0 is never
+	rate   int   // bytes per second that go up; 0 is no bound
 }
 
 func newTestGate(t testing.TB) *testGate {
@@ -81,7 +83,7 @@ func (g *testGate) serve(c net.Conn) {
 func (g *testGate) copy(to, from net.Conn, counted bool) {
 	defer to.Close()
 	defer from.Close()
-	buf := make([]byte, 4096)
+	buf := make([]byte, 1024)
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
@@ -91,7 +93,7 @@ func (g *testGate) copy(to, from net.Conn, counted bool) {
 			return
 		}
 		g.mu.Lock()
-		hole := g.hole
+		hole, rate := g.hole, g.rate
 		cut := false
 		if counted {
 			g.passed += int64(n)
@@ -106,6 +108,9 @@ func (g *testGate) copy(to, from net.Conn, counted bool) {
 		}
 		if hole {
 			continue
+		}
+		if counted && rate > 0 {
+			<-time.After(time.Duration(n) * time.Second / time.Duration(rate))
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			return
@@ -129,6 +134,13 @@ func (g *testGate) String() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return fmt.Sprintf("target %q, hole %t, %d connections, %d bytes passed, limit %d", g.target, g.hole, len(g.conns), g.passed, g.limit)
+}
+
+// narrow lets so many bytes per second up; 0 is no bound.
+func (g *testGate) narrow(rate int) {
+	g.mu.Lock()
+	g.rate = rate
+	g.mu.Unlock()
 }
 
 // blackHole swallows everything from now on, or no more.

@@ -199,7 +199,7 @@ func TestHubLanes_Known(t *testing.T) {
 	nc := h.client(nats.Name("operator"))
 	lanes, err := HubLanes(t.Context(), nc, "", "a")
 	epoch := b.pumps.epochs.current()
-	want := []HubLane{{"one", epoch, 7}, {"two", epoch, 3}}
+	want := []HubLane{{"one", epoch, 7, 7}, {"two", epoch, 3, 3}}
 	if err != nil || !slices.Equal(lanes, want) {
 		t.Errorf("lanes: got %+v, %v, want %+v", lanes, err, want)
 	}

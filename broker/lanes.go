@@ -21,6 +21,7 @@ type HubLane struct {
 	Stream string
 	Epoch  string // of the last message
 	Last   uint64 // its sequence on the box
+	Msgs   uint64 // messages of the lane, of all epochs
 }
 
 // HubLanes asks a hub for the lanes of a box, by name of the stream. nc is a
@@ -39,13 +40,13 @@ func HubLanes(ctx context.Context, nc *nats.Conn, domain, device string) ([]HubL
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", streamUp, err)
 	}
-	names := make(map[string]bool)
-	for subject := range info.State.Subjects {
+	names := make(map[string]uint64)
+	for subject, n := range info.State.Subjects {
 		name, _, _ := strings.Cut(strings.TrimPrefix(subject, prefix), ".")
-		names[name] = true
+		names[name] += n
 	}
 	var lanes []HubLane
-	for name := range names {
+	for name, msgs := range names {
 		m, err := stream.GetLastMsgForSubject(ctx, prefix+name+".>")
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
@@ -54,7 +55,7 @@ func HubLanes(ctx context.Context, nc *nats.Conn, domain, device string) ([]HubL
 			return nil, fmt.Errorf("lane of stream %s: %w", name, err)
 		}
 		last, _ := strconv.ParseUint(m.Header.Get(headerSeq), 10, 64) // 0 for what is not a box's
-		lanes = append(lanes, HubLane{Stream: name, Epoch: m.Header.Get(headerEpoch), Last: last})
+		lanes = append(lanes, HubLane{Stream: name, Epoch: m.Header.Get(headerEpoch), Last: last, Msgs: msgs})
 	}
 	slices.SortFunc(lanes, func(a, b HubLane) int { return cmp.Compare(a.Stream, b.Stream) })
 	return lanes, nil

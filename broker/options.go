@@ -79,6 +79,9 @@ type HubOptions struct {
 	Groups []string
 	// Share names subjects of APP that the lattice sees too, with wildcards.
 	Share []string
+	// MaxRate bounds what goes up, in bytes per second over all streams. 0 means no
+	// bound.
+	MaxRate int
 	// After holds the first call to the hub back until it is closed. Nil means
 	// that the box calls as soon as it runs.
 	After <-chan struct{}

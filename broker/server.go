@@ -165,7 +165,7 @@ func (s *Server) openHub(ctx context.Context) (close func(), err error) {
 	}
 	p, err := newPumps(ctx, pumpOptions{
 		Store: s.o.Store, Conn: func() *nats.Conn { return nc }, Link: s, Place: s.Port,
-		Device: s.o.Device, Groups: s.o.Hub.Groups, Domain: s.o.Hub.Domain,
+		Device: s.o.Device, Groups: s.o.Hub.Groups, Domain: s.o.Hub.Domain, MaxRate: s.o.Hub.MaxRate,
 		Log: s.log, Failpoint: s.o.Failpoint, Timing: s.o.Hub.timing,
 	})
 	if err != nil {

@@ -24,8 +24,11 @@ type pumpOptions struct {
 	Device string
 	Groups []string
 	Domain string // of the hub's JetStream
-	Place  placer
-	Log    *slog.Logger
+	// MaxRate bounds what goes up, in bytes per second over all lanes. 0 means no
+	// bound.
+	MaxRate int
+	Place   placer
+	Log     *slog.Logger
 	// MachineID names the machine, "" if that is not known. Nil means MachineID.
 	MachineID func() (string, error)
 	// Failpoint, in tests, is called at "uplink-before-batch" (the hub was asked
@@ -104,10 +107,20 @@ type LaneStatus struct {
 	HubSeq  uint64 // the hub's own sequence of that message; 0 if not known
 	Lag     uint64 // messages that the hub does not have
 	Bytes   int64  // what those hold, about
+	Rate    int64  // bytes per second that go up, over the last seconds
+	Hub     HubHolds
 	Synced  bool   // the hub was asked since the link came up
 	Refused uint64 // messages that became tombstones since the start
 	Lost    uint64 // messages that the hub acknowledged and lost, found since the start
 	Err     string // why the lane does not go on now; "" if it does
+}
+
+// HubHolds is what the hub holds of a lane, as it acknowledged: what it lost since, or
+// what its own limits took, it tells when it is asked.
+type HubHolds struct {
+	Last uint64    `json:"last"` // the sequence of the last message
+	Msgs uint64    `json:"msgs"` // messages of this epoch, since the box counts them
+	Time time.Time `json:"time"` // when the hub said so; zero if it was not asked since the start
 }
 
 // pumps are the way between the box and the hub: uplinked streams go up, each in
@@ -115,6 +128,7 @@ type LaneStatus struct {
 type pumps struct {
 	o      pumpOptions
 	epochs *epochs
+	queue  *linkQueue
 
 	mu     sync.Mutex // guards the fields below
 	lanes  map[string]*uplinkLane
@@ -134,7 +148,7 @@ func newPumps(ctx context.Context, o pumpOptions) (*pumps, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pumps{o: o, epochs: e, lanes: make(map[string]*uplinkLane)}, nil
+	return &pumps{o: o, epochs: e, queue: newLinkQueue(o.MaxRate), lanes: make(map[string]*uplinkLane)}, nil
 }
 
 func (p *pumps) api() *hubAPI {

@@ -172,7 +172,7 @@ func TestUplink_Collect_gaps(t *testing.T) {
 	// Ten messages were refused, the last of which has a far higher sequence.
 	l.badEnd, l.badMost = 1<<40, 5
 	for _, want := range []int{5, 2, 1, 1} {
-		batch, err := l.collect()
+		batch, err := l.collect(maxBatchBytes)
 		if err != nil || len(batch) != want {
 			t.Fatalf("got %d messages, %v, want %d", len(batch), err, want)
 		}

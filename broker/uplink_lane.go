@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,11 +24,11 @@ const (
 	// firstBatch is how many messages a batch has before anything is known of
 	// the link.
 	firstBatch = 64
-	// slowBatch is how long a batch may take before batches become smaller.
-	slowBatch = 2 * time.Second
 	// settleMessages is how many acknowledgements wait at most until the store
 	// knows of them.
 	settleMessages = 1000
+	// maxSilences bounds how often the time for an answer is doubled.
+	maxSilences = 6
 	// lossChecks is how often the hub must say that it has less than it
 	// acknowledged before we believe it: a replica that lags says so too.
 	lossChecks = 3
@@ -58,22 +59,24 @@ type uplinkLane struct {
 	expect   uint64 // the hub's sequence of the last message of the lane
 	maxMsg   int
 
-	size    int    // messages for the next batch
-	most    int    // the hub takes no more in one
-	badEnd  uint64 // somewhere up to here is a message that the hub refuses
-	badMost int    // messages in a batch until it is found
-	careful bool   // wait until the hub has opened a batch before sending all of it
-	scans   int    // times in a row that the hub did not let us look into the lane
-	losses  int    // times in a row that the hub had less than it acknowledged
-	raced   int    // times in a row that the lane ended with another message than expected
-	suspect suspect
-	said    string
-	proof   proof
-	pace    pace
-	trouble condition
+	size     int    // messages for the next batch
+	most     int    // the hub takes no more in one
+	badEnd   uint64 // somewhere up to here is a message that the hub refuses
+	badMost  int    // messages in a batch until it is found
+	careful  bool   // wait until the hub has opened a batch before sending all of it
+	scans    int    // times in a row that the hub did not let us look into the lane
+	losses   int    // times in a row that the hub had less than it acknowledged
+	silences int    // times in a row that the hub did not tell the last message
+	raced    int    // times in a row that the lane ended with another message than expected
+	suspect  suspect
+	said     string
+	proof    proof
+	pace     pace
+	trouble  condition
 
-	mu    sync.Mutex // guards shown
+	mu    sync.Mutex // guards shown and meter
 	shown LaneStatus
+	meter meter
 }
 
 func newLane(p *pumps, stream string) *uplinkLane {
@@ -128,6 +131,7 @@ func (l *uplinkLane) pumpWhileUp(ctx context.Context, changed, wake <-chan struc
 	up, stop := whileUp(ctx, changed)
 	defer stop()
 	l.api = l.p.api()
+	l.p.queue.up()
 	in, err := openReplies(l.api.nc)
 	if err != nil {
 		return err
@@ -229,11 +233,20 @@ func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 				return err
 			}
 		}
-		batch, err := l.collect()
-		if err != nil || len(batch) == 0 {
+		info, err := l.db.Stream(l.stream)
+		if err != nil {
 			return err
 		}
-		if err := l.advance(ctx, in, batch); err != nil {
+		if info.Last < l.next {
+			return nil
+		}
+		turn, err := l.p.queue.wait(ctx, info.Priority)
+		if err != nil {
+			return err
+		}
+		sent, err := l.sendNext(ctx, in, turn.bytes)
+		l.p.queue.done(turn, sent, err == nil)
+		if err != nil || sent == 0 {
 			return err
 		}
 		if l.unkept >= settleMessages {
@@ -244,8 +257,27 @@ func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 	}
 }
 
-// collect reads the next batch.
-func (l *uplinkLane) collect() ([]outMsg, error) {
+// sendNext sends one batch of about so many bytes, and returns how many it had.
+func (l *uplinkLane) sendNext(ctx context.Context, in *replies, bytes int) (sent int, err error) {
+	batch, err := l.collect(bytes)
+	if err != nil || len(batch) == 0 {
+		return 0, err
+	}
+	for i := range batch {
+		sent += batch[i].size
+	}
+	if err := l.advance(ctx, in, batch); err != nil {
+		return sent, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.meter.add(sent, time.Now())
+	l.shown.Hub.Time = time.Now()
+	return sent, nil
+}
+
+// collect reads the next batch: of so many bytes at most, or one message.
+func (l *uplinkLane) collect(bytes int) ([]outMsg, error) {
 	limit := min(l.size, l.most)
 	if l.badEnd >= l.next {
 		limit = min(limit, l.badMost)
@@ -254,7 +286,7 @@ func (l *uplinkLane) collect() ([]outMsg, error) {
 	}
 	var batch []outMsg
 	size, full := 0, false
-	err := l.db.Read(l.stream, l.next, limit, maxBatchBytes, func(m store.Message) error {
+	err := l.db.Read(l.stream, l.next, limit, bytes, func(m store.Message) error {
 		if full {
 			return nil
 		}
@@ -262,7 +294,7 @@ func (l *uplinkLane) collect() ([]outMsg, error) {
 		if err != nil {
 			return err
 		}
-		if len(batch) > 0 && size+out.size > maxBatchBytes {
+		if len(batch) > 0 && size+out.size > bytes {
 			full = true
 			return nil
 		}
@@ -355,11 +387,15 @@ func (l *uplinkLane) show(change func(*LaneStatus)) {
 	defer l.mu.Unlock()
 	change(&l.shown)
 	l.shown.Epoch, l.shown.Acked, l.shown.HubSeq = l.epoch, l.acked, l.rec.HubSeq
+	if d := l.proof.now; d != nil {
+		l.shown.Hub.Last, l.shown.Hub.Msgs = d.to(), d.count()
+	}
 }
 
 func (l *uplinkLane) status() LaneStatus {
 	l.mu.Lock()
 	s := l.shown
+	s.Rate = l.meter.rate(time.Now())
 	l.mu.Unlock()
 	s.Stream = l.stream
 	info, err := l.db.Stream(l.stream)
@@ -367,11 +403,42 @@ func (l *uplinkLane) status() LaneStatus {
 		return s
 	}
 	s.Last = info.Last
-	if from := max(s.Acked+1, info.First); info.Last >= from {
-		s.Lag = min(info.Last-from+1, uint64(info.Msgs))
-	}
-	if info.Msgs > 0 {
-		s.Bytes = int64(float64(info.Bytes) * float64(s.Lag) / float64(info.Msgs))
-	}
+	s.Lag, s.Bytes = Backlog(l.db, info, s.Acked)
 	return s
 }
+
+// Backlog returns how many messages a stream holds beyond a sequence, and how many
+// bytes, both about: sequences that have no message are not told from others, unless
+// there is no message at all.
+func Backlog(db *store.DB, info store.StreamInfo, acked uint64) (msgs uint64, bytes int64) {
+	from := max(acked+1, info.First)
+	if info.Last < from || info.Msgs <= 0 {
+		return 0, 0
+	}
+	any := false
+	err := db.Read(info.Name, from, 1, 1, func(store.Message) error { any = true; return nil })
+	if err == nil && !any {
+		return 0, 0 // sequences that a crash took
+	}
+	msgs = min(info.Last-from+1, uint64(info.Msgs))
+	return msgs, int64(float64(info.Bytes) * float64(msgs) / float64(info.Msgs))
+}
+
+// meter measures a rate over about the last ten seconds.
+type meter struct {
+	perSecond float64
+	at        time.Time
+}
+
+const meterTime = 10 * time.Second
+
+func (m *meter) add(bytes int, now time.Time) {
+	m.perSecond = m.now(now) + float64(bytes)/meterTime.Seconds()
+	m.at = now
+}
+
+func (m *meter) now(now time.Time) float64 {
+	return m.perSecond * math.Exp(-now.Sub(m.at).Seconds()/meterTime.Seconds())
+}
+
+func (m *meter) rate(now time.Time) int64 { return int64(m.now(now)) }

@@ -13,7 +13,7 @@ import (
 const (
 	// slowestLink is what a link carries at least, in bytes per second, when it
 	// is judged whether the hub is late.
-	slowestLink = 4 << 10
+	slowestLink = 256
 	// repliesRoom is how many answers wait to be read. A batch gets two.
 	repliesRoom = 64
 )
@@ -78,7 +78,7 @@ func (l *uplinkLane) advance(ctx context.Context, in *replies, batch []outMsg) e
 	l.p.o.Failpoint("uplink-after-hub-ack")
 	l.suspect, l.raced = suspect{}, 0
 	l.badMost = max(1, l.badMost/2)
-	l.grow(len(batch), time.Since(began))
+	l.grow(len(batch))
 	l.noteTrouble(nil)
 	l.prove(batch, ack.Seq)
 	l.ackedByHub(batch[len(batch)-1].seq, ack.Seq)
@@ -149,14 +149,11 @@ func (l *uplinkLane) answer(ctx context.Context, in *replies, id string, late <-
 	}
 }
 
-// grow lets batches become larger while the link is fast, and smaller when it is
-// slow.
-func (l *uplinkLane) grow(n int, took time.Duration) {
+// grow lets batches have more messages. How many bytes they have is up to the
+// queue.
+func (l *uplinkLane) grow(n int) {
 	l.careful = false
-	switch {
-	case took > slowBatch:
-		l.size = max(1, n/2)
-	case n >= l.size || l.badEnd != 0:
+	if n >= l.size || l.badEnd != 0 {
 		l.size = min(l.size*2, maxBatchMessages)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/edged-io/edged/store"
 )
@@ -17,10 +18,12 @@ var (
 
 // sync asks the hub how far it has come and decides where to go on.
 func (l *uplinkLane) sync(ctx context.Context) error {
+	began := time.Now()
 	hub, err := l.api.stream(ctx, streamUp)
 	if err != nil {
 		return err
 	}
+	l.p.queue.answered(time.Since(began))
 	if !hub.atomic {
 		return errNoAtomic
 	}
@@ -29,7 +32,7 @@ func (l *uplinkLane) sync(ctx context.Context) error {
 		l.maxMsg = defaultHubMessage
 	}
 	l.maxMsg = min(l.maxMsg, int(l.api.nc.MaxPayload()))
-	last, ok, err := l.api.last(ctx, l.filter, hub.direct)
+	last, ok, err := l.lastOnHub(ctx, hub)
 	if err != nil {
 		return err
 	}
@@ -49,6 +52,22 @@ func (l *uplinkLane) sync(ctx context.Context) error {
 		return err
 	}
 	return l.follow(ctx, v, v.resume(), end)
+}
+
+// lastOnHub asks for the last message of the lane. It comes with its body, which a
+// narrow link may carry for longer than a question should take; each time that
+// no answer came it gets twice as long.
+func (l *uplinkLane) lastOnHub(ctx context.Context, hub hubStream) (last hubLast, ok bool, err error) {
+	patient := *l.api
+	patient.timeout <<= l.silences
+	last, ok, err = patient.last(ctx, l.filter, hub.direct)
+	switch {
+	case err == nil:
+		l.silences = 0
+	case errors.Is(err, errHubSilent) && ctx.Err() == nil:
+		l.silences = min(l.silences+1, maxSilences)
+	}
+	return last, ok, err
 }
 
 // view collects what decides where the lane goes on.
@@ -112,7 +131,7 @@ func (l *uplinkLane) follow(ctx context.Context, v *laneView, d verdict, end uin
 		return err
 	}
 	l.synced = true
-	l.show(func(s *LaneStatus) { s.Synced = true })
+	l.show(func(s *LaneStatus) { s.Synced, s.Hub.Time = true, time.Now() })
 	return nil
 }
 

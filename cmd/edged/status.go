@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,4 +93,24 @@ func showStatus(w io.Writer, s node.Status) {
 	}
 	fmt.Fprintln(w)
 	showStreams(w, s.Streams)
+	showUplinks(w, s.Streams)
+}
+
+// showUplinks is about the streams that go to a hub.
+func showUplinks(w io.Writer, all []node.StreamStatus) {
+	all = slices.DeleteFunc(slices.Clone(all), func(s node.StreamStatus) bool { return s.Hub == nil })
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	table(w, func(row func(...any)) {
+		row("UPLINK", "PRIORITY", "BACKLOG", "BYTES", "BYTES/S", "HUB LAST", "HUB MESSAGES", "AS OF", "WAITS FOR")
+		for _, s := range all {
+			at := "never asked"
+			if !s.Hub.Time.IsZero() {
+				at = s.Hub.Time.UTC().Format(time.RFC3339)
+			}
+			row(s.Name, s.Priority, s.Lag, s.BacklogBytes, s.Rate, s.Hub.Last, s.Hub.Msgs, at, firstLine(s.Waits))
+		}
+	})
 }

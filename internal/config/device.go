@@ -60,7 +60,8 @@ type Hub struct {
 	URL             string   `toml:"url" required:"true"` // may hold a password
 	Credentials     string   `toml:"credentials" default:""`
 	JetStreamDomain string   `toml:"jetstream_domain" default:"hub"`
-	Share           []string `toml:"share" items:"64"` // subject filters
+	Share           []string `toml:"share" items:"64"`     // subject filters
+	MaxRate         Size     `toml:"max_rate" default:"0"` // bytes per second of all uplinked streams; 0 means no bound
 }
 
 // LogValue keeps the password of the URL out of logs.
@@ -191,6 +192,9 @@ func (d *document) checkDevice(c *Device) {
 func (d *document) checkHub(h *Hub) {
 	d.checkURL("hub.url", h.URL, "nats-leaf", "tls", "ws", "wss")
 	d.checkName("hub.jetstream_domain", h.JetStreamDomain)
+	if h.MaxRate != 0 && h.MaxRate < 1<<10 || h.MaxRate > 1<<30 {
+		d.fault("hub.max_rate", "must be 0, for no bound, or 1KiB to 1GiB")
+	}
 	for i, s := range h.Share {
 		if !topic.ValidFilter(s) {
 			d.fault(item("hub.share", i), "not a subject filter: %q", clip(s))

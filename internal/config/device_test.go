@@ -135,6 +135,7 @@ url = "wss://u:p@hub.example.com:443/leaf"
 credentials = "device.creds"
 jetstream_domain = "cloud"
 share = ["shared.>"]
+max_rate = "64KiB"
 [trust]
 issuers = [%q]
 allow_unsigned = true
@@ -148,7 +149,7 @@ listen = "[::1]:0"
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.NATS.Listen != "" || d.MQTT.Listen != "0.0.0.0:0" || d.Hub.Share[0] != "shared.>" || d.Store.MaxBytes != 2000000 || d.Limits.MaxMessage != 65536 || d.Device.Labels["floor"] != "2" {
+	if d.NATS.Listen != "" || d.MQTT.Listen != "0.0.0.0:0" || d.Hub.Share[0] != "shared.>" || d.Hub.MaxRate != 64<<10 || d.Store.MaxBytes != 2000000 || d.Limits.MaxMessage != 65536 || d.Device.Labels["floor"] != "2" {
 		t.Errorf("got %+v", d)
 	}
 	if shown := d.Hub.LogValue().String(); strings.Contains(shown, "u:p@") {
@@ -248,6 +249,19 @@ func TestLoadDevice_notTOML(t *testing.T) {
 		_, err := config.LoadDevice(write(t, dir, "edged.toml", c.text))
 		if got := faults(t, err); len(got) != 1 || !strings.HasPrefix(got[0], c.want) {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestLoadDevice_hubRate(t *testing.T) {
+	dir := t.TempDir()
+	for rate, ok := range map[string]bool{"0": true, `"1KiB"`: true, `"1GiB"`: true, `"1000"`: false, "100": false, `"2GiB"`: false} {
+		_, err := config.LoadDevice(write(t, dir, "edged.toml", "[device]\nid = \"a\"\n[hub]\nurl = \"tls://hub\"\nmax_rate = "+rate+"\n"))
+		if ok && err != nil {
+			t.Errorf("max_rate = %s: %v", rate, err)
+		}
+		if !ok {
+			wantFaults(t, err, "5: hub.max_rate: must be 0, for no bound, or 1KiB to 1GiB")
 		}
 	}
 }

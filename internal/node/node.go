@@ -163,7 +163,7 @@ func (n *Node) openBroker() (err error) {
 	if d.Hub != nil {
 		o.Hub = broker.HubOptions{
 			URL: d.Hub.URL, Credentials: d.Hub.Credentials, Domain: d.Hub.JetStreamDomain,
-			Groups: d.Device.Groups, Share: d.Hub.Share, Ping: n.o.HubPing, After: n.serving,
+			Groups: d.Device.Groups, Share: d.Hub.Share, MaxRate: int(d.Hub.MaxRate), Ping: n.o.HubPing, After: n.serving,
 		}
 	}
 	n.broker, err = broker.New(o)

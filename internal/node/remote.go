@@ -84,7 +84,10 @@ func RemoteStatus(ctx context.Context, nc *nats.Conn, domain, device string) (St
 	s.Streams = []StreamStatus{}
 	for _, l := range lanes {
 		s.Epoch = l.Epoch
-		s.Streams = append(s.Streams, StreamStatus{Name: l.Stream, Last: l.Last, Acked: l.Last})
+		s.Streams = append(s.Streams, StreamStatus{
+			Name: l.Stream, Last: l.Last, Acked: l.Last,
+			Hub: &broker.HubHolds{Last: l.Last, Msgs: l.Msgs, Time: time.Now().UTC()},
+		})
 	}
 	return s, nil
 }

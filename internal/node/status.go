@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/ota"
 	"github.com/edged-io/edged/providers/gpio"
 	"github.com/edged-io/edged/store"
@@ -66,9 +67,17 @@ type StreamStatus struct {
 	Dropped uint64 `json:"dropped"`
 	// Messages are those it holds; Undeclared says that no app that runs declares
 	// it: it takes nothing in, and can be removed.
-	Messages   int64             `json:"messages"`
-	Undeclared bool              `json:"undeclared"`
-	Reasons    map[string]uint64 `json:"dropped_by_reason,omitempty"`
+	Messages   int64 `json:"messages"`
+	Undeclared bool  `json:"undeclared"`
+	// Of an uplinked stream: its priority, what the messages beyond Acked hold,
+	// about; bytes per second that go up; what the hub holds; and why the lane does
+	// not go on, "" if it does.
+	Priority     int               `json:"priority"`
+	BacklogBytes int64             `json:"backlog_bytes"`
+	Rate         int64             `json:"rate"`
+	Hub          *broker.HubHolds  `json:"hub,omitempty"`
+	Waits        string            `json:"waits,omitempty"`
+	Reasons      map[string]uint64 `json:"dropped_by_reason,omitempty"`
 }
 
 // Status returns the state of the box now.
@@ -140,6 +149,10 @@ func (n *Node) quarantined() (files int, messages int64) {
 func (n *Node) streams() []StreamStatus {
 	all := []StreamStatus{}
 	declared := n.health.declared()
+	lanes := make(map[string]broker.LaneStatus)
+	for _, l := range n.broker.Lanes() {
+		lanes[l.Stream] = l
+	}
 	for _, info := range n.db.Streams() {
 		s := StreamStatus{Name: info.Name, First: info.First, Last: info.Last, Bytes: info.Bytes, Messages: info.Msgs, Reasons: info.Dropped}
 		_, ok := declared[info.Name]
@@ -148,7 +161,11 @@ func (n *Node) streams() []StreamStatus {
 			s.Dropped += d
 		}
 		s.Acked = n.acked(info.Name, info.Last, info.First)
-		s.Lag = min(info.Last-min(s.Acked, info.Last), uint64(info.Msgs)) // there may be gaps
+		s.Lag, s.BacklogBytes = broker.Backlog(n.db, info, s.Acked)
+		s.Priority = info.Priority
+		if l, ok := lanes[info.Name]; ok {
+			s.Rate, s.Waits, s.Hub = l.Rate, l.Err, &l.Hub
+		}
 		all = append(all, s)
 	}
 	return all
