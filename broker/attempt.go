@@ -18,6 +18,7 @@ const (
 	outcomeGone                   // a limit of the stream took the message
 	outcomeRetry                  // failed; counts
 	outcomeLater                  // could not be tried, or not be committed; does not count
+	outcomeUnsent                 // there was no way to its receiver; does not count
 	outcomeAborted                // the server ends
 	outcomeBroken                 // the store or the subscription is gone
 	outcomeQueued                 // not ended yet: only the disk is to come
@@ -34,6 +35,8 @@ type result struct {
 	saved   map[uint64]int // attempts that outcomeSaved wrote
 	pause   time.Duration  // before the next attempt; < 0 means by the backoff
 	verdict *deadReason    // the next attempt writes a dead letter
+	acked   bool           // the next attempt writes the acknowledgement
+	reply   string         // where a client waits to hear that this is on disk
 	err     error
 }
 
@@ -44,37 +47,52 @@ type job struct {
 	loaded  bool
 	tried   int // failed attempts before this one
 	verdict *deadReason
+	acked   bool        // only the acknowledgement is to be written
 	floor   uint64      // everything up to here is done, and rides along
 	behind  *store.Turn // to follow, or nil
+	to      string      // the subject where its receiver is, "" for a function
+	pending uint64      // messages behind it
+	handed  *handed     // what went out there
+	err     error       // why it did not
 }
 
 // errDropped: the message is not in the stream any more.
 var errDropped = errors.New("the message is not held any more")
 
-// attempt hands one message out, in a turn, and reports how that ended.
-func (d *delivery) attempt(ctx context.Context, deliver deliverFunc, j job) result {
+// attempt hands one message out and reports how that ended. A NATS client is
+// given up when ctx ends; a function may go on until handlers ends.
+func (d *delivery) attempt(ctx, handlers context.Context, deliver deliverFunc, j job) result {
 	r := result{it: j.it, floor: j.floor, pause: -1}
-	if !j.loaded {
+	if !j.loaded && !j.acked {
 		m, err := d.load(j.it.seq)
 		if err != nil {
-			return d.judge(ctx, r, j, err)
+			return d.judge(handlers, r, j, err)
 		}
 		j.m = m
 	}
-	if limit := d.sub.MaxDeliver; j.verdict == nil && limit > 0 && j.tried >= limit {
-		j.verdict = &deadReason{reason: "max-deliver", err: fmt.Sprintf("given up after %d attempts", j.tried)}
-	}
 	if j.verdict != nil {
-		return d.bury(ctx, r, j)
+		return d.bury(handlers, r, j)
 	}
-	run, cancel := context.WithTimeout(ctx, d.sub.AckWait)
+	if d.sub.AtMostOnce {
+		return d.attemptOnce(handlers, r, deliver, j)
+	}
+	if j.to != "" {
+		var err error
+		if r.reply, err = d.waitForAnswer(ctx, j); err != nil {
+			return d.judge(handlers, r, j, err)
+		}
+		j.acked, r.acked = true, true
+	}
+	run, cancel := context.WithTimeout(handlers, d.sub.AckWait)
 	defer cancel()
 	err := d.s.o.Store.Do(run, func(ctx context.Context, t *store.Turn) error {
 		if err := d.order(t, j); err != nil {
 			return err
 		}
-		if err := deliver(ctx, j.m, j.tried+1); err != nil {
-			return err
+		if !j.acked {
+			if err := deliver(ctx, j.m, j.tried+1); err != nil {
+				return err
+			}
 		}
 		d.ack(t, j)
 		d.s.o.Failpoint("deliver-before-commit")
@@ -85,7 +103,32 @@ func (d *delivery) attempt(ctx context.Context, deliver deliverFunc, j job) resu
 		r.outcome = outcomeAcked
 		return r
 	}
-	return d.judge(ctx, r, j, err)
+	return d.judge(handlers, r, j, err)
+}
+
+// attemptOnce acknowledges the message first. An error of its receiver is noted
+// and changes nothing.
+func (d *delivery) attemptOnce(ctx context.Context, r result, deliver deliverFunc, j job) result {
+	t := d.s.o.Store.Begin()
+	if j.behind != nil {
+		if err := t.Follow(j.behind); err != nil {
+			t.Discard()
+			return d.judge(ctx, r, j, err)
+		}
+	}
+	d.ack(t, j)
+	if err := t.Commit(); err != nil {
+		return d.judge(ctx, r, j, err)
+	}
+	r.outcome = outcomeAcked
+	if j.to != "" {
+		r.err = d.send(j, d.ackSubject(j, 0))
+		return r
+	}
+	run, cancel := context.WithTimeout(ctx, d.sub.AckWait)
+	defer cancel()
+	r.err = d.s.o.Store.Do(run, func(ctx context.Context, _ *store.Turn) error { return deliver(ctx, j.m, j.tried+1) })
+	return r
 }
 
 // order puts the turn behind that of the message before, and lets the message
@@ -116,6 +159,13 @@ func (d *delivery) judge(ctx context.Context, r result, j job, err error) result
 		r.outcome = outcomeGone
 	case errors.Is(err, store.ErrBehind):
 		r.outcome = outcomeBehind
+	case errors.Is(err, errUnsent):
+		r.outcome = outcomeUnsent
+	case errors.Is(err, errWithdrawn):
+		r.outcome = outcomeAborted
+	case errors.Is(err, errTooLarge):
+		j.verdict = &deadReason{reason: "too-large", err: err.Error()}
+		return d.bury(ctx, r, j)
 	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrDamaged),
 		errors.Is(err, store.ErrNoSubscription):
 		r.outcome = outcomeBroken
@@ -147,6 +197,15 @@ func (d *delivery) blame(reason, text string, err error) *deadReason {
 		v.actor, v.version = b.Actor()
 	}
 	return v
+}
+
+// exhausted is the verdict on a message that failed n times, nil if it may be
+// tried again.
+func (sub *Subscription) exhausted(n int) *deadReason {
+	if sub.MaxDeliver == 0 || n < sub.MaxDeliver || sub.AtMostOnce {
+		return nil
+	}
+	return &deadReason{reason: "max-deliver", err: fmt.Sprintf("given up after %d attempts", n)}
 }
 
 // bury makes the message a dead letter and acknowledges it, in one turn that

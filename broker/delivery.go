@@ -28,6 +28,8 @@ type delivery struct {
 	sub  Subscription // Deliver is in gate
 	log  *slog.Logger
 	gate gate
+	out  outbox        // what went out to NATS clients and was not answered
+	pull waiting       // who asked for messages
 	stop func()        // nil until it was started
 	gone chan struct{} // closed when the loop has ended
 	seen deliverySeen
@@ -43,6 +45,8 @@ type delivery struct {
 		more     bool // there may be something to read
 		broken   bool // the store or the subscription is gone
 		full     bool // the last commit found no room
+		inFlight int
+		nobody   bool // there is a message to push, and nobody is subscribed
 		results  chan result
 	}
 }
@@ -51,6 +55,7 @@ type delivery struct {
 type deliverySeen struct {
 	next, window, inFlight            atomic.Uint64
 	delivered, redelivered, dead, bad atomic.Uint64
+	strayAcks                         atomic.Uint64
 }
 
 func newDelivery(s *Server, sub Subscription) *delivery {
@@ -90,7 +95,7 @@ func (d *delivery) begin() error {
 		return err
 	}
 	l := &d.loop
-	l.win = newWindow(d.sub.OrderedBy == orderedBySubject)
+	l.win = newWindow(d.sub.OrderedBy != orderedByNone)
 	l.next, l.saved = pos.Floor+1, pos.Floor
 	l.above = make(map[uint64]struct{}, len(pos.Above))
 	for _, seq := range pos.Above {
@@ -105,21 +110,27 @@ func (d *delivery) begin() error {
 // handOut is the loop: read, hand out, wait for something to happen.
 func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wake <-chan struct{}) {
 	l := &d.loop
-	var inFlight int
-	retry, save := newStoppedTimer(), newStoppedTimer()
-	defer retry.Stop()
+	alarm, save := newStoppedTimer(), newStoppedTimer()
+	defer alarm.Stop()
 	defer save.Stop()
 	saveSet := false
 	for ctx.Err() == nil && !l.broken {
 		d.fill()
-		l.win.advance(time.Now())
-		for inFlight < d.sub.MaxInFlight && d.start(handlers, wg) {
-			inFlight++
+		now := time.Now()
+		l.win.advance(now)
+		d.takeStrayAcks()
+		l.nobody = false
+		for l.inFlight < d.sub.MaxInFlight && d.start(ctx, handlers, wg) {
+			l.inFlight++
 		}
+		if l.more && !l.broken && l.win.open(l.next, 2*d.sub.MaxInFlight) {
+			continue
+		}
+		d.answerWaiting(now)
 		d.seen.window.Store(uint64(len(l.win.items)))
-		d.seen.inFlight.Store(uint64(inFlight))
-		if due, ok := l.win.nextDue(); ok {
-			retry.Reset(time.Until(due))
+		d.seen.inFlight.Store(uint64(l.inFlight))
+		if due, ok := d.nextDue(now); ok {
+			alarm.Reset(time.Until(due))
 		}
 		if d.unsaved() && !saveSet && !l.saving {
 			save.Reset(savePause)
@@ -130,18 +141,38 @@ func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wa
 		case <-wake:
 			l.more = true
 		case <-d.gate.kick:
-		case <-retry.C:
+		case <-alarm.C:
 		case <-save.C:
 			saveSet = false
 			d.startSave(wg)
 		case r := <-l.results:
-			if r.it != nil && r.outcome != outcomeQueued {
-				inFlight--
-			}
 			d.settle(r)
+		}
+		for len(l.results) > 0 && !l.broken { // what came back together is handed out in order
+			d.settle(<-l.results)
 		}
 	}
 	d.seen.inFlight.Store(0)
+	d.dismissWaiting()
+}
+
+// nextDue returns when the loop should look again though nothing happened.
+func (d *delivery) nextDue(now time.Time) (due time.Time, ok bool) {
+	earlier := func(t time.Time) {
+		if !ok || t.Before(due) {
+			due, ok = t, true
+		}
+	}
+	if t, ok := d.loop.win.nextDue(); ok {
+		earlier(t)
+	}
+	if t, ok := d.pull.nextDue(); ok {
+		earlier(t)
+	}
+	if d.loop.nobody {
+		earlier(now.Add(interestPoll))
+	}
+	return due, ok
 }
 
 func newStoppedTimer() *time.Timer {
@@ -162,7 +193,7 @@ func (d *delivery) fill() {
 				return nil
 			}
 			if d.sub.matches(m.Subject) {
-				l.win.add(m, l.attempts[m.Seq])
+				l.win.add(m, d.sub.key(m), l.attempts[m.Seq], d.sub.exhausted(l.attempts[m.Seq]))
 			}
 			delete(l.attempts, m.Seq)
 			return nil
@@ -176,36 +207,74 @@ func (d *delivery) fill() {
 	}
 }
 
-// start hands out one message, if one may be handed out now.
-func (d *delivery) start(handlers context.Context, wg *sync.WaitGroup) bool {
-	l := &d.loop
-	it, behind := l.win.take()
-	if it == nil {
-		return false
-	}
+// start hands out one message, if there is one that may be handed out now and
+// somebody to take it.
+func (d *delivery) start(ctx, handlers context.Context, wg *sync.WaitGroup) bool {
 	deliver, ok := d.gate.enter()
-	if !ok { // paused; it keeps its place
-		l.win.untake(it)
+	if !ok { // paused
 		return false
 	}
-	j := job{it: it, m: it.m, loaded: it.loaded, tried: it.attempts, verdict: it.verdict, behind: behind}
+	l := &d.loop
+	leave := d.gate.leave
+	it, behind := l.win.takeChore()
+	to := ""
+	switch {
+	case it != nil:
+	case d.sub.Pull:
+		var r *request
+		if r, it, behind = d.serve(); r != nil && r.lease != nil {
+			return true // whoever received it leaves the gate
+		} else if r != nil {
+			to = r.inbox
+		}
+	case d.sub.PushTo == "":
+		it, behind = l.win.take()
+	case d.listenedTo():
+		it, behind = d.takeLoaded()
+		to = d.sub.PushTo
+	}
+	if it == nil {
+		leave()
+		return false
+	}
+	j := d.job(it, behind)
+	if to != "" {
+		// A client may take its time; a pause does not wait for it.
+		leave()
+		leave = func() {}
+		j.to, j.pending = to, d.pending()
+		it.sent = true
+		if !d.sub.AtMostOnce { // here, so that messages go out in order
+			j.handed, j.err = d.handOver(j)
+		}
+	}
+	wg.Go(func() {
+		r := d.attempt(ctx, handlers, deliver, j)
+		l.results <- r // has room for all
+		leave()
+	})
+	return true
+}
+
+// job is what an attempt at an item that was taken needs.
+func (d *delivery) job(it *item, behind *store.Turn) job {
+	l := &d.loop
+	j := job{it: it, m: it.m, loaded: it.loaded, tried: it.attempts, verdict: it.verdict, acked: it.acked, behind: behind}
 	if floor := l.win.floor(l.next); floor > l.saved {
 		j.floor = floor
 	}
 	if it.attempts > 0 {
 		d.seen.redelivered.Add(1)
 	}
-	wg.Go(func() {
-		r := d.attempt(handlers, deliver, j)
-		l.results <- r // has room for all
-		d.gate.leave()
-	})
-	return true
+	return j
 }
 
 // settle takes note of how an attempt ended.
 func (d *delivery) settle(r result) {
 	l := &d.loop
+	if r.it != nil && r.outcome != outcomeQueued {
+		l.inFlight--
+	}
 	switch r.outcome {
 	case outcomeAcked, outcomeDead:
 		d.acked(r)
@@ -219,8 +288,10 @@ func (d *delivery) settle(r result) {
 	case outcomeQueued:
 		l.win.queued(r.it, r.turn)
 	case outcomeBehind:
-		r.it.verdict = r.verdict
+		d.keepAnswer(r)
 		l.win.retry(r.it, time.Time{})
+	case outcomeUnsent:
+		l.win.retry(r.it, time.Now().Add(jitter(interestPoll)))
 	case outcomeAborted: // the loop has ended
 	case outcomeBroken:
 		d.broke(r.err)
@@ -242,8 +313,17 @@ func (d *delivery) acked(r result) {
 		d.seen.dead.Add(1)
 		d.log.Warn("message became a dead letter", "subject", r.it.subject, "seq", r.it.seq,
 			"reason", r.verdict.reason, "err", r.verdict.err)
+	} else if r.err != nil { // at most once
+		d.seen.bad.Add(1)
+		d.log.Debug("message is lost to its receiver", "subject", r.it.subject, "seq", r.it.seq, "err", r.err)
 	} else {
 		d.seen.delivered.Add(1)
+	}
+	if r.reply != "" {
+		r.it.reply = r.reply
+	}
+	if r.it.reply != "" {
+		d.confirm(r.it.reply, r.it.seq)
 	}
 	l.win.finish(r.it)
 }
@@ -274,7 +354,12 @@ func (d *delivery) failed(r result) {
 		pause = d.sub.pause(it.attempts)
 	}
 	d.log.Debug("message will be tried again", "subject", it.subject, "seq", it.seq, "attempts", it.attempts, "after", pause, "err", r.err)
-	l.win.retry(it, time.Now().Add(pause))
+	it.verdict = d.sub.exhausted(it.attempts)
+	due := time.Time{}
+	if pause > 0 {
+		due = time.Now().Add(pause)
+	}
+	l.win.retry(it, due)
 }
 
 // fullPause is how long a message waits when a stream or the disk is full.
@@ -286,8 +371,17 @@ func (d *delivery) later(r result) {
 		l.full = true
 		d.log.Warn("no room for what handlers publish; messages wait", "err", r.err)
 	}
-	r.it.verdict = r.verdict
+	d.keepAnswer(r)
 	l.win.retry(r.it, time.Now().Add(jitter(fullPause)))
+}
+
+// keepAnswer keeps what is already decided about a message for the next attempt.
+func (d *delivery) keepAnswer(r result) {
+	it := r.it
+	it.verdict, it.acked = r.verdict, r.acked
+	if r.reply != "" {
+		it.reply = r.reply
+	}
 }
 
 func (d *delivery) broke(err error) {

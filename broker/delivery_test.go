@@ -437,15 +437,21 @@ func TestServer_Configure_badSubscriptions(t *testing.T) {
 	b := newBox(t, broker.Options{})
 	err := b.Configure(t.Context(), []broker.Stream{telemetry}, []broker.Subscription{
 		{Name: "no stream", Stream: "x", Deliver: ok},
-		{Name: "key", Stream: "telemetry", OrderedBy: "key", Deliver: ok},
+		{Name: "key", Stream: "telemetry", OrderedBy: "size", Deliver: ok},
 		{Name: "filter", Stream: "telemetry", Filter: "a..b", Deliver: ok},
 		{Name: "none", Stream: "telemetry"},
+		{Name: "two", Stream: "telemetry", Deliver: ok, Pull: true},
+		{Name: "new\nline", Stream: "telemetry", Pull: true},
+		{Name: "to", Stream: "telemetry", PushTo: "jobs.*"},
+		{Name: "api", Stream: "telemetry", PushTo: "$JS.API.INFO"},
+		{Name: "circle", Stream: "telemetry", PushTo: "sensors.done"},
 		{Name: "twice", Stream: "telemetry", Deliver: ok}, {Name: "twice", Stream: "telemetry", Deliver: ok},
 	})
 	if err == nil {
 		t.Fatal("got nil")
 	}
-	for _, want := range []string{`no stream "x"`, "ordered_by", "filter", "no Deliver", "declared twice"} {
+	for _, want := range []string{`no stream "x"`, "ordered_by", "filter", "\"none\": needs one receiver",
+		"\"two\": needs one receiver", "control characters", "\"jobs.*\" is not one to push to", "$JS.API.INFO", "belongs to stream telemetry", "declared twice"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not tell %q: %v", want, err)
 		}

@@ -71,7 +71,7 @@ func TestDownlink_AnotherHub_copied(t *testing.T) {
 	h.dir = first
 	h.start()
 	publishMany(t, h.js(), "edge.down.device.a.cmd.x", "o", 1, 2)
-	waitFor(t, "all messages", func() (bool, string) { got := b.received("cmd"); return len(got) >= 16, fmt.Sprint(got) })
+	waitFor(t, "all messages", func() (bool, string) { got := b.received("cmd"); return len(got) >= 20, fmt.Sprint(got) })
 	var device, all []string
 	for _, m := range b.received("cmd") {
 		if strings.HasPrefix(m, "cmd.x=all") {

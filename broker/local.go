@@ -2,8 +2,11 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/edged-io/edged/internal/topic"
 )
 
 // local is the broker's presence in the account APP: what it listens to there,
@@ -74,6 +77,37 @@ func (l *local) publish(subject string, header, data []byte) {
 	if w != nil {
 		w.publish(subject, "", header, data)
 	}
+}
+
+// sendAs sends what a client is to take for JetStream's, in order. It says false
+// if there is no way to send it now.
+func (l *local) sendAs(subject, reply string, header, data []byte) bool {
+	l.mu.Lock()
+	up := l.w != nil // then the server runs
+	l.mu.Unlock()
+	app, err := l.s.nats.ns.LookupAccount(AccountApp)
+	if !up || err != nil {
+		return false
+	}
+	// The server appends to data.
+	return sendAs(l.s.nats.ns, app, subject, reply, header, slices.Clip(data), false) == nil
+}
+
+// heard says whether somebody else is subscribed to a subject.
+func (l *local) heard(subject string) bool {
+	app, err := l.s.nats.ns.LookupAccount(AccountApp)
+	if err != nil {
+		return false
+	}
+	n := app.Interest(subject)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for own := range l.listeners {
+		if topic.Match(own.filter, subject) {
+			n--
+		}
+	}
+	return n > 0
 }
 
 // connect opens a connection with all listeners on it.

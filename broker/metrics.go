@@ -25,6 +25,7 @@ type SubscriptionStats struct {
 	Redelivered  uint64 // attempts beyond the first
 	Failed       uint64 // attempts that failed and will be repeated
 	DeadLetters  uint64
+	StrayAcks    uint64 // from NATS clients, for nothing they were given
 	Paused       bool
 }
 
@@ -46,7 +47,7 @@ func (d *delivery) stats() SubscriptionStats {
 		Pending:  d.seen.window.Load(),
 		InFlight: int(d.seen.inFlight.Load()), Delivered: d.seen.delivered.Load(),
 		Redelivered: d.seen.redelivered.Load(), Failed: d.seen.bad.Load(), DeadLetters: d.seen.dead.Load(),
-		Paused: d.gate.isPaused(),
+		StrayAcks: d.seen.strayAcks.Load(), Paused: d.gate.isPaused(),
 	}
 	next := d.seen.next.Load()
 	if next == 0 { // not started
@@ -99,6 +100,7 @@ func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {
 			"pending":   desc("subscription_pending", "Messages a subscription has not done with.", "subscription"),
 			"inflight":  desc("subscription_in_flight", "Messages in handlers.", "subscription"),
 			"attempts":  desc("subscription_attempts_total", "How attempts to hand out a message ended.", "subscription", "result"),
+			"strays":    desc("subscription_stray_acks_total", "Acknowledgements of NATS clients that belong to no message they were given.", "subscription"),
 			"link":      desc("link_up", "1 while the leaf connection to the hub is there."),
 			"linkdowns": desc("link_downs_total", "How often the leaf connection was lost."),
 			"cuts":      desc("connection_cuts_total", "How often the broker's own connection was cut for reading too slowly."),
@@ -163,6 +165,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("attempts", sub.Delivered, sub.Name, "acknowledged")
 		counter("attempts", sub.Failed, sub.Name, "failed")
 		counter("attempts", sub.DeadLetters, sub.Name, "dead-letter")
+		counter("strays", sub.StrayAcks, sub.Name)
 	}
 	flag := func(is bool) float64 {
 		if is {

@@ -23,12 +23,21 @@ type Stream struct {
 	MaxAge   time.Duration
 	OnFull   store.OnFull
 	Uplink   bool // its messages go to the hub
+
+	// These are described at store.StreamConfig.
+	Durability store.Durability
+	BatchFor   time.Duration
+	Priority   int
+	Dedupe     int
 }
 
 var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
 func (a Stream) config() store.StreamConfig {
-	return store.StreamConfig{Name: a.Name, MaxBytes: a.MaxBytes, MaxMsgs: a.MaxMsgs, MaxAge: a.MaxAge, OnFull: a.OnFull}
+	return store.StreamConfig{
+		Name: a.Name, MaxBytes: a.MaxBytes, MaxMsgs: a.MaxMsgs, MaxAge: a.MaxAge, OnFull: a.OnFull,
+		Durability: a.Durability, BatchFor: a.BatchFor, Priority: a.Priority, Dedupe: a.Dedupe,
+	}
 }
 
 // checkStreams returns all faults of a set of streams.
@@ -105,6 +114,13 @@ type configured struct {
 	mu        sync.Mutex           // held through a whole Configure; taken before any other
 	listeners map[string]*listener // by filter
 	owner     map[string]string    // filter → stream
+	consumers []*listener          // to what NATS clients say to subscriptions
+}
+
+// wait returns when no Configure is under way.
+func (c *configured) wait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 }
 
 // Configure makes these the streams and subscriptions of the box: new ones are
@@ -113,7 +129,12 @@ type configured struct {
 // again; a subscription that stays is not disturbed, except that it goes on
 // with the new Deliver. What a stream or a subscription left out has on disk
 // stays there until store.DB.DeleteStream or DeleteSubscription; a subscription
-// at rest keeps messages from being removed.
+// at rest keeps messages from being removed. An ephemeral one that is left out
+// is gone.
+//
+// A subscription whose Filter changes keeps its position: the new filter counts
+// for all behind it, that is behind the oldest message that was not done with;
+// what lies before it is not looked at again.
 //
 // It waits for the handlers of subscriptions that are changed or left out, at
 // most until ctx ends.
@@ -134,10 +155,7 @@ func (s *Server) Configure(ctx context.Context, streams []Stream, subs []Subscri
 		}
 	}
 	for _, sub := range subs {
-		cfg := store.SubscriptionConfig{Name: sub.Name, Stream: sub.Stream}
-		if sub.New {
-			cfg.Start.At = store.StartNew
-		}
+		cfg := store.SubscriptionConfig{Name: sub.Name, Stream: sub.Stream, Start: sub.Start, Ephemeral: sub.Ephemeral}
 		if err := s.o.Store.EnsureSubscription(cfg); err != nil {
 			return fmt.Errorf("subscription %s: %w", sub.Name, err)
 		}
@@ -151,8 +169,10 @@ func (s *Server) Configure(ctx context.Context, streams []Stream, subs []Subscri
 	}
 	s.routes.Store(newRoutes(streams))
 	s.listen(streams)
-	s.setDeliveries(subs)
-	return nil
+	err := s.setDeliveries(subs)
+	s.serveConsumers(subs)
+	s.local.flush()
+	return err
 }
 
 // listen makes the ingest listeners those of streams. A filter that stays with
@@ -178,5 +198,4 @@ func (s *Server) listen(streams []Stream) {
 			c.listeners[f], c.owner[f] = s.local.listen(f, in.message), stream
 		}
 	}
-	s.local.flush()
 }

@@ -2,21 +2,34 @@ package broker
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/edged-io/edged/internal/event"
 	"github.com/edged-io/edged/internal/topic"
+	"github.com/edged-io/edged/store"
 )
 
-// Subscription hands the messages of a stream to a function, from a durable
-// position of its own. Zero values mean the defaults.
+// Subscription hands the messages of a stream to a receiver, from a durable
+// position of its own. The receiver is a function (Deliver), clients of a NATS
+// subject (PushTo), or whoever asks (Pull). Zero values mean the defaults.
 type Subscription struct {
 	Name   string // unique in the box
 	Stream string
 	Filter string // subjects; "" means all of the stream
-	New    bool   // when it is created, begin after what the stream holds already
+	// Start is where it begins when it is created; one that is there stays where
+	// it is.
+	Start store.Start
+	// Ephemeral ends it, with its position, when it is left out of a Configure and
+	// when the store is closed.
+	Ephemeral bool
 
 	MaxInFlight int           // messages in handlers at a time; 0 means 64
 	AckWait     time.Duration // how long a handler may take; 0 means 30 s
@@ -27,8 +40,13 @@ type Subscription struct {
 	// letter. 0 means that it never does.
 	MaxDeliver int
 	// OrderedBy is "subject" (the default: messages of a subject one at a time and
-	// in order, through all attempts) or "none".
+	// in order, through all attempts), "key", or "none". The key of a message is
+	// its header Edged-Key, else the partitionkey of the CloudEvent that it is,
+	// else its subject. A turn may receive several of one key, in order.
 	OrderedBy string
+	// AtMostOnce acknowledges a message before its receiver has it (QoS 0).
+	// What fails is not tried again.
+	AtMostOnce bool
 
 	// Deliver handles one message, whose bytes it may keep but not change.
 	// attempt counts from 1. The context carries the turn (store.TurnFrom) and
@@ -39,6 +57,14 @@ type Subscription struct {
 	// counting as an attempt, any other is tried again by Backoff. An error may
 	// implement Blame.
 	Deliver func(ctx context.Context, m Message, attempt int) error
+	// PushTo, in place of Deliver, is the subject of APP on which each message is
+	// published, with a reply subject to which one of those who are subscribed
+	// acknowledges it, as in JetStream. While nobody is subscribed messages wait.
+	PushTo string
+	// Pull, in place of Deliver, leaves it to receivers to ask: with
+	// Server.Receive, or as NATS clients with JetStream's pull request. They
+	// share the messages.
+	Pull bool
 }
 
 // DefaultBackoff is what a Subscription without one waits.
@@ -75,7 +101,11 @@ func RetryAfterError(d time.Duration, cause error) error { return &retryError{ma
 
 const (
 	orderedBySubject = "subject"
+	orderedByKey     = "key"
 	orderedByNone    = "none"
+
+	// maxKey bounds what is kept of a key; the hash of a longer one stands for it.
+	maxKey = 128
 
 	maxInFlight = 4096
 )
@@ -96,6 +126,15 @@ func checkSubscriptions(streams []Stream, subs []Subscription) error {
 		}
 		if !known[sub.Stream] {
 			faults = append(faults, fmt.Errorf("subscription %q: no stream %q", sub.Name, sub.Stream))
+		}
+		if sub.PushTo != "" {
+			for _, st := range streams {
+				for _, f := range st.Subjects {
+					if topic.ValidFilter(f) && topic.ValidSubject(sub.PushTo) && topic.Match(f, sub.PushTo) {
+						faults = append(faults, fmt.Errorf("subscription %q: subject %s to push to belongs to stream %s (%s)", sub.Name, sub.PushTo, st.Name, f))
+					}
+				}
+			}
 		}
 		if names[sub.Name] {
 			faults = append(faults, fmt.Errorf("subscription %q: declared twice", sub.Name))
@@ -122,8 +161,8 @@ func (sub *Subscription) setDefaults() {
 
 func (sub *Subscription) check() error {
 	switch {
-	case sub.Name == "" || len(sub.Name) > 512:
-		return errors.New("name must have 1 to 512 bytes")
+	case !subscriptionName(sub.Name):
+		return errors.New("name must have 1 to 512 bytes of text, without control characters")
 	case sub.Filter != "" && !topic.ValidFilter(sub.Filter):
 		return fmt.Errorf("filter %q is not valid", sub.Filter)
 	case sub.MaxInFlight < 1 || sub.MaxInFlight > maxInFlight:
@@ -132,10 +171,20 @@ func (sub *Subscription) check() error {
 		return errors.New("ack_wait is negative")
 	case sub.MaxDeliver < 0:
 		return errors.New("max_deliver is negative")
-	case sub.OrderedBy != orderedBySubject && sub.OrderedBy != orderedByNone:
-		return fmt.Errorf("ordered_by must be %q or %q", orderedBySubject, orderedByNone)
-	case sub.Deliver == nil:
-		return errors.New("no Deliver")
+	case sub.OrderedBy != orderedBySubject && sub.OrderedBy != orderedByKey && sub.OrderedBy != orderedByNone:
+		return fmt.Errorf("ordered_by must be %q, %q or %q", orderedBySubject, orderedByKey, orderedByNone)
+	}
+	receivers := 0
+	for _, has := range [...]bool{sub.Deliver != nil, sub.PushTo != "", sub.Pull} {
+		if has {
+			receivers++
+		}
+	}
+	if receivers != 1 {
+		return errors.New("needs one receiver: Deliver, PushTo or Pull")
+	}
+	if to := sub.PushTo; to != "" && (!topic.ValidSubject(to) || len(to) > maxSubject || topic.Reserved(to)) {
+		return fmt.Errorf("subject %.200q is not one to push to", to)
 	}
 	for _, d := range sub.Backoff {
 		if d < 0 {
@@ -143,6 +192,48 @@ func (sub *Subscription) check() error {
 		}
 	}
 	return nil
+}
+
+// subscriptionName says whether a subscription may have this name. It is a key and
+// never part of a path, so nearly all may.
+func subscriptionName(s string) bool {
+	return s != "" && len(s) <= 512 && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// remote says whether NATS clients may receive its messages.
+func (sub *Subscription) remote() bool { return sub.Pull || sub.PushTo != "" }
+
+// key returns what messages are ordered by. Keys and subjects are never the same.
+func (sub *Subscription) key(m Message) string {
+	switch sub.OrderedBy {
+	case orderedByNone:
+		return ""
+	case orderedByKey:
+		if k := messageKey(m); k != "" {
+			return "k" + k
+		}
+	}
+	return "s" + m.Subject
+}
+
+// messageKey is the key that a message names, "" for none.
+func messageKey(m Message) string {
+	h := event.Header(m.Header)
+	k, ok := h.Get(headerKey)
+	if !ok || k == "" {
+		if k, ok = h.Get("ce-partitionkey"); ok {
+			if plain, err := url.PathUnescape(k); err == nil { // as the HTTP binding writes it
+				k = plain
+			}
+		} else if e, ok := event.Parse(h, "", m.Data); ok {
+			k = e.Extensions["partitionkey"]
+		}
+	}
+	if len(k) > maxKey {
+		sum := sha256.Sum256([]byte(k))
+		return "#" + string(sum[:])
+	}
+	return k
 }
 
 func (sub *Subscription) matches(subject string) bool {

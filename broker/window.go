@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"container/heap"
 	"slices"
 	"time"
@@ -16,12 +17,20 @@ type item struct {
 	loaded   bool
 	attempts int         // that failed
 	verdict  *deadReason // it is to become a dead letter
+	acked    bool        // its receiver has acknowledged it, and only that is to be written
+	sent     bool        // it went out to a receiver
+	out      bool        // handed out and not come back
+	reply    string      // where the receiver waits to hear that its acknowledgement is on disk
 	due      time.Time   // not to be handed out before
 	turn     *store.Turn // of its last attempt, once that is queued
 	row      *row        // nil if there is no order
 	offers   int         // how often it was offered; only the last offer counts
 	done     bool
 }
+
+// chore says whether the item needs no receiver: only a verdict, or an
+// acknowledgement, is to be written.
+func (it *item) chore() bool { return it.verdict != nil || it.acked }
 
 // offer is an item that may be handed out, unless it was offered again or its
 // row was halted since.
@@ -33,18 +42,24 @@ type offer struct {
 
 func (o offer) stale() bool { return o.n != o.it.offers }
 
-// row is the items of one subject, which are handled in order. The next one is
-// handed out when the turn of the one before is queued, so that a subject does
+// row is the items of one key, which are handled in order. The next one is
+// handed out when the turn of the one before is queued, so that a key does
 // not wait for the disk after each message. After a failure the row stops
 // until all that were handed out have come back, and begins again with the
 // first that is not done.
 type row struct {
+	key     string
 	items   []*item // not done, but for some in the middle that wait to be dropped
 	next    int     // index of the first that was not handed out
 	out     int     // handed out and not come back
 	offered *item   // offered and not handed out yet
+	holder  *lease  // has received what is out, or its end; nil if nobody
 	halted  bool
 }
+
+// lease is a turn in which items are received. What it holds of a row is done
+// together or not at all, so it may have the next of the row too.
+type lease struct{ rows []*row }
 
 // deadReason is why a message is given up.
 type deadReason struct{ reason, err, actor, version string }
@@ -66,8 +81,9 @@ const (
 type window struct {
 	ordered bool
 	items   []*item         // by sequence; those in front that are done are gone
-	rows    map[string]*row // ordered: by subject
-	ready   []offer
+	rows    map[string]*row // ordered: by key
+	ready   []offer         // for a receiver
+	chores  []offer         // for none
 	waiting dueHeap
 	held    int
 }
@@ -76,9 +92,10 @@ func newWindow(ordered bool) *window {
 	return &window{ordered: ordered, rows: make(map[string]*row)}
 }
 
-// add takes a message that was read, in order of sequence.
-func (w *window) add(m Message, attempts int) {
-	it := &item{seq: m.Seq, subject: m.Subject, m: m, loaded: true, attempts: attempts}
+// add takes a message that was read, in order of sequence. Without order its
+// key does not matter.
+func (w *window) add(m Message, key string, attempts int, verdict *deadReason) {
+	it := &item{seq: m.Seq, subject: m.Subject, m: m, loaded: true, attempts: attempts, verdict: verdict}
 	if size := len(m.Header) + len(m.Data); w.held > 0 && w.held+size > maxHeld {
 		it.m.Header, it.m.Data, it.loaded = nil, nil, false
 	} else {
@@ -89,10 +106,10 @@ func (w *window) add(m Message, attempts int) {
 		w.offer(it)
 		return
 	}
-	r := w.rows[it.subject]
+	r := w.rows[key]
 	if r == nil {
-		r = &row{}
-		w.rows[it.subject] = r
+		r = &row{key: key}
+		w.rows[key] = r
 	}
 	it.row = r
 	r.items = append(r.items, it)
@@ -104,9 +121,30 @@ func (w *window) offer(it *item) {
 	it.offers++
 	o := offer{it, it.offers, it.due}
 	if it.due.IsZero() {
-		w.ready = append(w.ready, o)
+		w.admit(o)
 	} else {
 		heap.Push(&w.waiting, o)
+	}
+}
+
+// admit has an offer wait for nothing but its turn.
+func (w *window) admit(o offer) {
+	switch {
+	case o.it.chore():
+		w.chores = append(w.chores, o)
+	case o.it.attempts > 0: // among those of its age
+		i, _ := slices.BinarySearchFunc(w.ready, o, func(a, b offer) int { return cmp.Compare(a.it.seq, b.it.seq) })
+		w.ready = slices.Insert(w.ready, i, o)
+	default:
+		w.ready = append(w.ready, o)
+	}
+}
+
+// hurry offers an item anew, now, that is not handed out and became a chore.
+func (w *window) hurry(it *item) {
+	it.due = time.Time{}
+	if it.row == nil || it.row.offered == it {
+		w.offer(it)
 	}
 }
 
@@ -140,41 +178,97 @@ func (r *row) behind() *store.Turn {
 // advance makes the items ready whose time has come.
 func (w *window) advance(now time.Time) {
 	for len(w.waiting) > 0 && (!w.waiting[0].due.After(now) || w.waiting[0].stale()) {
-		w.ready = append(w.ready, heap.Pop(&w.waiting).(offer))
+		w.admit(heap.Pop(&w.waiting).(offer))
 	}
 }
 
-// take returns an item to hand out, or nil, and the turn that it must follow, if
-// there is one.
-func (w *window) take() (it *item, behind *store.Turn) {
-	for len(w.ready) > 0 {
-		o := w.ready[0]
-		w.ready[0] = offer{}
-		w.ready = w.ready[1:]
-		if o.stale() {
-			continue
+// take returns an item to hand out to a receiver, or nil, and the turn that it
+// must follow, if there is one. takeChore is take for those that need no
+// receiver.
+func (w *window) take() (it *item, behind *store.Turn) { return w.takeFrom(&w.ready) }
+
+func (w *window) takeChore() (it *item, behind *store.Turn) { return w.takeFrom(&w.chores) }
+
+func (w *window) takeFrom(from *[]offer) (it *item, behind *store.Turn) {
+	o, ok := peek(from)
+	if !ok {
+		return nil, nil
+	}
+	(*from)[0] = offer{}
+	*from = (*from)[1:]
+	it = o.it
+	if r := it.row; r != nil {
+		behind = r.behind()
+		r.offered = nil
+		r.next++
+		r.out++
+	}
+	it.turn, it.out = nil, true
+	return it, behind
+}
+
+// peek returns the first offer that is not stale, and drops those before it.
+func peek(from *[]offer) (o offer, ok bool) {
+	for len(*from) > 0 {
+		if o := (*from)[0]; !o.stale() {
+			return o, true
 		}
-		it = o.it
-		if r := it.row; r != nil {
-			behind = r.behind()
-			r.offered = nil
-			r.next++
-			r.out++
+		(*from)[0] = offer{}
+		*from = (*from)[1:]
+	}
+	return offer{}, false
+}
+
+// takeFor is take for a turn that receives: it may also have what is behind its
+// own in a row. The lower sequence goes first.
+func (w *window) takeFor(l *lease) (it *item, behind *store.Turn) {
+	var next *row
+	for _, r := range l.rows {
+		if r.nextFor(l) && (next == nil || r.items[r.next].seq < next.items[next.next].seq) {
+			next = r
 		}
-		it.turn = nil
+	}
+	if o, ok := peek(&w.ready); next == nil || ok && o.it.seq < next.items[next.next].seq {
+		if it, behind = w.take(); it != nil && it.row != nil {
+			it.row.holder = l
+			l.rows = append(l.rows, it.row)
+		}
 		return it, behind
 	}
-	return nil, nil
+	it = next.items[next.next]
+	next.next++
+	next.out++
+	it.turn, it.out = nil, true
+	return it, nil
 }
 
-// untake puts an item back that was not handed out after all.
+// nextFor says whether l, which holds the end of what is out, may have the next
+// item too.
+func (r *row) nextFor(l *lease) bool {
+	if r.holder != l || r.halted || r.offered != nil || r.next == len(r.items) {
+		return false
+	}
+	it := r.items[r.next]
+	return !it.chore() && it.due.IsZero()
+}
+
+// untake puts an item back that was taken last and not handed out after all.
 func (w *window) untake(it *item) {
+	it.out = false
 	if r := it.row; r != nil {
 		r.offered = it
 		r.next--
-		r.out--
+		r.back()
 	}
 	w.ready = slices.Insert(w.ready, 0, offer{it, it.offers, it.due})
+}
+
+// back notes that one that was out has come back.
+func (r *row) back() {
+	r.out--
+	if r.out == 0 {
+		r.holder = nil
+	}
 }
 
 // queued notes that the turn of an item that was handed out is queued.
@@ -187,13 +281,13 @@ func (w *window) queued(it *item, t *store.Turn) {
 
 // retry has an item that was handed out wait until due.
 func (w *window) retry(it *item, due time.Time) {
-	it.due, it.turn = due, nil
+	it.due, it.turn, it.out = due, nil, false
 	r := it.row
 	if r == nil {
 		w.offer(it)
 		return
 	}
-	r.out--
+	r.back()
 	r.halted = true
 	if r.offered != nil {
 		r.offered.offers++ // makes its offer stale
@@ -212,7 +306,7 @@ func (w *window) nextDue() (due time.Time, ok bool) {
 
 // finish forgets an item that was handed out.
 func (w *window) finish(it *item) {
-	it.done = true
+	it.done, it.out = true, false
 	if it.loaded {
 		w.held -= len(it.m.Header) + len(it.m.Data)
 		it.m, it.loaded = Message{}, false
@@ -225,17 +319,32 @@ func (w *window) finish(it *item) {
 	if r == nil {
 		return
 	}
-	r.out--
+	r.back()
 	for len(r.items) > 0 && r.items[0].done {
 		r.items[0] = nil
 		r.items = r.items[1:]
 		r.next--
 	}
 	if len(r.items) == 0 {
-		delete(w.rows, it.subject)
+		delete(w.rows, r.key)
 		return
 	}
 	w.offerNext(r)
+}
+
+// keep gives an item its message, until it is finished.
+func (w *window) keep(it *item, m Message) {
+	it.m, it.loaded = m, true
+	w.held += len(m.Header) + len(m.Data)
+}
+
+// find returns the item of a sequence that is not done, or nil.
+func (w *window) find(seq uint64) *item {
+	i, ok := slices.BinarySearchFunc(w.items, seq, func(it *item, seq uint64) int { return cmp.Compare(it.seq, seq) })
+	if !ok || w.items[i].done {
+		return nil
+	}
+	return w.items[i]
 }
 
 // floor returns the last sequence up to which all is done, where next is the

@@ -26,10 +26,10 @@ type windowModel struct {
 
 func (m *windowModel) add() {
 	if rapid.Bool().Draw(m.T, "matches") {
+		subject := fmt.Sprint(rapid.IntRange(0, 2).Draw(m.T, "subject"))
 		m.w.add(Message{
-			Seq: m.next, Subject: fmt.Sprint(rapid.IntRange(0, 2).Draw(m.T, "subject")),
-			Data: make([]byte, rapid.IntRange(0, maxHeld).Draw(m.T, "size")),
-		}, 0)
+			Seq: m.next, Subject: subject, Data: make([]byte, rapid.IntRange(0, maxHeld).Draw(m.T, "size")),
+		}, subject, 0, nil)
 		m.undone[m.next] = true
 	}
 	m.next++

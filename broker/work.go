@@ -62,7 +62,8 @@ func (d *delivery) same(b Subscription) bool {
 	a := d.sub
 	backoff := slices.Equal(a.Backoff, b.Backoff)
 	return backoff && a.Stream == b.Stream && a.Filter == b.Filter && a.MaxInFlight == b.MaxInFlight &&
-		a.AckWait == b.AckWait && a.MaxDeliver == b.MaxDeliver && a.OrderedBy == b.OrderedBy
+		a.AckWait == b.AckWait && a.MaxDeliver == b.MaxDeliver && a.OrderedBy == b.OrderedBy &&
+		a.AtMostOnce == b.AtMostOnce && a.Ephemeral == b.Ephemeral && a.PushTo == b.PushTo && a.Pull == b.Pull
 }
 
 // restDeliveries brings the deliveries to rest that subs changes or leaves out.
@@ -94,17 +95,21 @@ func (d *delivery) staysIn(subs []Subscription) bool {
 }
 
 // setDeliveries makes the deliveries those of subs. Those that go are at rest.
-func (s *Server) setDeliveries(subs []Subscription) {
+func (s *Server) setDeliveries(subs []Subscription) error {
 	w := &s.work
-	gone := w.remove(func(d *delivery) bool { return !d.staysIn(subs) })
+	gone := w.which(func(d *delivery) bool { return !d.staysIn(subs) })
 	for _, d := range gone {
 		if d.stop != nil {
 			d.stop()
 			<-d.gone // it has saved its position, which a successor reads
 		}
 	}
+	err := s.endEphemeral(gone, subs)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for name := range gone {
+		delete(w.deliveries, name)
+	}
 	for _, sub := range subs {
 		if d := w.deliveries[sub.Name]; d != nil {
 			d.gate.swap(sub.Deliver)
@@ -117,20 +122,35 @@ func (s *Server) setDeliveries(subs []Subscription) {
 		w.deliveries[sub.Name] = d
 		d.startIn(w)
 	}
+	return err
 }
 
-// remove takes deliveries out.
-func (w *work) remove(which func(*delivery) bool) map[string]*delivery {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	gone := make(map[string]*delivery)
-	for name, d := range w.deliveries {
-		if which(d) {
-			gone[name] = d
-			delete(w.deliveries, name)
+// endEphemeral deletes those of the subscriptions that went that were to live no
+// longer.
+func (s *Server) endEphemeral(gone map[string]*delivery, subs []Subscription) error {
+	var errs []error
+	for name, d := range gone {
+		stays := slices.ContainsFunc(subs, func(sub Subscription) bool { return sub.Name == name })
+		if d.sub.Ephemeral && !stays {
+			if err := s.o.Store.DeleteSubscription(name); err != nil {
+				errs = append(errs, fmt.Errorf("end subscription %s: %w", name, err))
+			}
 		}
 	}
-	return gone
+	return errors.Join(errs...)
+}
+
+// which returns some of the deliveries by name.
+func (w *work) which(of func(*delivery) bool) map[string]*delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	some := make(map[string]*delivery)
+	for name, d := range w.deliveries {
+		if of(d) {
+			some[name] = d
+		}
+	}
+	return some
 }
 
 // startIn starts the delivery if the server runs. Call it with w.mu held.

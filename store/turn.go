@@ -156,6 +156,7 @@ func (db *DB) attempt(ctx context.Context, t *Turn, alone bool, fn func(context.
 	}
 	if err := fn(WithTurn(ctx, t), t); err != nil {
 		if t.stale() {
+			t.fail(ErrConflict)
 			return ErrConflict
 		}
 		return err
@@ -169,6 +170,23 @@ func (t *Turn) stale() bool {
 	t.db.mu.Lock()
 	defer t.db.mu.Unlock()
 	return t.lost || t.db.state.conflicts(t)
+}
+
+func (t *Turn) fail(err error) {
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	if t.order == 0 { // of one that was queued its committer knows
+		t.err = err
+	}
+}
+
+// Err returns, once the turn has ended, why it could not be committed
+// (ErrConflict and ErrFull say nothing about its work); nil if it was committed,
+// or if it was discarded before anybody tried.
+func (t *Turn) Err() error {
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	return t.err
 }
 
 // blocked says whether a key of t is held by another turn now.
@@ -332,6 +350,7 @@ func (t *Turn) Commit() error {
 func (t *Turn) Submit(done func(error)) {
 	t.done = done
 	if err := t.db.enqueue(t); err != nil {
+		t.fail(err)
 		t.Discard()
 		done(err)
 	}

@@ -1,0 +1,1 @@
+// This file lets natssend.go declare a function that has its body elsewhere.
