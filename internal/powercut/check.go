@@ -374,7 +374,7 @@ func (v *view) checkAll() error {
 	if err := v.checkParked(); err != nil {
 		return err
 	}
-	for name, most := range map[string]int64{ring: ringMsgs, chain: chainMsgs} {
+	for name, most := range map[string]int64{ring: ringMsgs, chain: chainMsgs, numbered: numberedMsgs} {
 		s := v.streams[name]
 		if s == nil {
 			continue

@@ -31,13 +31,13 @@ var (
 	publishingActs = []*operation{opJob, opJob, opJob, opRing, opRepeat}
 	keepingActs    = []*operation{
 		opAudit, opAudit, opNote, opNote, opForget, opChain, opTemp, opTemp, opTemp, opRing, opTry,
-		opReplay, opBury, opPark, opLater, opLater, opBatch, opBatch, opBatch, opMemory,
+		opReplay, opBury, opPark, opLater, opLater, opBatch, opBatch, opBatch, opMemory, opNumber, opNumber,
 	}
 
 	// evident are all kinds of acts that a record may have.
 	evident = []*operation{
 		opJob, opRing, opRepeat, opWork, opAudit, opNote, opForget, opChain, opTry, opCreate, opSubscribe, opFill, opDelete,
-		opReplay, opBury, opPark, opLater, opBatch, opMemory, opCompact, opRestart,
+		opReplay, opBury, opPark, opLater, opBatch, opMemory, opNumber, opCompact, opRestart,
 	}
 )
 
@@ -55,6 +55,7 @@ const (
 	jobs, ring, ledger, chain = "jobs", "ring", "ledger", "chain" // streams
 	parked, later             = "parked", "later"                 // streams of what is delayed, by long and by a moment
 	batched, inMemory         = "batched", "memory"               // streams that are told before the disk is
+	numbered                  = "numbered"                        // stream of producers that number what they send
 	crew, audit               = "crew", "audit"                   // subscriptions of jobs and ledger
 	space                     = "acts"
 	sumKey                    = "sum" // messages ever published to the ledger
@@ -65,6 +66,8 @@ const (
 	maxJobs   = 2  // messages of a job
 	ringMsgs  = 12 // messages that ring holds
 	chainMsgs = 30
+
+	numberedMsgs = 8
 )
 
 func (w *workload) prepare() error {
@@ -73,6 +76,7 @@ func (w *workload) prepare() error {
 		{Name: batched, Durability: store.Batch, BatchFor: 20 * time.Millisecond},
 		{Name: inMemory, Durability: store.Memory},
 		{Name: ring, MaxMsgs: ringMsgs, OnFull: store.DropOldest},
+		{Name: numbered, MaxMsgs: numberedMsgs, OnFull: store.DropOldest},
 		{Name: chain, MaxMsgs: chainMsgs, OnFull: store.DropOldest},
 	} {
 		if err := w.db.EnsureStream(c); err != nil {
@@ -269,6 +273,27 @@ var opTry = &operation{
 		}
 	},
 }
+
+// opNumber publishes as a producer that numbers what it sends. The highest number
+// is remembered when the message is long gone.
+var opNumber = &operation{
+	name:    "number",
+	settles: true,
+	run: func(h *hand) error {
+		a := h.begin("number", act{K: 1, Size: h.size()})
+		return h.do(a, func(t *store.Turn) ([]*store.Receipt, error) {
+			r, err := t.Publish(numbered, a.numbered())
+			return []*store.Receipt{r}, err
+		})
+	},
+	evidence: func(v *view, a *act) { v.messages(numbered, a, v.before(numbered)) },
+}
+
+func (a *act) numbered() store.Message {
+	return store.Message{Subject: "numbered.made", Data: a.body(0), Producer: a.producer(), ProducerSeq: uint64(a.N)}
+}
+
+func (a *act) producer() string { return "hand-" + strconv.Itoa(a.Hand) }
 
 // opNote and opForget write and delete a value.
 var opNote = &operation{

@@ -30,7 +30,11 @@ func (v *view) probe(r *rand.Rand) error {
 	err := v.db.Do(context.Background(), func(_ context.Context, t *store.Turn) (err error) {
 		for i := range messages {
 			m := &messages[i]
-			if m.receipt, err = t.Publish(m.stream, store.Message{Subject: "again", ID: m.a.id(m.i), Data: m.a.body(m.i)}); err != nil {
+			message := store.Message{Subject: "again", ID: m.a.id(m.i), Data: m.a.body(m.i)}
+			if m.stream == numbered {
+				message = m.a.numbered()
+			}
+			if m.receipt, err = t.Publish(m.stream, message); err != nil {
 				return err
 			}
 		}
@@ -84,6 +88,7 @@ func (v *view) repeats(r *rand.Rand) (messages []again) {
 			}
 		}
 	}
+	messages = append(messages, v.numbers()...)
 	for range min(len(lost), 3) {
 		m := lost[r.IntN(len(lost))]
 		if !slices.ContainsFunc(messages, func(o again) bool { return o.a == m.a }) {
@@ -92,6 +97,37 @@ func (v *view) repeats(r *rand.Rand) (messages []again) {
 	}
 	for range min(len(told), 4) {
 		messages = append(messages, told[r.IntN(len(told))])
+	}
+	return messages
+}
+
+// numbers are, of each producer, the last message that is there or was, and one
+// that is not: its number is a repeat, or is none.
+func (v *view) numbers() (messages []again) {
+	s := v.streams[numbered]
+	if s == nil {
+		return nil
+	}
+	last := make(map[int]*act) // by hand
+	next := s.Last
+	for _, a := range v.c.acts {
+		if a.op != opNumber || !a.begun(v.cut) {
+			continue
+		}
+		if seq, there := s.seqs[item{a.N, 0}]; there || v.told(a) {
+			last[a.Hand] = a
+			if there && !v.told(a) {
+				messages = append(messages, again{a: a, stream: numbered, known: true, seq: seq})
+				delete(last, a.Hand)
+			}
+			continue
+		}
+		next++
+		messages = append(messages, again{a: a, stream: numbered, seq: next})
+		delete(last, a.Hand)
+	}
+	for _, a := range last {
+		messages = append(messages, again{a: a, stream: numbered, known: true, seq: a.Seqs[0]})
 	}
 	return messages
 }
