@@ -2,6 +2,8 @@ package store
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -27,18 +29,19 @@ func (db *DB) makeBallast() error {
 		return nil
 	}
 	if free, err := db.freeRoom(db.o.Dir); err != nil || free < ballastBytes+ballastSlack {
-		return errors.Join(ErrFull, err)
+		return errors.Join(fmt.Errorf("%w: the disk has %d bytes left", ErrFull, free), err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = syscall.Fallocate(int(f.Fd()), 0, 0, ballastBytes)
-	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) {
+	if no := syscall.Fallocate(int(f.Fd()), 0, 0, ballastBytes); errors.Is(no, syscall.EOPNOTSUPP) || errors.Is(no, syscall.ENOSYS) {
 		_, err = f.Write(make([]byte, ballastBytes))
+	} else if no != nil {
+		err = &fs.PathError{Op: "write", Path: path, Err: no}
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
+		return full(errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }

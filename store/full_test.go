@@ -143,4 +143,38 @@ func testFullDisk(t *testing.T, dir string, real bool) {
 	if v := value(t, db, "s", "how-far"); v != itoa(int64(last)) {
 		t.Errorf("acknowledged up to %s, want %d", v, last)
 	}
+	if real {
+		testOpenFull(t, db, o)
+	}
+}
+
+// testOpenFull opens a store on a disk that is full already. It goes on where
+// it was.
+func testOpenFull(t *testing.T, db *store.DB, o store.Options) {
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(o.Dir, "store.ballast")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(o.Dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	f.Close()
+	db = openWith(t, o)
+	if !db.Stats().DiskFull {
+		t.Error("opened on a full disk, and nothing says so")
+	}
+	publish(t, db, "alarms", "fire", "")
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "room for everybody", func() bool { return !db.Stats().DiskFull })
+	if _, err := publishBytes(db, "a", 1000); err != nil {
+		t.Error(err)
+	}
 }

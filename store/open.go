@@ -57,8 +57,10 @@ func Open(o Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), lock.Close())
 	}
 	db.lock = lock
-	if err := db.makeBallast(); err != nil {
-		o.Logger.Warn("no room to keep for a full disk", "err", err)
+	if err := db.makeBallast(); errors.Is(err, ErrFull) {
+		db.noteFull(err) // what pages are free are for those that a full disk serves
+	} else if err != nil {
+		o.Logger.Warn("store keeps no room for a full disk", "err", err)
 	}
 	db.loops.Add(2) // Close waits
 	go db.writer()
