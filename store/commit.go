@@ -305,7 +305,18 @@ func (db *DB) update(fn func(*bolt.Tx) error) (err error) {
 	defer faultsPanic()()
 	begun := time.Now()
 	defer func() { db.busy.Add(int64(time.Since(begun))) }()
-	return full(db.bolt.Update(fn))
+	tx, err := db.bolt.Begin(true)
+	if err != nil {
+		return full(err)
+	}
+	// bbolt's own Update would, after a panic, read the whole file again in another
+	// goroutine, where a page that can not be read ends the process. After Commit
+	// this does nothing.
+	defer func() { _ = tx.Rollback() }()
+	if err := fn(tx); err != nil {
+		return full(err)
+	}
+	return full(tx.Commit())
 }
 
 // noRoom says whether err is of a write that found no room. A sync may find none

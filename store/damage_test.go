@@ -177,3 +177,56 @@ func TestDB_diskIsFull(t *testing.T) {
 	reader.Discard()
 	wantRead(t, db, "a", "1:x", "2:y")
 }
+
+// A file that loses its end while it is open, or whose pages can not be read any
+// more, ends the store and not the process.
+func TestDB_cutWhileOpen(t *testing.T) {
+	for name, use := range map[string]func(*store.DB) error{
+		"read": func(db *store.DB) error {
+			return db.Read("a", 0, 1<<20, 1<<30, func(store.Message) error { return nil })
+		},
+		"write": func(db *store.DB) error {
+			turn := db.Begin()
+			turn.AckUpTo("sub", 1500) // removes what is not there
+			return turn.Commit()
+		},
+		"check": func(db *store.DB) error {
+			r, err := db.Check(t.Context())
+			if err == nil && !r.Damaged {
+				return errors.New("Check found nothing")
+			}
+			return nil
+		},
+		"compact": func(db *store.DB) error {
+			_, err := db.Compact(t.Context())
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "store.db")
+			if err := os.WriteFile(path, filled(t), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			db := open(t, dir)
+			if err := os.Truncate(path, 3*4096); err != nil {
+				t.Fatal(err)
+			}
+			if err := use(db); name == "check" {
+				if err != nil {
+					t.Error(err)
+				}
+			} else if !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("got %v, want ErrDamaged", err)
+			} else {
+				<-db.Failed()
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+			db = open(t, dir)
+			ensure(t, db, store.StreamConfig{Name: "a"})
+			publish(t, db, "a", "more", "")
+		})
+	}
+}

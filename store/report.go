@@ -71,7 +71,7 @@ func (r Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 // First, or, with Range, an unknown number of values between First and Last. An
 // end that is not known is "".
 type Loss struct {
-	What  string `json:"what"` // "state", "dead letter", "stream", "subscription", "position", "delayed message", "producer", "identity", "meta"
+	What  string `json:"what"` // "state", "dead letter", "stream", "subscription", "position", "delayed message", "producer", "identity", "own time"
 	First string `json:"first"`
 	Last  string `json:"last,omitempty"`
 	Range bool   `json:"range"`
@@ -361,12 +361,12 @@ func (a *audit) streamName(id uint32) string {
 
 var lossNames = map[string]string{
 	string(bucketState): "state", string(bucketDead): "dead letter", string(bucketStreams): "stream", string(bucketSubs): "subscription",
-	string(bucketPositions): "position", string(bucketCounters): "counters", string(bucketIDs): "identity", string(bucketMeta): "meta",
+	string(bucketPositions): "position", string(bucketCounters): "counters", string(bucketIDs): "identity", string(bucketMeta): "own time",
 	string(bucketDelayed): "delayed message", string(bucketProducers): "producer",
 }
 
 // lossOrder is by how much a loss matters.
-var lossOrder = []string{"stream", "subscription", "position", "state", "delayed message", "dead letter", "producer", "identity", "meta"}
+var lossOrder = []string{"stream", "subscription", "position", "state", "delayed message", "dead letter", "producer", "identity", "own time"}
 
 func lossName(bucket string) string {
 	if name, ok := lossNames[bucket]; ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -28,7 +29,7 @@ A box that runs is asked to read its own; it goes on meanwhile. Exit code 5 mean
 damage: the next start of the box carries over what can be read, as salvage does.`,
 		showReport, func(ctx context.Context, b *box, d *config.Device) (r store.Report, err error) {
 			err = b.do(ctx, http.MethodGet, "/store/check", &r)
-			if errors.As(err, new(unreachable)) {
+			if notRunning(err) {
 				r, err = store.Check(ctx, d.Device.StateDir)
 			}
 			if err == nil && r.Damaged {
@@ -53,7 +54,7 @@ without stopping; it gives up where publishers would have to wait for more than 
 second. It does it by itself, too, when there is much to gain and little going on.`,
 		showCompaction, func(ctx context.Context, b *box, d *config.Device) (r store.CompactReport, err error) {
 			err = b.do(ctx, http.MethodPost, "/store/compact", &r)
-			if errors.As(err, new(unreachable)) {
+			if notRunning(err) {
 				r, err = store.Compact(ctx, store.Options{
 					Dir: d.Device.StateDir, MaxBytes: int64(d.Store.MaxBytes), Logger: slog.New(slog.DiscardHandler),
 				})
@@ -101,6 +102,13 @@ func storeVerb[T any](use, short, long string, show func(io.Writer, T), do func(
 	configFlag(cmd, &cfg)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
+}
+
+// notRunning says whether err is that there is no box to ask, and not that one
+// ended while it was asked.
+func notRunning(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // watched runs fn and lets whoever sits at a terminal see that it goes on.
