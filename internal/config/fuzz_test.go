@@ -44,6 +44,8 @@ func FuzzManifest(f *testing.F) {
 	}
 	f.Add([]byte("[[link]]\nactor='x'\ncontract='edged:gpio'\nprovider='gpio'\nvalues={chip='a',line='1',direction='in'}\n"))
 	f.Add([]byte("[[capability]]\nname='pubsub.local'\nconfig=[{topic='a/#'},{a.b=1}]\n[[stream]]\nsubjects=['>',1]\n"))
+	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[capability]]\nname='pubsub.mqtt'\nconfig=[{url='mqtts://h',ca='/c',will={topic='w'},queue='u/+',publish='p/#'}]\n"))
+	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[capability]]\nname='pubsub.nats'\nconfig=[{url='nats://h',publish='p'},{url='ws://h',topic='a.>',qos=0}]\n"))
 	files := fstest.MapFS{"thermostat.wasm": {}}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, faults := decodeApp("app", data, func(name string) (fs.FileInfo, error) { return files.Stat(name) })

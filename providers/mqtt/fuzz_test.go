@@ -273,3 +273,40 @@ func TestOutbound_freeID_wraps(t *testing.T) {
 }
 
 func newReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
+
+// FuzzSending: what makes no sense on disk is no message in flight, and the rest comes back as it was written.
+func FuzzSending(f *testing.F) {
+	f.Add((&sending{seq: 7, qos: 2, retain: true, released: true, sum: [8]byte{1}}).encode())
+	f.Add((&sending{seq: 1, qos: 1}).encode())
+	f.Add([]byte("\x01\x09........XXXXXXXX"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := decodeSending(data)
+		if s == nil {
+			return
+		}
+		if s.qos == 0 || s.qos > 2 || s.released && s.qos != 2 {
+			t.Fatalf("%+v makes no sense", s)
+		}
+		if !bytes.Equal(s.encode(), data) {
+			t.Fatalf("%x became %x", data, s.encode())
+		}
+	})
+}
+
+// FuzzAboutMessage: the gate sees in a packet what the codec does.
+func FuzzAboutMessage(f *testing.F) {
+	f.Add([]byte("\x34\x06\x00\x01a\x00\x07x"))
+	f.Add([]byte("\x62\x02\x00\x07"))
+	f.Add([]byte("\x32\xff\xff\xff\xff\x01"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		kind, id, ok := aboutMessage(data)
+		pk, err := readPacket(newReader(data), 4, 1<<20)
+		if err != nil {
+			return
+		}
+		about := pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos > 0 || pk.FixedHeader.Type == packets.Pubrel || pk.FixedHeader.Type == packets.Pubcomp
+		if ok != about || ok && (kind != pk.FixedHeader.Type || id != pk.PacketID) {
+			t.Fatalf("%x is about %v %d %d, the codec says %v %d %d", data, ok, kind, id, about, pk.FixedHeader.Type, pk.PacketID)
+		}
+	})
+}

@@ -65,6 +65,7 @@ func (l *link) stage(ctx context.Context, in *inbound) {
 			if err := l.trail.follow(t); err != nil {
 				return err
 			}
+			t.Loose() // the note goes with the message
 			in.repeat, err = l.repeats.note(t, in.m.MessageID(), in.m.Duplicate(), in.m.Topic(), payload)
 			if in.repeat || err != nil {
 				return err
