@@ -22,9 +22,9 @@ func newStream() *cobra.Command {
 
 func showStreams(w io.Writer, all []node.StreamStatus) {
 	table(w, func(row func(...any)) {
-		row("STREAM", "FIRST", "LAST", "ACKED", "LAG", "MESSAGES", "BYTES", "DROPPED", "NOTE")
+		row("STREAM", "FIRST", "LAST", "ACKED", "LAG", "MESSAGES", "BYTES", "DELAYED", "DROPPED", "DURABILITY", "AT RISK", "PRIORITY", "NOTE")
 		for _, s := range all {
-			row(s.Name, s.First, s.Last, s.Acked, s.Lag, s.Messages, s.Bytes, dropped(s), note(s))
+			row(s.Name, s.First, s.Last, s.Acked, s.Lag, s.Messages, s.Bytes, s.Delayed, dropped(s), s.Durability, atRisk(s.AtRisk), s.Priority, note(s))
 		}
 	})
 }
@@ -42,6 +42,14 @@ func dropped(s node.StreamStatus) string {
 	}
 	slices.SortFunc(why, cmp.Compare)
 	return fmt.Sprintf("%d (%s)", s.Dropped, strings.Join(why, ", "))
+}
+
+// atRisk is what a power cut would take now.
+func atRisk(r node.RiskStatus) string {
+	if r.Messages == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d (%d ms)", r.Messages, r.Ms)
 }
 
 func note(s node.StreamStatus) string {

@@ -65,6 +65,11 @@ type Stream struct {
 	MaxAge   time.Duration // 0 for no limit
 	// DropOldest says that a full stream drops its oldest messages; else it refuses new ones.
 	DropOldest bool
+	// Memory says that it is never on disk. BatchFor is how long a message may be in memory alone after it was acknowledged; 0 for not at all.
+	Memory   bool
+	BatchFor time.Duration
+	Priority int // 0 to 9
+	Dedupe   int // identities of messages that are remembered; 0 for none
 }
 
 // Link lets an actor use a provider.
@@ -89,6 +94,10 @@ type Source struct {
 	Filters []string
 	// Operation of the actor that is called; "" where the actor pulls.
 	Operation string
+	// Pull says that the actor asks for the messages, by Topic.
+	Pull bool
+	// QoS is 0 where a message counts as handled before it is; else 1 or 2.
+	QoS int
 	// Queue says that a message goes to one of the sources with this name, in whichever app; else each source gets each message.
 	Queue bool
 }
@@ -119,18 +128,31 @@ type GPIOLine struct {
 	Safe     int    // level of an output before it is set first and after the box stops
 }
 
-// Subscription delivers the messages of a stream to an actor.
+// Subscription delivers the messages of a stream to an actor or to a NATS subject, or keeps them for who asks.
 type Subscription struct {
-	Name        string // unique on the box
-	Stream      string
-	Filter      string
+	Name   string // unique on the box
+	Stream string
+	Filter string
+	// Actor is who is called, or with Pull who may ask, by the name of the subscription. It is "" with Push, and may be with Pull, where NATS clients can ask.
 	Actor       string
-	Operation   string
+	Operation   string // of the actor that is called
+	Push        string // subject to which messages are published; "" for none
+	Pull        bool
+	QoS         int // as in Source
+	Start       Start
+	Ephemeral   bool // its position ends with the process
 	MaxInFlight int
-	OrderedBy   string // "none" or "subject"
+	OrderedBy   string // "none", "subject" or "key"
 	MaxDeliver  int
 	AckWait     time.Duration
 	Backoff     []time.Duration // the last one repeats
+}
+
+// Start is where a subscription begins that is new: At is "first", "last", "new", "seq" or "time".
+type Start struct {
+	At   string
+	Seq  uint64
+	Time time.Time
 }
 
 // operation returns what on_message stands for.

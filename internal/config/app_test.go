@@ -102,7 +102,7 @@ func TestLoadApp(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	same(t, "actors", got.Actors, []config.Actor{{Name: "thermostat", Module: "thermostat.wasm", Memory: 16 << 20, Time: 500 * time.Millisecond}})
-	same(t, "streams", got.Streams, []config.Stream{{Name: "telemetry", Subjects: []string{"sensors.>"}, Uplink: true, MaxBytes: 256 << 20, DropOldest: true}})
+	same(t, "streams", got.Streams, []config.Stream{{Name: "telemetry", Subjects: []string{"sensors.>"}, Uplink: true, MaxBytes: 256 << 20, DropOldest: true, Dedupe: 65536}})
 	same(t, "links", got.Links, []config.Link{
 		{Actor: "thermostat", Contract: config.ContractPubSub, Provider: "pubsub", Name: "default", Values: map[string]string{}},
 		{Actor: "thermostat", Contract: config.ContractKeyValue, Provider: "keyvalue", Name: "default", Values: map[string]string{"bucket": "greenhouse"}},
@@ -113,17 +113,17 @@ func TestLoadApp(t *testing.T) {
 	if len(got.MQTT) != 1 || got.MQTT[0].URL != "tcp://localhost:1883" || got.MQTT[0].Topic != "greenhouse/+/temperature" || got.MQTT[0].QoS != 1 {
 		t.Errorf("mqtt: got %+v", got.MQTT)
 	}
-	same(t, "mqtt source", got.MQTT[0].Source, config.Source{Name: "greenhouse-pubsub-mqtt-1", Topic: "greenhouse/+/temperature", Actor: "thermostat", Filters: []string{"greenhouse.*.temperature"}, Operation: "PubSub.OnMessage"})
+	same(t, "mqtt source", got.MQTT[0].Source, config.Source{Name: "greenhouse-pubsub-mqtt-1", Topic: "greenhouse/+/temperature", QoS: 1, Actor: "thermostat", Filters: []string{"greenhouse.*.temperature"}, Operation: "PubSub.OnMessage"})
 	if id := got.MQTT[0].SessionID("press-7", got.Name); id != "edged-press-7-greenhouse-1" {
 		t.Errorf("session id %q", id)
 	}
-	same(t, "local", got.Local, []config.LocalSource{{Source: config.Source{Name: "greenhouse-pubsub-local-1", Topic: "sensors/#", Actor: "thermostat", Filters: []string{"sensors.>", "sensors"}, Operation: "Reading"}}})
+	same(t, "local", got.Local, []config.LocalSource{{Source: config.Source{Name: "greenhouse-pubsub-local-1", Topic: "sensors/#", QoS: 1, Actor: "thermostat", Filters: []string{"sensors.>", "sensors"}, Operation: "Reading"}}})
 	same(t, "gpio", got.GPIO, []config.GPIOLine{
 		{Actor: "thermostat", Link: "default", Chip: "gpiochip0", Line: 3, Rising: true, Falling: true, Debounce: 20 * time.Millisecond, Subject: "greenhouse.door", Pull: "none"},
 		{Actor: "thermostat", Link: "default", Chip: "sim0", Line: 4, Output: true, Safe: 1},
 	})
 	same(t, "subscriptions", got.Subscriptions, []config.Subscription{{
-		Name: "audit", Stream: "telemetry", Filter: "sensors.*.temperature", Actor: "thermostat", Operation: "PubSub.OnMessage",
+		Name: "audit", Stream: "telemetry", Filter: "sensors.*.temperature", Actor: "thermostat", Operation: "PubSub.OnMessage", QoS: 1, Start: config.Start{At: "first"},
 		MaxInFlight: 8, OrderedBy: "none", MaxDeliver: 10, AckWait: 30 * time.Second, Backoff: []time.Duration{time.Second, time.Minute},
 	}})
 	same(t, "feeds", config.Feeds([]*config.App{got}, got.Local[0].Source), []config.Feed{
@@ -161,9 +161,9 @@ stream = "s"
 		t.Fatal(err)
 	}
 	same(t, "actors", got.Actors, []config.Actor{{Name: "x", Module: "thermostat.wasm", Memory: 32 << 20, Time: 5 * time.Second}})
-	same(t, "streams", got.Streams, []config.Stream{{Name: "s", Subjects: []string{"s"}, MaxBytes: 256 << 20}})
+	same(t, "streams", got.Streams, []config.Stream{{Name: "s", Subjects: []string{"s"}, MaxBytes: 256 << 20, Dedupe: 65536}})
 	same(t, "subscriptions", got.Subscriptions, []config.Subscription{{
-		Name: "q", Stream: "s", Filter: ">", Actor: "x", Operation: "PubSub.OnMessage", MaxInFlight: 64, OrderedBy: "subject", MaxDeliver: 10, AckWait: 30 * time.Second,
+		Name: "q", Stream: "s", Filter: ">", Actor: "x", Operation: "PubSub.OnMessage", QoS: 1, Start: config.Start{At: "first"}, MaxInFlight: 64, OrderedBy: "subject", MaxDeliver: 10, AckWait: 30 * time.Second,
 		Backoff: []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute},
 	}})
 }
@@ -186,9 +186,9 @@ module = "missing.wasm"
 [[stream]]
 name = "s"
 subjects = ["x.>", "x.y", "$JS.x", "a b"]
-durability = "batch:5ms"
+durability = "batch:5"
 on_full = "explode"
-priority = 3
+priority = 10
 
 [[stream]]
 name = "s"
@@ -255,7 +255,7 @@ values = { bucket = 5, other = "x" }
 name = "q"
 stream = "t"
 actor = "a"
-ordered_by = "key"
+ordered_by = "size"
 max_deliver = 0
 backoff = ["1s", "x"]
 
@@ -283,19 +283,18 @@ name = "modbus"
 		`17: stream[0].subjects[1]: "x.y" overlaps "x.>" in line 17`,
 		`17: stream[0].subjects[2]: "$JS.x" is reserved`,
 		"17: stream[0].subjects[3]: not a legal subject",
-		`18: stream[0].durability: "batch:5ms" is not enforced by this version`,
+		`18: stream[0].durability: is "batch:5", want batch: with a duration from 1ms to 1m0s`,
 		`19: stream[0].on_full: is "explode", want reject or drop-oldest`,
-		"20: stream[0].priority: not enforced",
+		"20: stream[0].priority: too large, at most 9",
 		`23: stream[1].name: stream "s" is there already`,
 		"24: stream[1].subjects: must not be empty",
-		`25: stream[1].durability: is "none", want synced`,
+		`25: stream[1].durability: is "none", want synced, memory or batch:`,
 		"27: capability[0].actor: required, since the app has 2 actors",
 		`31: capability[1].name: unknown capability "teleport"`,
 		`36: capability[2].actor: the app has no actor "b"`,
 		`42: capability[3].config[0].url: scheme must be`,
 		`43: capability[3].config[0].qos: too large, at most 2`,
 		`44: capability[3].config[0].topic: "a/#/b": not a legal filter`,
-		`45: capability[3].config[0].delivery: "pull" is not enforced`,
 		"46: capability[3].config[0].queue: want a topic, which each receiver gets, or a queue",
 		"47: capability[3].config[1].topic: required, or a queue",
 		"48: capability[3].config[1].url: must not hold a user or password",
@@ -310,7 +309,7 @@ name = "modbus"
 		"81: link[2].values.bucket: want a string, got 5",
 		"81: link[2].values.other: unknown key",
 		`85: subscription[0].stream: the app has no stream "t"`,
-		`87: subscription[0].ordered_by: "key" is not enforced`,
+		`87: subscription[0].ordered_by: is "size", want none or subject or key`,
 		"88: subscription[0].max_deliver: too small, at least 1",
 		"89: subscription[0].backoff[1]: want a duration",
 		`92: subscription[1].name: subscription "q" is there already`,
@@ -429,6 +428,112 @@ func TestLoadApp_messagingFaults(t *testing.T) {
 		`config_b64 = "!"`:                           `10: capability[0].config[0].config_b64: not base64`,
 	} {
 		_, err := config.LoadApp(app(t, t.TempDir(), "a", wordy(table)))
+		wantFaults(t, err, want)
+	}
+}
+
+const flows = `specversion = "0.2"
+name = "a"
+version = "1"
+[[actor]]
+name = "x"
+module = "thermostat.wasm"
+[[stream]]
+name = "s"
+subjects = ["s.>"]
+durability = "batch:50ms"
+priority = 9
+dedupe = 0
+[[stream]]
+name = "m"
+subjects = ["m.>"]
+durability = "memory"
+`
+
+func TestLoadApp_streamsAndSubscriptions(t *testing.T) {
+	got, err := config.LoadApp(app(t, t.TempDir(), "a", flows+`[[subscription]]
+name = "pushed"
+stream = "s"
+push = "alerts.out"
+ordered_by = "key"
+start = "new"
+durable = false
+[[subscription]]
+name = "pulled"
+stream = "s"
+delivery = "pull"
+start = "seq:17"
+[[subscription]]
+name = "mine"
+stream = "m"
+delivery = "pull"
+actor = "x"
+start = "2026-01-31T08:00:00+02:00"
+[[subscription]]
+name = "once"
+stream = "m"
+qos = 0
+start = "last"
+[[capability]]
+name = "pubsub.local"
+[[capability.config]]
+queue = "user/+"
+qos = 2
+delivery = "pull"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "streams", got.Streams, []config.Stream{
+		{Name: "s", Subjects: []string{"s.>"}, MaxBytes: 256 << 20, BatchFor: 50 * time.Millisecond, Priority: 9},
+		{Name: "m", Subjects: []string{"m.>"}, MaxBytes: 256 << 20, Memory: true, Dedupe: 65536},
+	})
+	for i, want := range []config.Subscription{
+		{Name: "pushed", Push: "alerts.out", QoS: 1, Start: config.Start{At: "new"}, Ephemeral: true, OrderedBy: "key"},
+		{Name: "pulled", Pull: true, QoS: 1, Start: config.Start{At: "seq", Seq: 17}, OrderedBy: "subject"},
+		{Name: "mine", Pull: true, Actor: "x", QoS: 1, Start: config.Start{At: "time", Time: time.Date(2026, 1, 31, 6, 0, 0, 0, time.UTC)}, OrderedBy: "subject"},
+		{Name: "once", Actor: "x", Operation: "PubSub.OnMessage", Start: config.Start{At: "last"}, OrderedBy: "subject"},
+	} {
+		s := got.Subscriptions[i]
+		if !s.Start.Time.Equal(want.Start.Time) {
+			t.Errorf("%s begins at %s", s.Name, s.Start.Time)
+		}
+		want.Start.Time = s.Start.Time
+		want.Stream, want.Filter, want.MaxInFlight, want.MaxDeliver, want.AckWait, want.Backoff = s.Stream, s.Filter, s.MaxInFlight, s.MaxDeliver, s.AckWait, s.Backoff
+		same(t, "subscription", s, want)
+	}
+	same(t, "source", got.Local[0].Source, config.Source{
+		Name: config.QueueName("", "user.*"), Topic: "user/+", Actor: "x", Filters: []string{"user.*"}, Queue: true, Pull: true, QoS: 2,
+	})
+}
+
+func TestLoadApp_subscriptionFaults(t *testing.T) {
+	for table, want := range map[string]string{
+		`push = "s.out"`:                          `20: subscription[0].push: "s.out" belongs to stream "s"`,
+		`push = "a.*"`:                            `20: subscription[0].push: not a legal subject: "a.*"`,
+		`push = "$JS.API"`:                        `20: subscription[0].push: "$JS.API" is reserved`,
+		"push = \"o\"\nactor = \"x\"":             "21: subscription[0].actor: is for a subscription that calls an actor",
+		"push = \"o\"\non_message = \"x\"":        "21: subscription[0].on_message: is for a subscription that calls an actor",
+		"push = \"o\"\ndelivery = \"pull\"":       "21: subscription[0].delivery: want pull, or push to a subject",
+		"delivery = \"pull\"\non_message = \"x\"": `21: subscription[0].on_message: is for delivery = "push"`,
+		"delivery = \"pull\"\nactor = \"y\"":      `21: subscription[0].actor: the app has no actor "y"`,
+		`delivery = "post"`:                       `20: subscription[0].delivery: is "post", want push or pull`,
+		"qos = 0\nmax_deliver = 3":                "21: subscription[0].max_deliver: is for qos 1 and 2",
+		"qos = 0\nbackoff = [\"1s\"]":             "21: subscription[0].backoff: is for qos 1 and 2",
+		`qos = 3`:                                 "20: subscription[0].qos: too large, at most 2",
+		`start = "seq:0"`:                         `20: subscription[0].start: is "seq:0", want first, last, new, seq:`,
+		`start = "yesterday"`:                     `20: subscription[0].start: is "yesterday", want first`,
+		`durable = "no"`:                          `20: subscription[0].durable: want true or false`,
+	} {
+		_, err := config.LoadApp(app(t, t.TempDir(), "a", flows+"[[subscription]]\nname = \"n\"\nstream = \"s\"\n"+table+"\n"))
+		wantFaults(t, err, want)
+	}
+	for table, want := range map[string]string{
+		"queue = \"q\"\n[[capability.config]]\nqueue = \"q.x\"\nqos = 7":                                "23: capability[0].config[1].qos: too large, at most 2",
+		"topic = \"q\"\ndelivery = \"pull\"\non_message = \"x\"":                                        `22: capability[0].config[0].on_message: is for delivery = "push"`,
+		"topic = \"q\"\ndelivery = \"pull\"\n[[capability.config]]\ntopic = \"q\"\ndelivery = \"pull\"": `23: capability[0].config[1].topic: pull of actor x "q" is there already, in line 20`,
+	} {
+		_, err := config.LoadApp(app(t, t.TempDir(), "a", flows+"[[capability]]\nname = \"pubsub.local\"\n[[capability.config]]\n"+table+"\n"))
 		wantFaults(t, err, want)
 	}
 }

@@ -65,7 +65,8 @@ func isApp(folder string, e fs.DirEntry) bool {
 // of them have, and streams whose subjects overlap.
 func CheckApps(apps []*App) Faults {
 	var faults Faults
-	first := make(map[string]string) // owner of a name, by kind and name
+	first := make(map[string]string)  // owner of a name, by kind and name
+	queues := make(map[string]Source) // one of the receivers, by name
 	claimAs := func(a *App, kind, name, owner string) {
 		if other, ok := first[kind+" "+name]; ok && other != owner {
 			faults = append(faults, a.fault(kind+" "+strconv.Quote(name)+" is also in "+other))
@@ -86,6 +87,10 @@ func CheckApps(apps []*App) Faults {
 			owner := a.Dir
 			if s.Queue { // its receivers in all apps own it together
 				owner = "queue " + s.Filters[0]
+				if o, ok := queues[s.Name]; ok && (o.Pull != s.Pull || o.QoS != s.QoS) {
+					faults = append(faults, a.fault("queue "+strconv.Quote(s.Topic)+" has another delivery or qos in another app: its receivers share one subscription"))
+				}
+				queues[s.Name] = s
 			}
 			claimAs(a, "stream", s.Name, owner)
 			claimAs(a, "subscription", s.Name, owner)
@@ -97,7 +102,23 @@ func CheckApps(apps []*App) Faults {
 			claim(a, "gpio line", l.Chip+"/"+strconv.Itoa(l.Line))
 		}
 	}
-	return append(faults, overlaps(apps)...).sorted()
+	return append(append(faults, overlaps(apps)...), pushes(apps)...).sorted()
+}
+
+// pushes finds subjects to push to that a stream of another app holds.
+func pushes(apps []*App) (faults Faults) {
+	for _, a := range apps {
+		for _, sub := range a.Subscriptions {
+			for _, o := range apps {
+				for _, s := range o.Streams {
+					if o != a && sub.Push != "" && slices.ContainsFunc(s.Subjects, func(f string) bool { return topic.Match(f, sub.Push) }) {
+						faults = append(faults, a.fault("subscription "+sub.Name+" pushes to "+strconv.Quote(sub.Push)+", which stream "+s.Name+" in "+o.Dir+" holds"))
+					}
+				}
+			}
+		}
+	}
+	return faults
 }
 
 func (a *App) fault(reason string) Fault {

@@ -147,3 +147,22 @@ func TestCheck(t *testing.T) {
 		t.Errorf("the state directory was touched: %v", err)
 	}
 }
+
+func TestCheckApps_oneSubscriptionForAQueue(t *testing.T) {
+	dir := t.TempDir()
+	load := func(name, more string) *config.App {
+		a, err := config.LoadApp(app(t, dir, name, "specversion = \"0.2\"\nname = \""+name+"\"\nversion = \"1\"\n[[actor]]\nname = \"a\"\nmodule = \"thermostat.wasm\"\n"+more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	capability := "[[capability]]\nname = \"pubsub.local\"\n[[capability.config]]\nqueue = \"jobs\"\n"
+	one := load("one", capability)
+	for _, other := range []string{"qos = 0\n", "delivery = \"pull\"\n"} {
+		wantFaults(t, config.CheckApps([]*config.App{one, load("two", capability+other)}), `1: queue "jobs" has another delivery or qos in another app`)
+	}
+	pushes := load("pushes", "[[stream]]\nname = \"s\"\nsubjects = [\"s\"]\n[[subscription]]\nname = \"p\"\nstream = \"s\"\npush = \"kept.x\"\n")
+	keeps := load("keeps", "[[stream]]\nname = \"kept\"\nsubjects = [\"kept.>\"]\n")
+	wantFaults(t, config.CheckApps([]*config.App{pushes, keeps}), `1: subscription p pushes to "kept.x", which stream kept in`)
+}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/edged-io/edged/internal/topic"
 )
@@ -157,11 +158,31 @@ func (b *builder) streams() {
 			}
 			all = append(all, held{at, subject})
 		}
-		b.app.Streams = append(b.app.Streams, Stream{
+		c := Stream{
 			Name: s.Name, Subjects: s.Subjects, Uplink: s.Uplink,
 			MaxBytes: int64(s.MaxBytes), MaxMsgs: s.MaxMsgs, MaxAge: s.MaxAge, DropOldest: s.OnFull == "drop-oldest",
-		})
+			Priority: s.Priority, Dedupe: s.Dedupe,
+		}
+		c.Memory, c.BatchFor = b.durability(child(path, "durability"), s.Durability)
+		b.app.Streams = append(b.app.Streams, c)
 	}
+}
+
+// maxBatch is the longest time that a message may be in memory alone.
+const maxBatch = time.Minute
+
+// durability reads when a message of a stream is acknowledged.
+func (b *builder) durability(path, s string) (memory bool, batch time.Duration) {
+	long, ok := strings.CutPrefix(s, "batch:")
+	switch d, err := time.ParseDuration(long); {
+	case ok && (err != nil || d < time.Millisecond || d > maxBatch):
+		b.fault(path, "is %q, want batch: with a duration from 1ms to %s", clip(s), maxBatch)
+	case ok:
+		return false, d
+	case s != "synced" && s != "memory" && s != "": // "" has a fault already
+		b.fault(path, "is %q, want synced, memory or batch: with a duration, such as batch:50ms", clip(s))
+	}
+	return s == "memory", 0
 }
 
 // checkSubject checks a subject or subject filter.
@@ -175,31 +196,6 @@ func (b *builder) checkSubject(path, s string, valid func(string) bool) bool {
 		return true
 	}
 	return false
-}
-
-func (b *builder) subscriptions() {
-	for i, s := range b.m.Subscriptions {
-		path := item("subscription", i)
-		b.named("subscription", child(path, "name"), s.Name)
-		actor := b.actor(child(path, "actor"), s.Actor)
-		b.checkOperation(child(path, "on_message"), s.OnMessage)
-		n := slices.IndexFunc(b.m.Streams, func(t streamTable) bool { return t.Name == s.Stream })
-		switch {
-		case n < 0:
-			b.fault(child(path, "stream"), "the app has no stream %q", clip(s.Stream))
-		case !topic.ValidFilter(s.Filter):
-			b.fault(child(path, "filter"), "not a subject filter: %q", clip(s.Filter))
-		case !slices.ContainsFunc(b.m.Streams[n].Subjects, func(t string) bool { return topic.Overlap(t, s.Filter) }):
-			b.fault(child(path, "filter"), "matches nothing that stream %q holds", s.Stream)
-		}
-		if len(s.Backoff) == 0 {
-			b.fault(child(path, "backoff"), "must not be empty")
-		}
-		b.app.Subscriptions = append(b.app.Subscriptions, Subscription{
-			Name: s.Name, Stream: s.Stream, Filter: s.Filter, Actor: actor, Operation: operation(s.OnMessage),
-			MaxInFlight: s.MaxInFlight, OrderedBy: s.OrderedBy, MaxDeliver: s.MaxDeliver, AckWait: s.AckWait, Backoff: s.Backoff,
-		})
-	}
 }
 
 // checkOperation checks the name of an operation of an actor.

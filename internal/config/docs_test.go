@@ -175,3 +175,26 @@ func TestSample_complete(t *testing.T) {
 		}
 	}
 }
+
+func TestExamples_load(t *testing.T) {
+	manifests, err := filepath.Glob("../../examples/*/app.toml")
+	if err != nil || len(manifests) < 2 {
+		t.Fatalf("manifests %v, %v", manifests, err)
+	}
+	for _, name := range manifests {
+		dir := t.TempDir()
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		module := filepath.Base(filepath.Dir(name)) + ".wasm"
+		for file, data := range map[string][]byte{"app.toml": data, module: nil} {
+			if err := os.WriteFile(filepath.Join(dir, file), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := LoadApp(dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

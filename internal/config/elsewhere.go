@@ -58,6 +58,7 @@ func (s *MQTTSource) SessionID(device, app string) string {
 // elsewhereConfig is what a table of pubsub.mqtt and one of pubsub.nats have in common.
 type elsewhereConfig struct {
 	url, topic, queue, group, publish, onMessage string
+	delivery                                     string
 	qos                                          int
 	user, passwordFile, ca, cert, key            string
 	schemes, secure                              []string // of the URL, and those with TLS
@@ -124,7 +125,7 @@ func (b *builder) received(t table, c elsewhereConfig, e *Elsewhere) Source {
 		return Source{}
 	}
 	key, name := b.topicOrQueue(t, c.topic, c.queue)
-	s := Source{Topic: name, Queue: key == "queue"}
+	s := Source{Topic: name, Queue: key == "queue", Pull: c.delivery == "pull", QoS: c.qos}
 	var err error
 	if s.Filters, err = c.filters(name); err != nil && name != "" {
 		b.fault(child(t.path, key), "%q: %v", clip(name), err)
@@ -193,7 +194,7 @@ type mqttConfig struct {
 	Topic        string      `toml:"topic" default:""`
 	Queue        string      `toml:"queue" default:""`
 	Group        string      `toml:"group" default:""`
-	Delivery     string      `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	Delivery     string      `toml:"delivery" default:"push" oneof:"push|pull"`
 	OnMessage    string      `toml:"on_message" default:"on_message"`
 	Publish      string      `toml:"publish" default:""`
 	Retain       bool        `toml:"retain" default:"false"`
@@ -211,7 +212,7 @@ func (b *builder) mqtt(g grant, t table, _ *Link) {
 	b.decode(t, &c)
 	s := MQTTSource{ClientID: c.ClientID, Clean: c.Session == "clean", KeepAlive: c.KeepAlive.Truncate(time.Second), Retain: c.Retain}
 	s.Elsewhere = b.elsewhere(g, t, elsewhereConfig{
-		url: c.URL, topic: c.Topic, queue: c.Queue, group: c.Group, publish: c.Publish, onMessage: c.OnMessage, qos: c.QoS,
+		url: c.URL, topic: c.Topic, queue: c.Queue, group: c.Group, publish: c.Publish, onMessage: c.OnMessage, delivery: c.Delivery, qos: c.QoS,
 		user: c.User, passwordFile: c.PasswordFile, ca: c.CA, cert: c.Cert, key: c.Key,
 		schemes: []string{"tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss"}, secure: []string{"ssl", "tls", "mqtts", "wss"},
 		filters: topic.Filters,
@@ -265,7 +266,7 @@ type natsConfig struct {
 	Topic        string `toml:"topic" default:""`
 	Queue        string `toml:"queue" default:""`
 	Group        string `toml:"group" default:""`
-	Delivery     string `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	Delivery     string `toml:"delivery" default:"push" oneof:"push|pull"`
 	OnMessage    string `toml:"on_message" default:"on_message"`
 	Publish      string `toml:"publish" default:""`
 }
@@ -276,7 +277,7 @@ func (b *builder) nats(g grant, t table, _ *Link) {
 	s := NATSSource{Credentials: c.Credentials, NKeyFile: c.NKeyFile, Domain: c.Domain}
 	schemes := []string{"nats", "tls", "ws", "wss"}
 	s.Elsewhere = b.elsewhere(g, t, elsewhereConfig{
-		url: c.URL, topic: c.Topic, queue: c.Queue, group: c.Group, publish: c.Publish, onMessage: c.OnMessage, qos: c.QoS,
+		url: c.URL, topic: c.Topic, queue: c.Queue, group: c.Group, publish: c.Publish, onMessage: c.OnMessage, delivery: c.Delivery, qos: c.QoS,
 		user: c.User, passwordFile: c.PasswordFile, ca: c.CA, cert: c.Cert, key: c.Key,
 		schemes: schemes, secure: []string{"nats", "tls", "wss"}, filters: topic.ResolveFilter,
 	})

@@ -128,7 +128,8 @@ func (b *builder) local(g grant, t table, _ *Link) {
 	if err != nil && name != "" {
 		b.fault(child(t.path, key), "%q: %v", clip(name), err)
 	}
-	b.app.Local = append(b.app.Local, LocalSource{b.source(g, t, Source{Topic: name, Filters: filters, Queue: key == "queue"}, c.OnMessage)})
+	s := Source{Topic: name, Filters: filters, Queue: key == "queue", QoS: c.QoS, Pull: c.Delivery == "pull"}
+	b.app.Local = append(b.app.Local, LocalSource{b.source(g, t, s, c.OnMessage)})
 }
 
 // topicOrQueue returns which of the two keys is there, and its value. One has to be.
@@ -147,11 +148,19 @@ func (b *builder) topicOrQueue(t table, topic, queue string) (key, name string) 
 // source completes s, and checks what all sources have. The name of a queue is there already where it is not one of the box's own.
 func (b *builder) source(g grant, t table, s Source, onMessage string) Source {
 	b.count[g.provider]++
-	s.Actor, s.Operation = g.actor, operation(onMessage)
-	b.checkOperation(child(t.path, "on_message"), onMessage)
+	s.Actor = g.actor
 	path := child(t.path, "topic")
 	if s.Queue {
 		path = child(t.path, "queue")
+	}
+	b.checkOperation(child(t.path, "on_message"), onMessage)
+	switch _, named := t.values["on_message"]; {
+	case !s.Pull:
+		s.Operation = operation(onMessage)
+	case named:
+		b.fault(child(t.path, "on_message"), `is for delivery = "push"`)
+	default:
+		b.unique("pull of actor "+g.actor, path, s.Topic)
 	}
 	for _, f := range s.Filters {
 		// To listen to everything is allowed: what is reserved is never published to a source.

@@ -30,13 +30,13 @@ type streamTable struct {
 	Name       string   `toml:"name" required:"true"`
 	Subjects   []string `toml:"subjects" required:"true" items:"32"`
 	Uplink     bool     `toml:"uplink" default:"false"`
-	Durability string   `toml:"durability" default:"synced" oneof:"synced" later:"memory|batch:*"`
+	Durability string   `toml:"durability" default:"synced"`
 	MaxBytes   Size     `toml:"max_bytes" default:"256MiB" min:"64KiB" max:"16TiB"`
 	MaxMsgs    int64    `toml:"max_msgs" default:"0" min:"0" max:"1000000000000"`
 	MaxAge     Duration `toml:"max_age" default:"0s" max:"87600h"`
 	OnFull     string   `toml:"on_full" default:"reject" oneof:"reject|drop-oldest"`
-	Priority   refused  `toml:"priority"`
-	Dedupe     refused  `toml:"dedupe"`
+	Priority   int      `toml:"priority" default:"0" min:"0" max:"9"`
+	Dedupe     int      `toml:"dedupe" default:"65536" min:"0" max:"1048576"`
 }
 
 type capabilityTable struct {
@@ -58,9 +58,14 @@ type subscriptionTable struct {
 	Stream      string     `toml:"stream" required:"true"`
 	Filter      string     `toml:"filter" default:">"`
 	Actor       string     `toml:"actor" default:""`
+	Push        string     `toml:"push" default:""`
+	Delivery    string     `toml:"delivery" default:"push" oneof:"push|pull"`
 	OnMessage   string     `toml:"on_message" default:"on_message"`
+	QoS         int        `toml:"qos" default:"1" min:"0" max:"2"`
+	Start       string     `toml:"start" default:"first"`
+	Durable     bool       `toml:"durable" default:"true"`
 	MaxInFlight int        `toml:"max_in_flight" default:"64" min:"1" max:"1000"`
-	OrderedBy   string     `toml:"ordered_by" default:"subject" oneof:"none|subject" later:"key"`
+	OrderedBy   string     `toml:"ordered_by" default:"subject" oneof:"none|subject|key"`
 	MaxDeliver  int        `toml:"max_deliver" default:"10" min:"1" max:"1000000"`
 	AckWait     Duration   `toml:"ack_wait" default:"30s" min:"100ms" max:"1h"`
 	Backoff     []Duration `toml:"backoff" default:"100ms,500ms,2s,10s,30s,1m" items:"32" min:"1ms" max:"24h"`
@@ -76,7 +81,8 @@ type keyValueConfig struct {
 type localConfig struct {
 	Topic     string `toml:"topic" default:""`
 	Queue     string `toml:"queue" default:""`
-	Delivery  string `toml:"delivery" default:"push" oneof:"push" later:"pull"`
+	QoS       int    `toml:"qos" default:"1" min:"0" max:"2"`
+	Delivery  string `toml:"delivery" default:"push" oneof:"push|pull"`
 	OnMessage string `toml:"on_message" default:"on_message"`
 }
 

@@ -54,13 +54,14 @@ var (
 	descDropped   = prometheus.NewDesc("edged_store_dropped_total", "Messages a limit took before they were consumed.", []string{"reason"}, nil)
 	descLost      = prometheus.NewDesc("edged_store_lost_messages", "Messages lost with damaged files that are still in quarantine.", nil, nil)
 	descAside     = prometheus.NewDesc("edged_store_quarantined_files", "Damaged files that nobody has looked at and removed yet.", nil, nil)
+	descDelayed   = prometheus.NewDesc("edged_store_delayed_messages", "Messages that are parked until they are due.", nil, nil)
 	descDegraded  = prometheus.NewDesc("edged_node_problems", "Parts of the box that do not work.", nil, nil)
 	descCalls     = prometheus.NewDesc("edged_runtime_calls_total", "Calls of actors.", []string{"result"}, nil)
 	descInstances = prometheus.NewDesc("edged_runtime_instances", "Instances of actors.", []string{"state"}, nil)
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDegraded, descCalls, descInstances} {
+	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances} {
 		ch <- d
 	}
 }
@@ -77,8 +78,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(descCommits, s.Commits)
 	gauge(descBytes, float64(s.Bytes))
 	gauge(descDead, float64(c.n.db.DeadLetterCount()))
-	dropped := map[string]uint64{"full": 0, "age": 0}
+	dropped := map[string]uint64{"full": 0, "age": 0, "expired": 0, "restart": 0}
+	var delayed int64
 	for _, st := range c.n.db.Streams() {
+		delayed += st.Delayed
 		for reason, n := range st.Dropped {
 			dropped[reason] += n
 		}
@@ -86,6 +89,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range dropped {
 		count(descDropped, n, reason)
 	}
+	gauge(descDelayed, float64(delayed))
 	aside, lost := c.n.quarantined()
 	gauge(descAside, float64(aside))
 	gauge(descLost, float64(lost))

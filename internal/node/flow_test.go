@@ -319,7 +319,7 @@ func TestNode_Status_keys(t *testing.T) {
 		}
 		delete(all, key)
 	}
-	for _, key := range []string{"name", "first", "last", "acked", "lag", "bytes", "dropped", "messages", "undeclared", "priority", "backlog_bytes", "rate"} {
+	for _, key := range []string{"name", "first", "last", "acked", "lag", "bytes", "dropped", "messages", "undeclared", "delayed", "durability", "priority", "at_risk", "backlog_bytes", "rate"} {
 		if _, ok := s.Streams[0][key]; !ok {
 			t.Errorf("no key %s in streams of %s", key, b)
 		}

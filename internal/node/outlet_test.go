@@ -27,3 +27,21 @@ func TestNode_publishesElsewhere(t *testing.T) {
 	there.start()
 	there.sees("cloud", "one", "one", "three")
 }
+
+// What a broker elsewhere sends waits on the box until an actor asks, by the queue
+// as the manifest has it.
+func TestNode_pullsFromElsewhere(t *testing.T) {
+	there := newRig(t, unsigned+"[mqtt]\nlisten = \"127.0.0.1:0\"\n")
+	there.start()
+	here := newRig(t, unsigned)
+	here.probe("a", "1", told("one")+"[[capability]]\nname = \"pubsub.mqtt\"\n[[capability.config]]\nurl = \"tcp://"+there.listener.Addr().String()+"\"\n"+
+		"qos = 1\nqueue = \"user/+\"\ndelivery = \"pull\"\n", "one")
+	here.start()
+	inbox := here.apps["a"].config.MQTT[0].Name
+	here.eventually("the message is here", func() bool {
+		there.tell("user.ann", "hello")
+		return here.stream(inbox).Messages > 0
+	})
+	here.tell("one", "!receive user/+ 20000")
+	here.sees("a", "one", "received hello")
+}

@@ -17,6 +17,8 @@ type streams struct{ *Node }
 
 func (s streams) Stage(t *store.Turn, m store.Message) error { return s.broker.Stage(t, m) }
 
+func (s streams) Covers(subject string) (string, bool) { return s.broker.Covers(subject) }
+
 func (s streams) StageTo(t *store.Turn, stream string, m store.Message) error {
 	if n, most := len(m.Header)+len(m.Data), int(s.o.Device.Limits.MaxMessage); n > most {
 		return fmt.Errorf("message of %d bytes, at most %d: %w", n, most, store.ErrTooLarge)
@@ -25,8 +27,44 @@ func (s streams) StageTo(t *store.Turn, stream string, m store.Message) error {
 	return err
 }
 
-func (s streams) Receive(context.Context, []string, int, time.Duration) ([]store.Message, error) {
-	return nil, store.ErrNoSubscription // no manifest has one
+// Receive asks the subscriptions one after the other. Where there are several,
+// it does not wait long for any, since a message may come to each.
+func (s streams) Receive(ctx context.Context, subs []string, most int, wait time.Duration) ([]store.Message, error) {
+	const turn = 50 * time.Millisecond
+	for end, first := time.Now().Add(wait), true; first || time.Now().Before(end); first = false {
+		for _, name := range subs {
+			pause := max(time.Until(end), 0)
+			if len(subs) > 1 {
+				pause = min(pause, turn)
+			}
+			if first && len(subs) > 1 {
+				pause = 0 // what is there comes first
+			}
+			got, err := s.receive(ctx, name, most, pause)
+			if err != nil || len(got) > 0 {
+				return got, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (s streams) receive(ctx context.Context, name string, most int, wait time.Duration) ([]store.Message, error) {
+	waiting := ctx
+	if wait > 0 { // and not a moment longer: the turn may be about to end
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	got, err := s.broker.Receive(waiting, name, most, wait)
+	if waiting.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return nil, nil
+	}
+	messages := make([]store.Message, len(got))
+	for i, d := range got {
+		messages[i] = d.Message
+	}
+	return messages, err
 }
 
 // coreBroker is the broker as messaging sees it.

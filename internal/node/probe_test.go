@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -74,4 +75,10 @@ func (r *rig) tell(subject, text string) uint64 {
 		r.t.Fatalf("publish %s: %v", subject, a.err)
 	}
 	return a.ack.Seq
+}
+
+// turn begins one.
+func (r *rig) turn() (context.Context, *store.Turn) {
+	t := r.db.Begin()
+	return store.WithTurn(r.t.Context(), t), t
 }

@@ -49,8 +49,8 @@ func (n *Node) endStream(ctx context.Context, name string, force bool) error {
 	if app, ok := n.apps.declared()[name]; ok {
 		return fmt.Errorf("stream %s: app %s declares it, take it out of the manifest first: %w", name, app, errInUse)
 	}
-	if !force && info.Msgs > 0 {
-		return fmt.Errorf("stream %s holds %d messages, which --force removes with it: %w", name, info.Msgs, errInUse)
+	if !force && info.Msgs+info.Delayed > 0 {
+		return fmt.Errorf("stream %s holds %d messages, which --force removes with it: %w", name, info.Msgs+info.Delayed, errInUse)
 	}
 	streams, subs, err := n.wanted(n.apps)
 	if err != nil {

@@ -67,17 +67,28 @@ type StreamStatus struct {
 	Dropped uint64 `json:"dropped"`
 	// Messages are those it holds; Undeclared says that no app that runs declares
 	// it: it takes nothing in, and can be removed.
-	Messages   int64 `json:"messages"`
-	Undeclared bool  `json:"undeclared"`
-	// Of an uplinked stream: its priority, what the messages beyond Acked hold,
-	// about; bytes per second that go up; what the hub holds; and why the lane does
-	// not go on, "" if it does.
-	Priority     int               `json:"priority"`
+	Messages   int64      `json:"messages"`
+	Undeclared bool       `json:"undeclared"`
+	Delayed    int64      `json:"delayed"` // parked until they are due
+	Durability string     `json:"durability"`
+	Priority   int        `json:"priority"`
+	AtRisk     RiskStatus `json:"at_risk"`
+	// Of an uplinked stream: what the messages beyond Acked hold, about; bytes per
+	// second that go up; what the hub holds; and why the lane does not go on, "" if
+	// it does.
 	BacklogBytes int64             `json:"backlog_bytes"`
 	Rate         int64             `json:"rate"`
 	Hub          *broker.HubHolds  `json:"hub,omitempty"`
 	Waits        string            `json:"waits,omitempty"`
 	Reasons      map[string]uint64 `json:"dropped_by_reason,omitempty"`
+}
+
+// RiskStatus is what a power cut right now would take of what publishers were
+// told is stored.
+type RiskStatus struct {
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"`
+	Ms       int64 `json:"ms"` // how long the oldest of it is at risk
 }
 
 // Status returns the state of the box now.
@@ -131,7 +142,7 @@ func (n *Node) problems() []string {
 	for _, note := range n.db.Notes() {
 		lines = append(lines, "store: "+note)
 	}
-	return lines
+	return append(lines, n.fullness()...)
 }
 
 // quarantined counts damaged files, and the messages that were lost with them.
@@ -156,19 +167,30 @@ func (n *Node) streams() []StreamStatus {
 	for _, info := range n.db.Streams() {
 		s := StreamStatus{Name: info.Name, First: info.First, Last: info.Last, Bytes: info.Bytes, Messages: info.Msgs, Reasons: info.Dropped}
 		_, ok := declared[info.Name]
-		s.Undeclared = !ok
+		s.Undeclared, s.Delayed, s.Priority, s.Durability = !ok, info.Delayed, info.Priority, durability(info.StreamConfig)
+		s.AtRisk = RiskStatus{info.Risk.Msgs, info.Risk.Bytes, info.Risk.Age.Milliseconds()}
 		for _, d := range info.Dropped {
 			s.Dropped += d
 		}
 		s.Acked = n.acked(info.Name, info.Last, info.First)
 		s.Lag, s.BacklogBytes = broker.Backlog(n.db, info, s.Acked)
-		s.Priority = info.Priority
 		if l, ok := lanes[info.Name]; ok {
 			s.Rate, s.Waits, s.Hub = l.Rate, l.Err, &l.Hub
 		}
 		all = append(all, s)
 	}
 	return all
+}
+
+// durability is that of a stream, as a manifest has it.
+func durability(c store.StreamConfig) string {
+	switch c.Durability {
+	case store.Memory:
+		return "memory"
+	case store.Batch:
+		return "batch:" + c.BatchFor.String()
+	}
+	return "synced"
 }
 
 // acked is how far the hub has come with a stream, or, if it is not uplinked,

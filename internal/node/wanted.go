@@ -31,6 +31,18 @@ const maxDeliver = 10
 // wanted returns the streams and subscriptions of a set of apps. An uplinked
 // stream that no app declares any more goes on to the hub until it is empty.
 func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, err error) {
+	w, err := n.want(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	return w.streams, w.subs, nil
+}
+
+// want is wanted, with what comes along.
+func (n *Node) want(s appSet) (w wants, err error) {
+	var streams []broker.Stream
+	var subs []subscription
+	var pulls []pull
 	var configs []*config.App
 	for _, a := range s.sorted() {
 		configs = append(configs, a.config)
@@ -38,20 +50,19 @@ func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, e
 			streams = append(streams, streamOf(c))
 		}
 		for _, c := range a.config.Subscriptions {
-			subs = append(subs, subscription{apps: []string{a.config.Name}, Subscription: broker.Subscription{
-				Name: c.Name, Stream: c.Stream, Filter: c.Filter, MaxInFlight: c.MaxInFlight, AckWait: c.AckWait,
-				Backoff: c.Backoff, MaxDeliver: c.MaxDeliver, OrderedBy: c.OrderedBy,
-				Deliver: n.deliver(a.key(c.Actor), c.Operation),
-			}})
+			subs = append(subs, subscription{apps: []string{a.config.Name}, Subscription: n.declared(a, c)})
+			if c.Pull && c.Actor != "" {
+				pulls = append(pulls, pull{a.key(c.Actor), c.Name, c.Name})
+			}
 		}
 	}
-	w := wants{streams: streams, subs: subs, queues: make(map[string]*queue)}
+	w = wants{streams: streams, subs: subs, queues: make(map[string]*queue), pulls: pulls}
 	for _, a := range s.sorted() {
 		for _, src := range a.sources() {
 			for _, f := range config.Feeds(configs, src.Source) {
 				if f.Stream == src.Name {
 					if w.streams, err = inbox(w.streams, &f, src); err != nil {
-						return nil, nil, fmt.Errorf("app %s: %w", a.config.Name, err)
+						return w, fmt.Errorf("app %s: %w", a.config.Name, err)
 					}
 				}
 				n.feed(&w, a, src, f)
@@ -71,7 +82,8 @@ func (n *Node) wanted(s appSet) (streams []broker.Stream, subs []subscription, e
 		}
 	}
 	n.emptyMoved(&w, s)
-	return append(w.streams, n.retired(w.streams)...), w.subs, nil
+	w.streams = append(w.streams, n.retired(w.streams)...)
+	return w, nil
 }
 
 // wants collects what a set of apps wants.
@@ -79,7 +91,12 @@ type wants struct {
 	streams []broker.Stream
 	subs    []subscription
 	queues  map[string]*queue // by name of the subscription
+	pulls   []pull
 }
+
+// pull is a subscription that an actor may receive from, and the name by which it
+// asks.
+type pull struct{ actor, topic, subscription string }
 
 func (w *wants) subscription(name string) *subscription {
 	i := slices.IndexFunc(w.subs, func(s subscription) bool { return s.Name == name })
@@ -89,26 +106,68 @@ func (w *wants) subscription(name string) *subscription {
 	return &w.subs[i]
 }
 
+// declared is a subscription of a manifest.
+func (n *Node) declared(a *app, c config.Subscription) broker.Subscription {
+	s := broker.Subscription{
+		Name: c.Name, Stream: c.Stream, Filter: c.Filter, MaxInFlight: c.MaxInFlight, AckWait: c.AckWait,
+		Backoff: c.Backoff, MaxDeliver: c.MaxDeliver, OrderedBy: c.OrderedBy, AtMostOnce: c.QoS == 0,
+		Start: startOf(c.Start), Ephemeral: c.Ephemeral, PushTo: c.Push, Pull: c.Pull,
+	}
+	if c.Push == "" && !c.Pull {
+		s.Deliver = n.deliver(a.key(c.Actor), c.Operation)
+	}
+	return s
+}
+
+func startOf(c config.Start) store.Start {
+	switch c.At {
+	case "last":
+		return store.Start{At: store.StartLast}
+	case "new":
+		return store.Start{At: store.StartNew}
+	case "seq":
+		return store.Start{At: store.StartSeq, Seq: c.Seq}
+	case "time":
+		return store.Start{At: store.StartTime, Time: c.Time}
+	}
+	return store.Start{}
+}
+
+// maxPulled is how many messages of a pull capability turns may have at a time.
+const maxPulled = 1024
+
 // feed adds a subscription of a source, or to that of its queue a receiver.
 func (n *Node) feed(w *wants, a *app, src source, f config.Feed) {
+	s := w.subscription(f.Subscription)
+	if s == nil {
+		w.subs = append(w.subs, subscription{Subscription: broker.Subscription{
+			Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver, AtMostOnce: src.QoS == 0, Pull: src.Pull,
+		}})
+		s = &w.subs[len(w.subs)-1]
+		if src.Pull { // one turn may take as many
+			s.MaxInFlight = maxPulled
+		}
+	}
+	s.apps = append(s.apps, a.config.Name)
+	if src.Pull {
+		w.pulls = append(w.pulls, pull{a.key(src.Actor), src.Topic, f.Subscription})
+		return
+	}
 	deliver := n.deliver(a.key(src.Actor), src.Operation)
 	if src.kind == fromMessaging {
 		deliver = n.deliverMessage(a.key(src.Actor))
 	}
-	if q := w.queues[f.Subscription]; q != nil {
+	q := w.queues[f.Subscription]
+	switch {
+	case q != nil:
 		q.add(deliver)
-		s := w.subscription(f.Subscription)
-		s.apps = append(s.apps, a.config.Name)
 		return
-	}
-	if src.Queue {
-		q := &queue{}
+	case src.Queue:
+		q = &queue{}
 		q.add(deliver)
 		w.queues[f.Subscription], deliver = q, q.deliver
 	}
-	w.subs = append(w.subs, subscription{apps: []string{a.config.Name}, Subscription: broker.Subscription{
-		Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver, Deliver: deliver,
-	}})
+	s.Deliver = deliver
 }
 
 // moved is a subscription on disk that a source may have had when its messages
@@ -179,6 +238,7 @@ func (n *Node) waits(f config.Feed) bool {
 func atRest(info store.StreamInfo, uplink bool) broker.Stream {
 	return broker.Stream{
 		Name: info.Name, Uplink: uplink, MaxBytes: info.MaxBytes, MaxMsgs: info.MaxMsgs, MaxAge: info.MaxAge, OnFull: info.OnFull,
+		Durability: info.Durability, BatchFor: info.BatchFor, Priority: info.Priority, Dedupe: info.Dedupe,
 	}
 }
 
@@ -227,9 +287,21 @@ func (n *Node) retired(declared []broker.Stream) (streams []broker.Stream) {
 }
 
 func streamOf(c config.Stream) broker.Stream {
-	s := broker.Stream{Name: c.Name, Subjects: c.Subjects, MaxBytes: c.MaxBytes, MaxMsgs: c.MaxMsgs, MaxAge: c.MaxAge, Uplink: c.Uplink}
+	s := broker.Stream{
+		Name: c.Name, Subjects: c.Subjects, MaxBytes: c.MaxBytes, MaxMsgs: c.MaxMsgs, MaxAge: c.MaxAge, Uplink: c.Uplink,
+		Priority: c.Priority, Dedupe: c.Dedupe,
+	}
+	if c.Dedupe == 0 {
+		s.Dedupe = -1
+	}
 	if c.DropOldest {
 		s.OnFull = store.DropOldest
+	}
+	switch {
+	case c.Memory:
+		s.Durability = store.Memory
+	case c.BatchFor > 0:
+		s.Durability, s.BatchFor = store.Batch, c.BatchFor
 	}
 	return s
 }
@@ -277,8 +349,18 @@ func (a *app) messaging() []source {
 }
 
 // access is what the actors may do by edged:pubsub, by their keys.
-func (s appSet) access() map[string]pubsub.Access {
+func (s appSet) access(pulls []pull) map[string]pubsub.Access {
 	all := make(map[string]pubsub.Access)
+	for _, p := range pulls {
+		may := all[p.actor]
+		if may.Pull == nil {
+			may.Pull = make(map[string][]string)
+		}
+		if !slices.Contains(may.Pull[p.topic], p.subscription) {
+			may.Pull[p.topic] = append(may.Pull[p.topic], p.subscription)
+		}
+		all[p.actor] = may
+	}
 	for _, a := range s {
 		for _, o := range a.config.Outlets {
 			key := a.key(o.Actor)

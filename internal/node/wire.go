@@ -71,15 +71,15 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	if err := n.linkAll(ctx, old, next); err != nil {
 		return err
 	}
-	streams, subs, err := n.wanted(next)
+	w, err := n.want(next)
 	if err != nil {
 		return err
 	}
 	if err := n.openOutboxes(next); err != nil {
 		return err
 	}
-	n.pubsub.SetAccess(next.access())
-	if err := n.configure(ctx, streams, subs); err != nil {
+	n.pubsub.SetAccess(next.access(w.pulls))
+	if err := n.configure(ctx, w.streams, w.subs); err != nil {
 		return err
 	}
 	n.o.Failpoint("swap-configured")

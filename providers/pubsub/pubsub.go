@@ -30,6 +30,8 @@ const Contract = "edged:pubsub"
 
 // Streams is what the provider needs of the broker.
 type Streams interface {
+	// Covers returns the stream that keeps messages of a subject, if any.
+	Covers(subject string) (stream string, ok bool)
 	// Stage puts a message into a turn: to the stream that covers its subject,
 	// else on core NATS after the commit.
 	Stage(t *store.Turn, m store.Message) error
@@ -128,11 +130,6 @@ func (p *Provider) publish(ctx context.Context, inv lattice.Invocation) error {
 	if topic.Reserved(subject) {
 		return fail(providers.ErrNotPermitted, fmt.Errorf("publish to %.200q: the subject is reserved", to))
 	}
-	for _, name := range []string{"notbefore", "ttl"} {
-		if _, ok := e.Extensions[name]; ok {
-			return fail(providers.ErrFormat, fmt.Errorf("publish to %.200q: the extension %s is not enforced by this version", to, name))
-		}
-	}
 	m := store.Message{Subject: subject}
 	header, data, err := e.Binary()
 	if err != nil {
@@ -143,7 +140,13 @@ func (p *Provider) publish(ctx context.Context, inv lattice.Invocation) error {
 		return fail(kind, fmt.Errorf("publish to %.200q: %w", to, err))
 	}
 	m.Header, m.Data = header, data
+	if err := schedule(&m, e); err != nil {
+		return fail(providers.ErrFormat, fmt.Errorf("publish to %.200q: %w", to, err))
+	}
 	outbox := p.outbox(inv.Origin.Key, inv.Target.Link, subject)
+	if _, kept := p.streams.Covers(subject); !kept && outbox == "" && (m.Delay > 0 || !m.NotBefore.IsZero()) {
+		return fail(providers.ErrNoTopic, fmt.Errorf("publish to %.200q: no stream keeps it until it is due", to))
+	}
 	err = p.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
 		if outbox != "" {
 			m.ID = event.Identity(event.Header(m.Header), m.Data)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/edged-io/edged/internal/event"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/providers/pubsub"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 	"github.com/edged-io/edged/store"
@@ -23,6 +24,11 @@ type staged struct {
 	waiting  map[string][]store.Message
 	waited   time.Duration // in the last Receive
 	err      error         // of Receive
+}
+
+// Covers: there is a stream for what begins with "kept.".
+func (s *staged) Covers(subject string) (string, bool) {
+	return "kept", strings.HasPrefix(subject, "kept.")
 }
 
 func (s *staged) Stage(_ *store.Turn, m store.Message) error {
@@ -201,4 +207,41 @@ func FuzzDecodeVerdict(f *testing.F) {
 			t.Fatalf("a pause of %s", v.After)
 		}
 	})
+}
+
+func TestProvider_Publish_schedule(t *testing.T) {
+	p, _, s := newProvider(t)
+	call := func(to string, extensions map[string]string) (store.Message, error) {
+		s.messages = nil
+		e := event.Event{ID: "1", Source: "s", Type: "t", Extensions: extensions}
+		_, err := p.Call(t.Context(), lattice.Invocation{Operation: "PubSub.Publish", Payload: publish(to, e)})
+		if err != nil {
+			return store.Message{}, err
+		}
+		return s.messages[0], nil
+	}
+	m, err := call("kept/x", map[string]string{"notbefore": "+90s", "ttl": "3600"})
+	if err != nil || m.Delay != 90*time.Second || m.TTL != time.Hour || !m.NotBefore.IsZero() {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	if e := p.Event(m); e.Extensions["ttl"] != "3600" {
+		t.Errorf("the event has lost its extensions: %v", e.Extensions)
+	}
+	m, err = call("kept/x", map[string]string{"notbefore": "2026-01-31T08:00:00+01:00", "ttl": "1h30m"})
+	if err != nil || m.Delay != 0 || m.TTL != 90*time.Minute || !m.NotBefore.Equal(time.Date(2026, 1, 31, 7, 0, 0, 0, time.UTC)) {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	if m, err = call("other", map[string]string{"ttl": "1s"}); err != nil || m.TTL != time.Second {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	if _, err = call("other", map[string]string{"notbefore": "+1s"}); !errors.Is(err, providers.ErrNoTopic) {
+		t.Errorf("nobody can keep it: got %v", err)
+	}
+	for name, values := range map[string][]string{"notbefore": {"", "+", "tomorrow", "+-1s", "+900000h", "12:00"}, "ttl": {"", "0", "-1s", "for ever", "+1s."}} {
+		for _, v := range values {
+			if _, err := call("kept/x", map[string]string{name: v}); !errors.Is(err, providers.ErrFormat) {
+				t.Errorf("%s %q: got %v, want ErrFormat", name, v, err)
+			}
+		}
+	}
 }
