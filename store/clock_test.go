@@ -324,3 +324,34 @@ func TestTurn_Publish_badTime(t *testing.T) {
 		turn.Discard()
 	}
 }
+
+// Messages that are in memory are read back as those on disk are.
+func TestMessage_Time_inMemory(t *testing.T) {
+	for _, c := range []store.StreamConfig{
+		{Name: "a", Durability: store.Batch, BatchFor: time.Hour},
+		{Name: "a", Durability: store.Memory},
+	} {
+		t.Run(c.Durability.String(), func(t *testing.T) {
+			inBox(t, func(t *testing.T, b *box) {
+				ensure(t, b.db, c)
+				b.publish("a", store.Message{TTL: time.Hour}) // reserves sequences
+				b.publish("a", store.Message{TTL: 2 * time.Hour})
+				b.publish("a", store.Message{TTL: 3 * time.Hour, Delay: time.Hour})
+				b.pass(30 * time.Minute)
+				b.sync(at(0))
+				b.wantStamp(1, at(-30), store.TimeCorrected)
+				if m := b.messages("a")[1]; (m.TTL - 90*time.Minute).Abs() > 5*time.Second {
+					t.Fatalf("%v left, want 90m", m.TTL)
+				}
+				b.pass(70 * time.Minute)
+				all := b.messages("a")
+				if len(all) != 2 || (all[1].TTL-80*time.Minute).Abs() > 10*time.Second {
+					t.Fatalf("%+v: want the first to be over, and 80m left of the one that was parked", all)
+				}
+				if info, _ := b.db.Stream("a"); info.Dropped["expired"] != 1 || info.Delayed != 0 {
+					t.Fatalf("%+v", info)
+				}
+			})
+		})
+	}
+}
