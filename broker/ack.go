@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -14,7 +15,8 @@ import (
 // repeat of the one with that sequence. It is empty for a message of no stream.
 type Ack = store.Receipt
 
-// ackJSON is the answer of JetStream to a publisher whose message is stored.
+// ackJSON is the answer of JetStream to a publisher whose message is stored. One
+// that is parked has no sequence yet.
 func ackJSON(a Ack) []byte {
 	b := make([]byte, 0, 64+len(a.Stream))
 	b = append(b, `{"stream":`...)
@@ -23,6 +25,9 @@ func ackJSON(a Ack) []byte {
 	b = strconv.AppendUint(b, a.Seq, 10)
 	if a.Duplicate {
 		b = append(b, `,"duplicate":true`...)
+	}
+	if !a.Due.IsZero() {
+		b = append(a.Due.UTC().AppendFormat(append(b, `,"due":"`...), time.RFC3339Nano), '"')
 	}
 	return append(b, '}')
 }

@@ -64,7 +64,7 @@ var errDropped = errors.New("the message is not held any more")
 func (d *delivery) attempt(ctx, handlers context.Context, deliver deliverFunc, j job) result {
 	r := result{it: j.it, floor: j.floor, pause: -1}
 	if !j.loaded && !j.acked {
-		m, err := d.load(j.it.seq)
+		m, err := d.load(j.it)
 		if err != nil {
 			return d.judge(handlers, r, j, err)
 		}
@@ -143,10 +143,18 @@ func (d *delivery) order(t *store.Turn, j job) error {
 
 // ack stages that the message is done with, and what lies before it.
 func (d *delivery) ack(t *store.Turn, j job) {
+	d.ackFloor(t, j)
+	if j.it.letter != 0 {
+		t.DropDeadLetter(j.it.letter)
+	} else {
+		t.Ack(d.sub.Name, j.it.seq)
+	}
+}
+
+func (d *delivery) ackFloor(t *store.Turn, j job) {
 	if j.floor > 0 {
 		t.AckUpTo(d.sub.Name, j.floor)
 	}
-	t.Ack(d.sub.Name, j.it.seq)
 }
 
 // judge decides what an error means for the message.
@@ -155,7 +163,7 @@ func (d *delivery) judge(ctx context.Context, r result, j job, err error) result
 	var rejected *rejectError
 	var later *retryError
 	switch {
-	case errors.Is(err, errDropped):
+	case errors.Is(err, errDropped), errors.Is(err, store.ErrNoDeadLetter):
 		r.outcome = outcomeGone
 	case errors.Is(err, store.ErrBehind):
 		r.outcome = outcomeBehind
@@ -212,7 +220,7 @@ func (sub *Subscription) exhausted(n int) *deadReason {
 // holds nothing of the handler's.
 func (d *delivery) bury(ctx context.Context, r result, j job) result {
 	if !j.loaded && j.m.Data == nil {
-		m, err := d.load(j.it.seq)
+		m, err := d.load(j.it)
 		if err != nil {
 			j.verdict = nil
 			return d.judge(ctx, r, j, err)
@@ -225,16 +233,16 @@ func (d *delivery) bury(ctx context.Context, r result, j job) result {
 		r.outcome, r.verdict = outcomeBehind, j.verdict
 		return r
 	}
-	t.DeadLetter(store.DeadLetter{
-		Stream: d.sub.Stream, Seq: j.it.seq, Subject: j.m.Subject, Subscription: d.sub.Name,
-		Attempts: max(j.tried, 1), Reason: j.verdict.reason, Error: j.verdict.err,
-		Actor: j.verdict.actor, ActorVersion: j.verdict.version,
-		Header: j.m.Header, Data: j.m.Data,
-	})
-	d.ack(t, j)
+	if err := d.writeLetter(t, j); err != nil {
+		t.Discard()
+		j.verdict = nil
+		return d.judge(ctx, r, j, err)
+	}
 	switch err := t.Commit(); {
 	case err == nil:
 		r.outcome, r.verdict = outcomeDead, j.verdict
+	case errors.Is(err, store.ErrNoDeadLetter): // dropped meanwhile
+		r.outcome = outcomeGone
 	case errors.Is(err, store.ErrFull):
 		r.outcome, r.verdict, r.err = outcomeLater, j.verdict, err
 	case errors.Is(err, store.ErrConflict): // the message before was not committed
@@ -245,8 +253,42 @@ func (d *delivery) bury(ctx context.Context, r result, j job) result {
 	return r
 }
 
+// writeLetter stages the dead letter of a message and that it is done with. One
+// that was handled once more, in vain, is brought up to date.
+func (d *delivery) writeLetter(t *store.Turn, j job) error {
+	v := j.verdict
+	if j.it.letter != 0 {
+		l, err := d.letter(j.it.letter)
+		if err != nil {
+			return err
+		}
+		l.Attempts += max(j.tried, 1)
+		l.Reason, l.Error, l.Actor, l.ActorVersion = v.reason, v.err, v.actor, v.version
+		l.ReplayTo = ""
+		t.UpdateDeadLetter(l)
+		d.ackFloor(t, j)
+		return nil
+	}
+	attempts := j.tried
+	if v.reason != "expired" {
+		attempts = max(attempts, 1)
+	}
+	t.DeadLetter(store.DeadLetter{
+		Stream: d.sub.Stream, Seq: j.it.seq, Subject: j.m.Subject, Subscription: d.sub.Name,
+		Attempts: attempts, Reason: v.reason, Error: v.err, Actor: v.actor, ActorVersion: v.version,
+		Header: j.m.Header, Data: j.m.Data,
+	})
+	d.ack(t, j)
+	return nil
+}
+
 // load reads one message again.
-func (d *delivery) load(seq uint64) (m Message, err error) {
+func (d *delivery) load(it *item) (m Message, err error) {
+	if it.letter != 0 {
+		l, err := d.letter(it.letter)
+		return letterMessage(l), err
+	}
+	seq := it.seq
 	err = d.s.o.Store.Read(d.sub.Stream, seq, 1, 1, func(r Message) error {
 		m = r
 		return nil

@@ -534,3 +534,11 @@ func TestSubscription_AtMostOnce(t *testing.T) {
 		t.Errorf("got %d dead letters", n)
 	}
 }
+
+func natsMsg(subject string, header ...string) *nats.Msg {
+	m := nats.NewMsg(subject)
+	for i := 0; i < len(header); i += 2 {
+		m.Header.Set(header[i], header[i+1])
+	}
+	return m
+}

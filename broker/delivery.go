@@ -43,6 +43,7 @@ type delivery struct {
 		unsaved  map[uint64]int      // attempts that the store does not know of
 		saving   bool
 		more     bool // there may be something to read
+		letters  bool // there may be dead letters to hand out once more
 		broken   bool // the store or the subscription is gone
 		full     bool // the last commit found no room
 		inFlight int
@@ -55,7 +56,8 @@ type delivery struct {
 type deliverySeen struct {
 	next, window, inFlight            atomic.Uint64
 	delivered, redelivered, dead, bad atomic.Uint64
-	strayAcks                         atomic.Uint64
+	expired, replayed, strayAcks      atomic.Uint64
+	letters                           atomic.Uint64 // that wait to be handled once more
 }
 
 func newDelivery(s *Server, sub Subscription) *delivery {
@@ -102,7 +104,7 @@ func (d *delivery) begin() error {
 		l.above[seq] = struct{}{}
 	}
 	l.attempts, l.unsaved = pos.Attempts, make(map[uint64]int)
-	l.more = true
+	l.more, l.letters = true, true
 	l.results = make(chan result, 2*d.sub.MaxInFlight+1) // each attempt may tell twice, and there may be a save
 	return nil
 }
@@ -115,6 +117,7 @@ func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wa
 	defer save.Stop()
 	saveSet := false
 	for ctx.Err() == nil && !l.broken {
+		d.takeLetters()
 		d.fill()
 		now := time.Now()
 		l.win.advance(now)
@@ -139,7 +142,7 @@ func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wa
 		select {
 		case <-ctx.Done():
 		case <-wake:
-			l.more = true
+			l.more, l.letters = true, true
 		case <-d.gate.kick:
 		case <-alarm.C:
 		case <-save.C:
@@ -186,6 +189,7 @@ func (d *delivery) fill() {
 	l := &d.loop
 	for l.more && !l.broken && l.win.open(l.next, 2*d.sub.MaxInFlight) {
 		n := 0
+		now := time.Now()
 		err := d.s.o.Store.Read(d.sub.Stream, l.next, readMessages, readBytes, func(m Message) error {
 			n++
 			l.next = m.Seq + 1
@@ -193,7 +197,11 @@ func (d *delivery) fill() {
 				return nil
 			}
 			if d.sub.matches(m.Subject) {
-				l.win.add(m, d.sub.key(m), l.attempts[m.Seq], d.sub.exhausted(l.attempts[m.Seq]))
+				var expires time.Time
+				if m.TTL != 0 {
+					expires = now.Add(m.TTL)
+				}
+				l.win.add(m, d.sub.key(m), l.attempts[m.Seq], expires, d.sub.exhausted(l.attempts[m.Seq]))
 			}
 			delete(l.attempts, m.Seq)
 			return nil
@@ -279,8 +287,7 @@ func (d *delivery) settle(r result) {
 	case outcomeAcked, outcomeDead:
 		d.acked(r)
 	case outcomeGone:
-		l.win.finish(r.it)
-		delete(l.unsaved, r.it.seq)
+		d.finish(r.it)
 	case outcomeRetry:
 		d.failed(r)
 	case outcomeLater:
@@ -306,26 +313,50 @@ func (d *delivery) acked(r result) {
 		l.full = false
 		d.log.Info("store has room again")
 	}
-	l.above[r.it.seq] = struct{}{}
+	if r.it.letter == 0 {
+		l.above[r.it.seq] = struct{}{}
+	}
 	d.raise(r.floor)
-	delete(l.unsaved, r.it.seq)
-	if r.outcome == outcomeDead {
+	switch {
+	case r.outcome == outcomeDead && r.it.letter != 0:
+		d.log.Warn("dead letter could not be handled this time either", "id", r.it.letter, "subject", r.it.subject,
+			"reason", r.verdict.reason, "err", r.verdict.err)
+	case r.outcome == outcomeDead:
 		d.seen.dead.Add(1)
+		if r.verdict.reason == "expired" {
+			d.seen.expired.Add(1)
+			d.log.Debug("message has expired", "subject", r.it.subject, "seq", r.it.seq)
+			break
+		}
 		d.log.Warn("message became a dead letter", "subject", r.it.subject, "seq", r.it.seq,
 			"reason", r.verdict.reason, "err", r.verdict.err)
-	} else if r.err != nil { // at most once
+	case r.err != nil: // at most once
 		d.seen.bad.Add(1)
 		d.log.Debug("message is lost to its receiver", "subject", r.it.subject, "seq", r.it.seq, "err", r.err)
-	} else {
+	case r.it.letter != 0:
+		d.seen.replayed.Add(1)
+		d.log.Info("dead letter is handled", "id", r.it.letter, "subject", r.it.subject)
+	default:
 		d.seen.delivered.Add(1)
 	}
 	if r.reply != "" {
 		r.it.reply = r.reply
 	}
 	if r.it.reply != "" {
-		d.confirm(r.it.reply, r.it.seq)
+		d.confirm(r.it.reply, r.it.m.Stream, r.it.seq)
 	}
-	l.win.finish(r.it)
+	d.finish(r.it)
+}
+
+// finish forgets an item that was handed out.
+func (d *delivery) finish(it *item) {
+	l := &d.loop
+	if it.letter == 0 {
+		delete(l.unsaved, it.seq)
+	} else {
+		l.letters = true // it may have been marked once more
+	}
+	l.win.finish(it)
 }
 
 // raise notes what the store makes of floor and of what is acknowledged beyond.
@@ -347,7 +378,9 @@ func (d *delivery) failed(r result) {
 	l := &d.loop
 	it := r.it
 	it.attempts++
-	l.unsaved[it.seq] = it.attempts
+	if it.letter == 0 {
+		l.unsaved[it.seq] = it.attempts
+	}
 	d.seen.bad.Add(1)
 	pause := r.pause
 	if pause < 0 {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,7 +127,7 @@ func (d *delivery) takeStrayAcks() {
 		switch {
 		case it == nil && a.stream == d.sub.Stream && d.isAcked(a.seq):
 			if a.reply != "" {
-				d.confirm(a.reply, a.seq)
+				d.confirm(a.reply, a.stream, a.seq)
 			}
 		case it == nil || !it.sent:
 			d.seen.strayAcks.Add(1)
@@ -152,13 +153,13 @@ func (d *delivery) isAcked(seq uint64) bool {
 }
 
 // confirm tells a client that its acknowledgement is on disk.
-func (d *delivery) confirm(reply string, seq uint64) {
-	d.s.local.publish(reply, nil, ackJSON(Ack{Stream: d.sub.Stream, Seq: seq}))
+func (d *delivery) confirm(reply, stream string, seq uint64) {
+	d.s.local.publish(reply, nil, ackJSON(Ack{Stream: cmp.Or(stream, d.sub.Stream), Seq: seq}))
 }
 
 // handOver sends a message to a NATS client.
 func (d *delivery) handOver(j job) (*handed, error) {
-	h := d.out.add(d.sub.Stream, j.it.seq)
+	h := d.out.add(cmp.Or(j.m.Stream, d.sub.Stream), j.it.seq)
 	if err := d.send(j, d.ackSubject(j, h.consumerSeq)); err != nil {
 		d.out.remove(h)
 		return nil, err
@@ -234,7 +235,7 @@ func (d *delivery) send(j job, reply string) error {
 // ackSubject is the reply subject under which a message goes out.
 func (d *delivery) ackSubject(j job, consumerSeq uint64) string {
 	b := make([]byte, 0, 128)
-	b = append(append(b, ackPrefix...), d.sub.Stream...)
+	b = append(append(b, ackPrefix...), cmp.Or(j.m.Stream, d.sub.Stream)...)
 	b = append(append(b, '.'), subjectToken(d.sub.Name)...)
 	for _, n := range [...]uint64{uint64(j.tried) + 1, j.it.seq, consumerSeq, uint64(max(j.m.Time.UnixNano(), 0)), j.pending} {
 		b = strconv.AppendUint(append(b, '.'), n, 10)

@@ -59,14 +59,15 @@ func (in *ingest) stage(m wireMsg, size int) (*store.Receipt, *store.Turn, error
 	if !topic.ValidSubject(m.subject) {
 		return nil, nil, refuse(server.JSBadRequestErr, "a subject with wildcards can not be published to")
 	}
+	stored := store.Message{Subject: m.subject, Header: m.header, Data: m.data}
+	if err := identify(&stored); err != nil {
+		return nil, nil, err
+	}
 	if !in.s.room.reserveSoon(size) {
 		return nil, nil, ErrBusy
 	}
 	t := in.s.o.Store.Begin()
-	receipt, err := t.Publish(in.stream, store.Message{
-		Subject: m.subject, Header: m.header, Data: m.data,
-		ID: event.Identity(event.Header(m.header), m.data),
-	})
+	receipt, err := t.Publish(in.stream, stored)
 	if err != nil {
 		t.Discard()
 		in.s.room.release(size)
@@ -123,8 +124,6 @@ func checkNatsHeader(rest, name, value, stream string) error {
 		return refuse(server.JSBadRequestErr, unsupported)
 	case strings.HasPrefix(rest, "Batch-"):
 		return refuse(server.JSAtomicPublishDisabledErr, unsupported)
-	case rest == "TTL":
-		return refuse(server.JSMessageTTLDisabledErr, unsupported)
 	case strings.HasPrefix(rest, "Schedule"):
 		return refuse(server.JSMessageSchedulesDisabledErr, unsupported)
 	case rest == "Incr":

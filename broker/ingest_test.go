@@ -115,7 +115,6 @@ func TestIngest_jetstreamPackage(t *testing.T) {
 		{jetstream.WithExpectLastSequence(3), 10003},
 		{jetstream.WithExpectLastSequencePerSubject(3), 10003},
 		{jetstream.WithExpectLastMsgID("x"), 10003},
-		{jetstream.WithMsgTTL(1e9), 10166},
 	} {
 		if _, err := js.Publish(ctx, "sensors.a", nil, c.opt); !errors.As(err, &api) || api.ErrorCode != c.code {
 			t.Errorf("got %v, want code %d", err, c.code)

@@ -25,6 +25,9 @@ type SubscriptionStats struct {
 	Redelivered  uint64 // attempts beyond the first
 	Failed       uint64 // attempts that failed and will be repeated
 	DeadLetters  uint64
+	Expired      uint64 // of these, because their time to live was over
+	Replays      int    // dead letters that wait to be handled once more
+	Replayed     uint64 // dead letters that were handled after all
 	StrayAcks    uint64 // from NATS clients, for nothing they were given
 	Paused       bool
 }
@@ -47,6 +50,7 @@ func (d *delivery) stats() SubscriptionStats {
 		Pending:  d.seen.window.Load(),
 		InFlight: int(d.seen.inFlight.Load()), Delivered: d.seen.delivered.Load(),
 		Redelivered: d.seen.redelivered.Load(), Failed: d.seen.bad.Load(), DeadLetters: d.seen.dead.Load(),
+		Expired: d.seen.expired.Load(), Replays: int(d.seen.letters.Load()), Replayed: d.seen.replayed.Load(),
 		StrayAcks: d.seen.strayAcks.Load(), Paused: d.gate.isPaused(),
 	}
 	next := d.seen.next.Load()
@@ -96,10 +100,14 @@ func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {
 			"risk":      desc("stream_at_risk_messages", "Messages that were acknowledged and that a power cut right now would take.", "stream"),
 			"riskage":   desc("stream_at_risk_seconds", "How long the oldest of them has been at risk.", "stream"),
 			"full":      desc("disk_full", "1 while the disk has no room for the store."),
+			"delayed":   desc("stream_delayed_messages", "Messages that are parked until they are due.", "stream"),
 			"dropped":   desc("stream_dropped_total", "Messages a limit of the stream took before they were consumed.", "stream", "reason"),
 			"pending":   desc("subscription_pending", "Messages a subscription has not done with.", "subscription"),
 			"inflight":  desc("subscription_in_flight", "Messages in handlers.", "subscription"),
 			"attempts":  desc("subscription_attempts_total", "How attempts to hand out a message ended.", "subscription", "result"),
+			"expired":   desc("subscription_expired_total", "Messages that became dead letters because their time to live was over.", "subscription"),
+			"replays":   desc("subscription_replays_pending", "Dead letters that wait to be handled once more.", "subscription"),
+			"replayed":  desc("subscription_replayed_total", "Dead letters that were handled after all.", "subscription"),
 			"strays":    desc("subscription_stray_acks_total", "Acknowledgements of NATS clients that belong to no message they were given.", "subscription"),
 			"link":      desc("link_up", "1 while the leaf connection to the hub is there."),
 			"linkdowns": desc("link_downs_total", "How often the leaf connection was lost."),
@@ -152,6 +160,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge("messages", float64(info.Msgs), info.Name)
 		gauge("bytes", float64(info.Bytes), info.Name)
 		gauge("age", m.oldest(info).Seconds(), info.Name)
+		gauge("delayed", float64(info.Delayed), info.Name)
 		gauge("risk", float64(info.Risk.Msgs), info.Name)
 		gauge("riskage", info.Risk.Age.Seconds(), info.Name)
 		for reason, n := range info.Dropped {
@@ -165,6 +174,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("attempts", sub.Delivered, sub.Name, "acknowledged")
 		counter("attempts", sub.Failed, sub.Name, "failed")
 		counter("attempts", sub.DeadLetters, sub.Name, "dead-letter")
+		counter("expired", sub.Expired, sub.Name)
+		gauge("replays", float64(sub.Replays), sub.Name)
+		counter("replayed", sub.Replayed, sub.Name)
 		counter("strays", sub.StrayAcks, sub.Name)
 	}
 	flag := func(is bool) float64 {

@@ -34,7 +34,8 @@ func (p *Port) Covers(subject string) (stream string, ok bool) {
 // commits, and then local subscribers get the message. Else it goes out on core
 // NATS at once, done with an empty Ack. done must not block. Publish waits while too
 // much is on its way to the disk. A message without an ID gets the one that
-// its header or body implies.
+// its header or body implies, and one without a time to live or a delay what its
+// headers Nats-TTL and Edged-Not-Before ask for.
 //
 // Errors are store.ErrFull (later can help), store.ErrTooLarge, store.ErrFailed,
 // store.ErrClosed, and those of an invalid subject or header.
@@ -66,7 +67,8 @@ func (p *Port) Publish(m Message, done func(Ack, error)) {
 }
 
 // Stage puts a message into a turn: to its stream, and on core NATS after the
-// commit. A repeat is not told to local subscribers again. Errors are
+// commit. A repeat is not told to local subscribers again, nor is one that comes
+// later (Message.NotBefore, or the header Edged-Not-Before). Errors are
 // store.ErrTooLarge and those of an invalid subject or header; that a stream is
 // full is found at the commit.
 func (p *Port) Stage(t *store.Turn, m Message) error {
@@ -87,15 +89,15 @@ func (p *Port) stage(t *store.Turn, m Message) (*store.Receipt, error) {
 	if !ok {
 		return nil, nil
 	}
-	if m.ID == "" {
-		m.ID = event.Identity(event.Header(m.Header), m.Data)
+	if err := identify(&m); err != nil {
+		return nil, fmt.Errorf("publish to %s: %w", m.Subject, err)
 	}
 	receipt, err := t.Publish(stream, m)
 	if err != nil {
 		return nil, err
 	}
 	t.AfterCommit(func() {
-		if !receipt.Duplicate {
+		if !receipt.Duplicate && receipt.Due.IsZero() {
 			p.fanOut(m)
 		}
 	})

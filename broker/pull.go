@@ -137,6 +137,8 @@ func (d *delivery) turnEnded(t *store.Turn, j job, committed bool) {
 			r.outcome = outcomeLater
 		case errors.Is(r.err, store.ErrFailed), errors.Is(r.err, store.ErrClosed):
 			r.outcome = outcomeBroken
+		case errors.Is(r.err, store.ErrNoDeadLetter):
+			r.outcome = outcomeBehind // one that is gone is found when it is loaded
 		default:
 			r.outcome, r.err = outcomeRetry, errTurnEnded
 		}
@@ -359,13 +361,13 @@ func (d *delivery) loadItem(it *item) bool {
 	if it.loaded {
 		return true
 	}
-	m, err := d.load(it.seq)
+	m, err := d.load(it)
 	switch {
 	case err == nil:
 		d.loop.win.keep(it, m)
 		return true
-	case errors.Is(err, errDropped):
-		d.loop.win.finish(it)
+	case errors.Is(err, errDropped), errors.Is(err, store.ErrNoDeadLetter):
+		d.finish(it)
 	default:
 		d.broke(err)
 	}

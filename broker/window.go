@@ -12,6 +12,7 @@ import (
 // item is a message that a subscription has not done with.
 type item struct {
 	seq      uint64
+	letter   uint64 // the dead letter that is handled once more, 0 for a message of the stream
 	subject  string
 	m        Message // without header and data unless loaded
 	loaded   bool
@@ -22,6 +23,9 @@ type item struct {
 	out      bool        // handed out and not come back
 	reply    string      // where the receiver waits to hear that its acknowledgement is on disk
 	due      time.Time   // not to be handed out before
+	expires  time.Time   // not to be handed out after; zero means never
+	heapAt   int         // its place in window.expiring, from 1
+	late     bool        // it has expired
 	turn     *store.Turn // of its last attempt, once that is queued
 	row      *row        // nil if there is no order
 	offers   int         // how often it was offered; only the last offer counts
@@ -79,41 +83,87 @@ const (
 // wait for their predecessor, and which for their time. It does nothing by
 // itself.
 type window struct {
-	ordered bool
-	items   []*item         // by sequence; those in front that are done are gone
-	rows    map[string]*row // ordered: by key
-	ready   []offer         // for a receiver
-	chores  []offer         // for none
-	waiting dueHeap
-	held    int
+	ordered  bool
+	items    []*item         // by sequence; those in front that are done are gone
+	rows     map[string]*row // ordered: by key
+	ready    []offer         // for a receiver
+	chores   []offer         // for none
+	waiting  dueHeap
+	expiring expiryHeap
+	letters  map[uint64]*item // by id
+	held     int
 }
 
 func newWindow(ordered bool) *window {
-	return &window{ordered: ordered, rows: make(map[string]*row)}
+	return &window{ordered: ordered, rows: make(map[string]*row), letters: make(map[uint64]*item)}
 }
 
 // add takes a message that was read, in order of sequence. Without order its
 // key does not matter.
-func (w *window) add(m Message, key string, attempts int, verdict *deadReason) {
-	it := &item{seq: m.Seq, subject: m.Subject, m: m, loaded: true, attempts: attempts, verdict: verdict}
+func (w *window) add(m Message, key string, attempts int, expires time.Time, verdict *deadReason) {
+	it := &item{seq: m.Seq, subject: m.Subject, m: m, loaded: true, attempts: attempts, expires: expires, verdict: verdict}
 	if size := len(m.Header) + len(m.Data); w.held > 0 && w.held+size > maxHeld {
 		it.m.Header, it.m.Data, it.loaded = nil, nil, false
 	} else {
 		w.held += size
 	}
 	w.items = append(w.items, it)
+	if !it.expires.IsZero() {
+		heap.Push(&w.expiring, it)
+	}
 	if !w.ordered {
 		w.offer(it)
 		return
 	}
+	r := w.row(key)
+	it.row = r
+	r.items = append(r.items, it)
+	w.offerNext(r)
+}
+
+func (w *window) row(key string) *row {
 	r := w.rows[key]
 	if r == nil {
 		r = &row{key: key}
 		w.rows[key] = r
 	}
+	return r
+}
+
+// addLetter takes a dead letter that is to be handled once more. Of those of its
+// key that were not handed out yet it goes first, behind letters that are older.
+func (w *window) addLetter(id uint64, m Message, key string) {
+	it := &item{letter: id, seq: m.Seq, subject: m.Subject, m: Message{Stream: m.Stream}}
+	w.letters[id] = it
+	if !w.ordered {
+		w.offer(it)
+		return
+	}
+	r := w.row(key)
 	it.row = r
-	r.items = append(r.items, it)
+	if r.offered != nil {
+		r.offered.offers++ // makes its offer stale
+		r.offered = nil
+	}
+	i := r.next
+	for i < len(r.items) && before(r.items[i], it) < 0 {
+		i++
+	}
+	r.items = slices.Insert(r.items, i, it)
 	w.offerNext(r)
+}
+
+// before orders a row: letters in their order, then messages in theirs.
+func before(a, b *item) int {
+	switch {
+	case a.letter != 0 && b.letter != 0:
+		return cmp.Or(cmp.Compare(a.m.Stream, b.m.Stream), cmp.Compare(a.seq, b.seq), cmp.Compare(a.letter, b.letter))
+	case a.letter != 0:
+		return -1
+	case b.letter != 0:
+		return 1
+	}
+	return cmp.Compare(a.seq, b.seq)
 }
 
 // offer puts an item among those to hand out, now or when it is due.
@@ -152,6 +202,8 @@ func (w *window) hurry(it *item) {
 func (w *window) offerNext(r *row) {
 	if r.halted && r.out == 0 {
 		r.halted, r.next = false, 0
+		r.items = slices.DeleteFunc(r.items, func(it *item) bool { return it.done })
+		slices.SortFunc(r.items, before)
 	}
 	if r.halted || r.offered != nil || r.next == len(r.items) || !r.free() {
 		return
@@ -180,6 +232,21 @@ func (w *window) advance(now time.Time) {
 	for len(w.waiting) > 0 && (!w.waiting[0].due.After(now) || w.waiting[0].stale()) {
 		w.admit(heap.Pop(&w.waiting).(offer))
 	}
+	for len(w.expiring) > 0 && !w.expiring[0].expires.After(now) {
+		it := heap.Pop(&w.expiring).(*item)
+		if it.late = true; !it.out && it.expire() {
+			w.hurry(it)
+		}
+	}
+}
+
+// expire gives an item that is late its verdict, unless another one was faster.
+func (it *item) expire() bool {
+	if !it.late || it.chore() {
+		return false
+	}
+	it.verdict = &deadReason{reason: "expired", err: "its time to live was over before it was handled"}
+	return true
 }
 
 // take returns an item to hand out to a receiver, or nil, and the turn that it
@@ -282,6 +349,12 @@ func (w *window) queued(it *item, t *store.Turn) {
 // retry has an item that was handed out wait until due.
 func (w *window) retry(it *item, due time.Time) {
 	it.due, it.turn, it.out = due, nil, false
+	if it.expire() {
+		it.due = time.Time{}
+	}
+	if it.letter != 0 { // it is read anew, since it may have been dropped
+		it.m, it.loaded = Message{Stream: it.m.Stream}, false
+	}
 	r := it.row
 	if r == nil {
 		w.offer(it)
@@ -296,21 +369,29 @@ func (w *window) retry(it *item, due time.Time) {
 	w.offerNext(r)
 }
 
-// nextDue returns when the first waiting item may be handed out.
+// nextDue returns when the first waiting item may be handed out, or expires.
 func (w *window) nextDue() (due time.Time, ok bool) {
-	if len(w.waiting) == 0 {
-		return time.Time{}, false
+	if len(w.waiting) > 0 {
+		due, ok = w.waiting[0].due, true
 	}
-	return w.waiting[0].due, true
+	if len(w.expiring) > 0 && (!ok || w.expiring[0].expires.Before(due)) {
+		due, ok = w.expiring[0].expires, true
+	}
+	return due, ok
 }
 
 // finish forgets an item that was handed out.
 func (w *window) finish(it *item) {
 	it.done, it.out = true, false
-	if it.loaded {
-		w.held -= len(it.m.Header) + len(it.m.Data)
-		it.m, it.loaded = Message{}, false
+	if it.heapAt > 0 {
+		heap.Remove(&w.expiring, it.heapAt-1)
 	}
+	if it.letter != 0 {
+		delete(w.letters, it.letter)
+	} else if it.loaded {
+		w.held -= len(it.m.Header) + len(it.m.Data)
+	}
+	it.m, it.loaded = Message{}, false
 	for len(w.items) > 0 && w.items[0].done {
 		w.items[0] = nil
 		w.items = w.items[1:]
@@ -335,7 +416,9 @@ func (w *window) finish(it *item) {
 // keep gives an item its message, until it is finished.
 func (w *window) keep(it *item, m Message) {
 	it.m, it.loaded = m, true
-	w.held += len(m.Header) + len(m.Data)
+	if it.letter == 0 {
+		w.held += len(m.Header) + len(m.Data)
+	}
 }
 
 // find returns the item of a sequence that is not done, or nil.
@@ -379,4 +462,26 @@ func (h *dueHeap) Pop() any {
 	old[len(old)-1] = offer{}
 	*h = old[:len(old)-1]
 	return o
+}
+
+// expiryHeap orders items by when they expire. Each knows its place.
+type expiryHeap []*item
+
+func (h expiryHeap) Len() int           { return len(h) }
+func (h expiryHeap) Less(i, j int) bool { return h[i].expires.Before(h[j].expires) }
+func (h expiryHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapAt, h[j].heapAt = i+1, j+1
+}
+func (h *expiryHeap) Push(x any) {
+	*h = append(*h, x.(*item))
+	x.(*item).heapAt = len(*h)
+}
+func (h *expiryHeap) Pop() any {
+	old := *h
+	it := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	it.heapAt = 0
+	return it
 }

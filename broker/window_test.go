@@ -22,14 +22,19 @@ type windowModel struct {
 	queue    []*item          // queued, in order
 	finished map[string][]uint64
 	undone   map[uint64]bool
+	letters  uint64
 }
 
 func (m *windowModel) add() {
 	if rapid.Bool().Draw(m.T, "matches") {
 		subject := fmt.Sprint(rapid.IntRange(0, 2).Draw(m.T, "subject"))
+		var expires time.Time
+		if rapid.IntRange(0, 9).Draw(m.T, "expires") == 0 {
+			expires = m.now.Add(time.Duration(rapid.IntRange(0, 9).Draw(m.T, "life")))
+		}
 		m.w.add(Message{
 			Seq: m.next, Subject: subject, Data: make([]byte, rapid.IntRange(0, maxHeld).Draw(m.T, "size")),
-		}, subject, 0, nil)
+		}, subject, 0, expires, nil)
 		m.undone[m.next] = true
 	}
 	m.next++
@@ -37,9 +42,19 @@ func (m *windowModel) add() {
 
 func (m *windowModel) take() {
 	m.w.advance(m.now)
-	it, behind := m.w.take()
+	it, behind := m.w.takeChore()
+	if it == nil {
+		it, behind = m.w.take()
+	}
 	if it == nil {
 		return
+	}
+	if m.w.ordered && it.letter == 0 {
+		for _, l := range m.w.letters {
+			if _, out := m.out[l]; !out && l.subject == it.subject {
+				m.Fatalf("%d handed out before letter %d", it.seq, l.letter)
+			}
+		}
 	}
 	if it.due.After(m.now) {
 		m.Fatalf("%d handed out too early", it.seq)
@@ -53,7 +68,7 @@ func (m *windowModel) take() {
 			if other.subject != it.subject {
 				continue
 			}
-			if other.seq > it.seq || otherState == "runs" {
+			if other.letter == it.letter && other.seq > it.seq || otherState == "runs" {
 				m.Fatalf("%d handed out while %d %s", it.seq, other.seq, otherState)
 			}
 			if otherState == "lost" {
@@ -64,7 +79,7 @@ func (m *windowModel) take() {
 			}
 		}
 	}
-	if rapid.IntRange(0, 9).Draw(m.T, "pause") == 0 {
+	if !it.chore() && rapid.IntRange(0, 9).Draw(m.T, "pause") == 0 {
 		m.w.untake(it)
 		return
 	}
@@ -129,8 +144,10 @@ func (m *windowModel) report() {
 		return
 	}
 	delete(m.out, it)
-	delete(m.undone, it.seq)
-	m.finished[it.subject] = append(m.finished[it.subject], it.seq)
+	if it.letter == 0 {
+		delete(m.undone, it.seq)
+		m.finished[it.subject] = append(m.finished[it.subject], it.seq)
+	}
 	m.w.finish(it)
 }
 
@@ -139,8 +156,17 @@ func (m *windowModel) again(it *item) {
 	m.w.retry(it, m.now.Add(time.Duration(rapid.IntRange(0, 3).Draw(m.T, "pause"))))
 }
 
+// addLetter has an older message come again.
+func (m *windowModel) addLetter() {
+	m.letters++
+	subject := fmt.Sprint(rapid.IntRange(0, 2).Draw(m.T, "subject"))
+	m.w.addLetter(m.letters, Message{Stream: "s", Seq: uint64(rapid.IntRange(1, 5).Draw(m.T, "seq")), Subject: subject}, subject)
+}
+
 func (m *windowModel) step() {
-	switch rapid.IntRange(0, 7).Draw(m.T, "step") {
+	switch rapid.IntRange(0, 8).Draw(m.T, "step") {
+	case 8:
+		m.addLetter()
 	case 0, 1:
 		m.add()
 	case 2, 3:
@@ -188,7 +214,7 @@ func TestWindow_model(t *testing.T) {
 		for range rapid.IntRange(1, 150).Draw(t, "steps") {
 			m.step()
 		}
-		for rounds := 0; len(m.undone) > 0; rounds++ {
+		for rounds := 0; len(m.undone)+len(m.w.letters) > 0; rounds++ {
 			if rounds > 10_000 {
 				t.Fatalf("stuck with %d undone", len(m.undone))
 			}
