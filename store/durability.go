@@ -60,11 +60,12 @@ func (c *StreamConfig) checkDurability() error {
 // Whatever is written next begins with them, so that all of them get there in
 // order. Only the writer has to do with it.
 type held struct {
-	turns []*Turn
-	bytes int64
-	due   time.Time     // when the first of them has to be on disk
-	order uint64        // of the last turn that was told
-	took  time.Duration // the last write
+	turns   []*Turn
+	streams map[*stream]struct{} // which they change: these are trimmed when it is written
+	bytes   int64
+	due     time.Time     // when the first of them has to be on disk
+	order   uint64        // of the last turn that was told
+	took    time.Duration // the last write
 }
 
 // ready says whether what is held should be written now.
@@ -77,6 +78,15 @@ func (h *held) add(t *Turn, due time.Time) {
 		h.due = due
 	}
 	t.told = true
+	if h.streams == nil {
+		h.streams = make(map[*stream]struct{})
+	}
+	for i := range t.messages {
+		h.streams[t.messages[i].s] = struct{}{}
+	}
+	for i := range t.acks {
+		h.streams[t.acks[i].sub.stream] = struct{}{}
+	}
 	h.turns = append(h.turns, t)
 	h.bytes += t.size
 }

@@ -407,3 +407,34 @@ func TestTurn_Loose(t *testing.T) {
 		db.Close()
 	}
 }
+
+// What a batch stream holds on to does not keep another one from being trimmed,
+// and limits that are lowered hold soon.
+func TestStream_Batch_housekeeping(t *testing.T) {
+	db := open(t, t.TempDir())
+	batch := func(name string) store.StreamConfig {
+		return store.StreamConfig{Name: name, Durability: store.Batch, BatchFor: never, OnFull: store.DropOldest}
+	}
+	ensure(t, db, batch("busy"), "a")
+	old := batch("old")
+	old.MaxAge = 50 * time.Millisecond
+	ensure(t, db, old)
+	ensure(t, db, batch("done"), "sub")
+	for _, s := range []string{"busy", "old", "done"} {
+		publish(t, db, s, "1", "")
+		publish(t, db, s, "2", "")
+	}
+	commit(t, db, func(turn *store.Turn) { turn.AckUpTo("sub", 2) })
+	flush(t, db)
+	for range 20 {
+		publish(t, db, "busy", "x", "")
+	}
+	waitFor(t, "old messages to go", func() bool { return info(t, db, "old").Dropped["age"] == 2 })
+	if i := info(t, db, "busy"); i.Risk.Msgs != 20 {
+		t.Errorf("at risk: %+v", i.Risk)
+	}
+	less := batch("busy")
+	less.MaxMsgs = 5
+	ensure(t, db, less)
+	waitFor(t, "the lower limit", func() bool { return info(t, db, "busy").Msgs == 5 })
+}

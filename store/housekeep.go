@@ -20,6 +20,9 @@ func (db *DB) housekeep() {
 	age := db.clock.now()
 	db.ageMemory(age)
 	db.checkFull()
+	if db.overLimits() {
+		db.flush()
+	}
 	due := db.dueStreams(age)
 	if len(due) == 0 && !db.clock.saveDue(age) {
 		return
@@ -61,6 +64,23 @@ func (db *DB) saveClock() {
 	wrote()
 }
 
+// overLimits says whether a stream that is in what is held is over its limits: they
+// were lowered.
+func (db *DB) overLimits() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for s := range db.held.streams {
+		if s.config.OnFull != DropOldest || s.deleted || db.full.waits() {
+			continue
+		}
+		msgs, bytes := db.excess(s, s.heldMsgs()+s.parked.stored, s.heldBytes()+s.parked.storedBytes, 0)
+		if msgs > 0 || bytes > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // dueStreams returns the streams whose oldest message has to go.
 func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 	type candidate struct {
@@ -71,14 +91,14 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 	var ageing []candidate
 	for _, s := range db.streams {
 		keep, consumed := db.keepFrom(s)
+		_, inHeld := db.held.streams[s] // it is trimmed when that is written
 		held := counters{msgs: s.heldMsgs() + s.parked.stored, bytes: s.heldBytes() + s.parked.storedBytes}
 		_, dropping := overLimit(&s.config, &held, 0, 0)
 		switch {
 		case len(s.idOrder) > s.config.remembers(): // it is to remember less than before
 			due = append(due, s)
 		case s.disk.msgs == 0:
-		case s.config.Durability == Batch && len(db.held.turns) > 0: // it is trimmed with what is held
-		case consumed && s.disk.first < keep, dropping, s.shed.msgs > 0:
+		case !inHeld && (consumed && s.disk.first < keep || dropping || s.shed.msgs > 0):
 			due = append(due, s)
 		case s.config.MaxAge > 0 || !consumed:
 			ageing = append(ageing, candidate{s, consumed})
