@@ -64,6 +64,7 @@ type sending struct {
 	retain   bool
 	released bool // PUBREC came: what goes out is PUBREL
 
+	gone   bool         // the outbox has no such message: its stream was deleted, and perhaps made again
 	stored <-chan error // told once when it is on disk; nil if it was, or somebody waits
 }
 
@@ -120,6 +121,9 @@ func openFlight(l *link) (*flight, error) {
 		f.sending[binary.BigEndian.Uint16([]byte(id))] = s
 		return nil
 	})
+	if err == nil {
+		err = f.check()
+	}
 	if err == nil && len(bad) > 0 {
 		err = l.c.o.Store.Do(context.Background(), func(_ context.Context, t *store.Turn) error {
 			for _, key := range bad {
@@ -134,6 +138,31 @@ func openFlight(l *link) (*flight, error) {
 		return nil, fmt.Errorf("load what was in flight to the MQTT broker: %w", err)
 	}
 	return f, nil
+}
+
+// check finds entries whose message the outbox does not have.
+func (f *flight) check() error {
+	for id, s := range f.sending {
+		m, err := f.message(s)
+		if err != nil {
+			return err
+		}
+		if s.gone = m == nil; s.gone {
+			f.l.c.log.Warn("message in flight to the MQTT broker is not in its stream any more", "stream", f.box.Stream, "seq", s.seq, "id", id)
+		}
+	}
+	return nil
+}
+
+// message returns the message of an entry, nil if the outbox does not have it.
+func (f *flight) message(s *sending) (found *store.Message, err error) {
+	err = f.l.c.o.Store.Read(f.box.Stream, s.seq, 1, 1, func(m store.Message) error {
+		if m.Seq == s.seq && sumOf(&m) == s.sum {
+			found = &m
+		}
+		return nil
+	})
+	return found, err
 }
 
 func (f *flight) key(id uint16) string { return f.prefix + string([]byte{byte(id >> 8), byte(id)}) }
@@ -201,7 +230,9 @@ func (f *flight) end(id uint16) {
 	f.ending++
 	f.mu.Unlock()
 	f.submit(func(t *store.Turn) error {
-		t.Ack(f.box.Subscription, s.seq)
+		if !s.gone { // else the sequence is that of another message, or will be
+			t.Ack(f.box.Subscription, s.seq)
+		}
 		return t.Delete(spaceFlight, f.key(id))
 	}, func(err error) {
 		if err != nil {
@@ -274,20 +305,22 @@ func (f *flight) Get(key string) pahopackets.ControlPacket {
 	switch {
 	case s == nil || !ok:
 		return nil
-	case s.released:
+	case s.released || s.gone && s.qos == 2:
+		// A PUBLISH that can not be sent again may be there. Until it is released its identifier is no good for another one (MQTT 3.1.1, 4.3.3).
 		p := pahopackets.NewControlPacket(pahopackets.Pubrel).(*pahopackets.PubrelPacket)
 		p.MessageID = id
 		return p
 	}
+	m, err := f.message(s)
 	var out *outgoing
-	err := f.l.c.o.Store.Read(f.box.Stream, s.seq, 1, 1, func(m store.Message) (err error) {
-		if m.Seq == s.seq && sumOf(&m) == s.sum {
-			out, err = outgoingOf(&m)
-		}
-		return err
-	})
-	if err != nil || out == nil {
-		f.l.c.log.Warn("message in flight to the MQTT broker is not in its stream any more", "stream", f.box.Stream, "seq", s.seq, "err", err)
+	if err == nil && m != nil {
+		out, err = outgoingOf(m)
+	}
+	if err != nil { // of the disk: whatever is in flight, it did when it was put there
+		f.l.fail(fmt.Errorf("read what is in flight to the MQTT broker: %w", err))
+		return nil
+	}
+	if out == nil {
 		f.end(id)
 		return nil
 	}

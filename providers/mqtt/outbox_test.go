@@ -307,3 +307,39 @@ func TestClient_Outbox_clean(t *testing.T) {
 		return err == nil && info.Msgs == 0
 	})
 }
+
+// What was in flight from a stream that was deleted, and made again, takes no message of the new one with it.
+func TestClient_Outbox_madeAgain(t *testing.T) {
+	m := startMosquitto(t)
+	for _, point := range []string{mqtt.FailpointPublishSent, mqtt.FailpointReleaseSent} {
+		w := m.subscriber("plant/#", 0)
+		dir := t.TempDir()
+		db, err := openOutbox(dir, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, db, 1000, 1040)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		startChild(t, dir, childClient+"="+m.url(), childOutbox+"=2", childFail+"="+point+":30").exited(t)
+		if db, err = openOutbox(dir, store.Options{}); err == nil {
+			err = errors.Join(db.DeleteStream(outbox), db.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := startSender(t, dir, store.Options{}, mqtt.ClientOptions{URL: m.url(), Outbox: &mqtt.Outbox{Stream: outbox, Subscription: outbox, QoS: 2}})
+		fill(t, s.db, 0, 60)
+		got := make(map[string]int)
+		for _, payload := range w.listen("59") {
+			got[payload]++
+		}
+		for i := range 60 {
+			if got[fmt.Sprint(i)] != 1 {
+				t.Errorf("%s: message %d came %d times", point, i, got[fmt.Sprint(i)])
+			}
+		}
+		s.stop()
+	}
+}

@@ -2,6 +2,9 @@ package natsbroker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -257,7 +260,7 @@ func (f *outflow) publish(ctx context.Context, m *store.Message, first bool) err
 	out := &nats.Msg{Subject: m.Subject, Header: fieldsOf(m.Header), Data: m.Data}
 	id, ok := event.Header(m.Header).Get(nats.MsgIdHdr)
 	if !ok || id == "" {
-		id = f.epoch + "." + m.Stream + "." + strconv.FormatUint(m.Seq, 10)
+		id = f.epoch + "." + m.Stream + "." + strconv.FormatUint(m.Seq, 10) + "." + digits(m)
 	}
 	out.Header.Set(nats.MsgIdHdr, id)
 	if first && f.l.c.o.QoS == 2 {
@@ -275,6 +278,16 @@ func (f *outflow) publish(ctx context.Context, m *store.Message, first bool) err
 		return fmt.Errorf("the stream there refuses it: %w: %w", err, store.ErrTooLarge)
 	}
 	return err
+}
+
+// digits tell a message from another one with its sequence, in a stream that was deleted and made again.
+func digits(m *store.Message) string {
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(m.Subject), m.Header, m.Data} {
+		_ = binary.Write(h, binary.BigEndian, uint32(len(part)))
+		h.Write(part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
 // codeTooLarge is the server's for a message that is over the limit of its stream.
