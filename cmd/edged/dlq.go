@@ -16,7 +16,7 @@ import (
 )
 
 func newDLQ() *cobra.Command {
-	return group("dlq", "Dead letters: messages that were given up", newDLQList(), newDLQShow(), newDLQDrop())
+	return group("dlq", "Dead letters: messages that were given up", newDLQList(), newDLQShow(), newDLQReplay(), newDLQDrop())
 }
 
 // letterFilter are the flags that choose among dead letters.
@@ -64,9 +64,9 @@ func jsonFlag(cmd *cobra.Command, asJSON *bool) {
 
 func showDeadLetters(w io.Writer, all []store.DeadLetter) {
 	table(w, func(row func(...any)) {
-		row("ID", "TIME", "STREAM", "SEQ", "SUBJECT", "SUBSCRIPTION", "ATTEMPTS", "REASON", "ERROR")
+		row("ID", "TIME", "STREAM", "SEQ", "SUBJECT", "SUBSCRIPTION", "ATTEMPTS", "REASON", "REPLAY TO", "ERROR")
 		for _, d := range all {
-			row(d.ID, d.Time.Format(time.RFC3339), d.Stream, d.Seq, d.Subject, d.Subscription, d.Attempts, d.Reason, firstLine(d.Error))
+			row(d.ID, d.Time.Format(time.RFC3339), d.Stream, d.Seq, d.Subject, d.Subscription, d.Attempts, d.Reason, d.ReplayTo, firstLine(d.Error))
 		}
 	})
 }
@@ -107,6 +107,9 @@ func showDeadLetter(w io.Writer, d store.DeadLetter) {
 		row("actor", d.Actor+" "+d.ActorVersion)
 		row("attempts", d.Attempts)
 		row("reason", d.Reason)
+		if d.ReplayTo != "" {
+			row("replay to", d.ReplayTo)
+		}
 	})
 	fmt.Fprintf(w, "\nerror:\n%s\n\nheader:\n%sdata (%d bytes):\n%s\n", d.Error, d.Header, len(d.Data), printable(d.Data))
 }
@@ -152,6 +155,20 @@ func letterVerb(cmd *cobra.Command, path, done string, choice *node.DeadLetterCh
 	f.register(cmd)
 	jsonFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&choice.All, "all", false, "all, or all that --stream, --subscription and --reason leave")
+	return cmd
+}
+
+func newDLQReplay() *cobra.Command {
+	choice := &node.DeadLetterChoice{}
+	cmd := letterVerb(&cobra.Command{
+		Use: "replay ID…", Short: "Let dead letters be handled once more",
+		Long: `Let dead letters be handled once more, by the subscription each comes from or by
+another one, in the order in which they were stored, and with as many attempts as
+any message gets. A dead letter ends when it has been handled. One that fails
+again stays, with its new error.`,
+		Example: "  edged dlq replay 17 18\n  edged dlq replay --all --subscription work\n  edged dlq replay 17 --to audit",
+	}, "/dlq/replay", "to be handled once more", choice)
+	cmd.Flags().StringVar(&choice.To, "to", "", "another subscription than the one each comes from")
 	return cmd
 }
 

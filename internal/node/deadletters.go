@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,5 +132,26 @@ func (n *Node) dropDeadLetters(ctx context.Context, _ DeadLetterChoice, all []st
 		}
 	}
 	n.log.Info("dead letters dropped", "count", len(all))
+	return nil
+}
+
+// replayDeadLetters lets subscriptions handle them once more. They end when they
+// have been, in the same commit.
+func (n *Node) replayDeadLetters(ctx context.Context, c DeadLetterChoice, all []store.DeadLetter) error {
+	serving := make(map[string]bool)
+	for _, s := range n.broker.Stats().Subscriptions {
+		serving[s.Name] = true
+	}
+	ids := make([]uint64, len(all))
+	for i, d := range all {
+		ids[i] = d.ID
+		if to := cmp.Or(c.To, d.Subscription); !serving[to] {
+			return fmt.Errorf("dead letter %d: nobody serves subscription %q, name another one with --to: %w", d.ID, to, store.ErrNoSubscription)
+		}
+	}
+	if err := n.broker.ReplayDeadLetters(ctx, ids, c.To); err != nil {
+		return err
+	}
+	n.log.Info("dead letters replayed", "count", len(all), "to", c.To)
 	return nil
 }

@@ -71,6 +71,7 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("GET /subscriptions", answer(func(*http.Request) (any, error) { return items(n.subscriptions()), nil }))
 	mux.HandleFunc("GET /dlq", answer(n.listDeadLetters))
 	mux.HandleFunc("GET /dlq/{id}", answer(n.showDeadLetter))
+	mux.HandleFunc("POST /dlq/replay", n.changeDeadLetters(n.replayDeadLetters))
 	mux.HandleFunc("POST /dlq/drop", n.changeDeadLetters(n.dropDeadLetters))
 	mux.HandleFunc("GET /digest", answer(func(r *http.Request) (any, error) { return n.broker.Digest(r.URL.Query().Get("stream")) }))
 	mux.HandleFunc("GET /store/check", answer(func(r *http.Request) (any, error) { return n.db.Check(r.Context()) }))
