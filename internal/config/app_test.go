@@ -401,8 +401,8 @@ func TestLoadApp_messaging(t *testing.T) {
 			continue
 		}
 		same(t, "messaging", got.Messaging, []config.MessagingSource{
-			{Source: config.Source{Name: "a-messaging-1", Topic: "a.b", Actor: "x", Filters: []string{"a.b"}}},
-			{Source: config.Source{Name: config.QueueName("group g", "c.*"), Topic: "c.*", Actor: "x", Filters: []string{"c.*"}, Queue: true}, Group: "g"},
+			{Source: config.Source{Name: "a-messaging-1", Topic: "a.b", Actor: "x", Filters: []string{"a.b"}, QoS: 1}},
+			{Source: config.Source{Name: config.QueueName("group g", "c.*"), Topic: "c.*", Actor: "x", Filters: []string{"c.*"}, QoS: 1, Queue: true}, Group: "g"},
 		})
 		if l := got.Links; len(l) != 1 || l[0].Contract != "wasmcloud:messaging" || l[0].Provider != "messaging" {
 			t.Errorf("links %+v", l)

@@ -105,7 +105,7 @@ func (b *builder) subscribe(g grant, path, subject, group string) {
 	b.count[g.provider]++
 	s := Source{
 		Name:  fmt.Sprintf("%s-messaging-%d", b.app.Name, b.count[g.provider]),
-		Topic: subject, Actor: g.actor, Filters: []string{subject}, Queue: group != "",
+		Topic: subject, Actor: g.actor, Filters: []string{subject}, QoS: 1, Queue: group != "",
 	}
 	if !b.checkSubject(path, subject, topic.ValidFilter) {
 		return

@@ -93,6 +93,10 @@ func TestNode_messaging_durable(t *testing.T) {
 	r.stop()
 	r.start()
 	r.eventually("all is handled", func() bool { return len(r.seen("a", "one"))+len(r.seen("a", "two")) == 11 })
+	r.tell("kept.a", "!fail nothing") // what fails is tried again
+	r.eventually("it has failed, and waits", func() bool {
+		return r.failed("a-messaging-2.kept") > 0 && r.stream("kept").Messages == 1
+	})
 	r.reload()
 	if got := r.Status().Dead; got != 0 {
 		t.Errorf("%d dead letters", got)

@@ -93,7 +93,7 @@ func (p *Provider) next(ctx context.Context, inv lattice.Invocation) ([]byte, er
 	}
 	p.mu.Unlock()
 	if c == nil {
-		return nil, fail(providers.ErrNoTopic, fmt.Errorf("the actor has no stream %.80q open: one is closed after %s without use, and when the box or the app starts anew", req.id, streamIdle))
+		return nil, fail(providers.ErrNoTopic, fmt.Errorf("the actor has no stream %.80q open: one is closed after %s without use, and when the box starts anew", req.id, streamIdle))
 	}
 	messages, err := p.take(ctx, inv.Origin.Key, c.topic, min(max(req.max, 1), MaxNext), req.wait)
 	if err != nil {

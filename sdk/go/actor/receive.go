@@ -37,8 +37,8 @@ func Receive(topic string, wait time.Duration) (e Event, ok bool, err error) {
 
 // Stream opens a stream of the events that Receive would take, to take many at
 // a time. It may be kept for later calls, but the box closes one that was not
-// used for ten minutes, and all of them when the box or the app starts anew;
-// Next then fails with ErrNoTopic.
+// used for ten minutes, and all of them when it starts anew; Next then fails with
+// ErrNoTopic.
 func Stream(topic string) (*EventStream, error) {
 	b := msgpack.AppendMapHeader(nil, 1)
 	b = msgpack.AppendString(msgpack.AppendString(b, "topic"), topic)
