@@ -77,7 +77,7 @@ func (c *clock) since(own time.Duration) time.Duration { return c.line.Load().be
 
 // real is the best estimate of the time it is.
 func (c *clock) real() (time.Time, TimeTrust) {
-	l, own, wall := c.line.Load(), c.now(), c.wall()
+	l, own, wall := c.line.Load(), c.now(), c.wall().Round(0) // what is monotonic about it is the own clock's
 	if s := l.now(); s.known {
 		t := realTime(own, s.offset)
 		if !c.synced.Load() {
