@@ -37,6 +37,7 @@ on_message = "on_message"
 url = "tcp://localhost:1883"
 qos = 1
 queue = "user/+"
+delivery = "pull"
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +46,7 @@ queue = "user/+"
 	if topic.Name != "a-pubsub-mqtt-1" || topic.Queue || topic.Topic != "group" || topic.Group != "" || topic.Outlet != nil || topic.Operation != "PubSub.OnMessage" {
 		t.Errorf("topic: got %+v", topic)
 	}
-	if !strings.HasPrefix(queue.Name, "queue-user-any-") || !queue.Queue || queue.Topic != "user/+" || queue.Group != "a" || queue.ID != "a-pubsub-mqtt-2" {
+	if !strings.HasPrefix(queue.Name, "queue-user-any-") || !queue.Queue || !queue.Pull || topic.Pull || queue.Topic != "user/+" || queue.Group != "a" || queue.ID != "a-pubsub-mqtt-2" {
 		t.Errorf("queue: got %+v", queue)
 	}
 	if id := queue.SessionID("d", "a"); id != "edged-d-a-2" {

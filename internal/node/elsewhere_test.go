@@ -209,6 +209,21 @@ func TestNode_natsBothWays(t *testing.T) {
 	}
 }
 
+// The configuration of the Pub/Sub study: the actor asks for what comes to a queue of an MQTT broker.
+func TestNode_mqttPull(t *testing.T) {
+	port := mosquitto(t)
+	r := newRig(t, unsigned)
+	r.probe("a", "1", told("one")+"[[capability]]\nname = \"pubsub.mqtt\"\nactor = \"one\"\n[[capability.config]]\nurl = \"tcp://127.0.0.1:"+port+
+		"\"\nqos = 1\nqueue = \"user/+\"\ndelivery = \"pull\"\n", "one")
+	r.start()
+	r.eventually("the box is connected", func() bool { return strings.Contains(r.log.String(), "MQTT broker connected") })
+	if out, err := exec.Command("mosquitto_pub", "-p", port, "-q", "1", "-t", "user/u1", "-m", "hello").CombinedOutput(); err != nil {
+		t.Fatalf("mosquitto_pub: %v: %s", err, out)
+	}
+	r.tell("one", "!receive user/+ 30000")
+	r.sees("a", "one", "received hello")
+}
+
 // A broker that does not let the box in is a problem of the box, told in health,
 // and gone when the app is.
 func TestNode_mqttRefused(t *testing.T) {
