@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +52,9 @@ func (in *ingest) message(w *wire, m wireMsg) {
 
 // stage checks a message and makes its turn, with room reserved for it.
 func (in *ingest) stage(m wireMsg, size int) (*store.Receipt, *store.Turn, error) {
+	if n := len(m.header); n > event.MaxHeaderBytes {
+		return nil, nil, refuse(server.JSBadRequestErr, fmt.Sprintf("headers of %d bytes, at most %d", n, event.MaxHeaderBytes))
+	}
 	if err := checkHeader(event.Header(m.header), in.stream); err != nil {
 		return nil, nil, err
 	}

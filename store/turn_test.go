@@ -54,6 +54,9 @@ func TestTurn_AfterEnd(t *testing.T) {
 	if err := turn.Commit(); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("got %v, want ErrConflict", err)
 	}
+	if err := turn.Err(); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Err: got %v, want ErrConflict", err)
+	}
 	want("lost", "false")
 
 	turn = begin()
@@ -61,6 +64,9 @@ func TestTurn_AfterEnd(t *testing.T) {
 	trouble = store.ErrFull
 	if err := turn.Commit(); !errors.Is(err, store.ErrFull) {
 		t.Fatalf("got %v, want ErrFull", err)
+	}
+	if err := turn.Err(); !errors.Is(err, store.ErrFull) {
+		t.Errorf("Err: got %v, want ErrFull", err)
 	}
 	trouble = nil
 	want("no room", "false")
