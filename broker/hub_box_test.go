@@ -53,6 +53,7 @@ type boxOptions struct {
 	streams   map[string]string // uplinked: name → filter
 	local     map[string]string // not uplinked, and kept
 	priority  map[string]int    // of uplinked ones
+	durable   store.Durability  // of uplinked ones
 	maxRate   int
 	ping      time.Duration // 0 is 200 ms
 	timing    pumpTiming
@@ -76,7 +77,11 @@ func startBox(t testing.TB, h *testHub, device, dir string, o boxOptions) *testB
 	o.storeOpts.Dir = dir
 	b := &testBox{t: t, device: device, dir: dir, db: openTestStore(t, o.storeOpts)}
 	for name := range o.streams {
-		if err := b.db.EnsureStream(store.StreamConfig{Name: name, Priority: o.priority[name]}); err != nil {
+		c := store.StreamConfig{Name: name, Priority: o.priority[name], Durability: o.durable}
+		if o.durable == store.Batch {
+			c.BatchFor = time.Hour
+		}
+		if err := b.db.EnsureStream(c); err != nil {
 			t.Fatal(err)
 		}
 		if err := ensureUplink(b.db, name); err != nil {

@@ -135,11 +135,11 @@ func TestLinkQueue_Window_fitsTheLink(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { testLane(ctx, q, 0, link, c.rate, func(int) { time.Sleep(580 * time.Millisecond) }) })
 			time.Sleep(5 * time.Minute)
+			cancel()
+			wg.Wait()
 			if q.window < c.least || q.window > c.most {
 				t.Errorf("link of %d bytes per second: got a window of %d, want %d to %d", c.rate, q.window, c.least, c.most)
 			}
-			cancel()
-			wg.Wait()
 		})
 	}
 }

@@ -117,9 +117,9 @@ func TestVerify_Tampered_isFound(t *testing.T) {
 	h := newTestHub(t, nil)
 	h.init()
 	b := startBox(t, h, "a", t.TempDir(), telemetry)
-	b.putMany("telemetry", "s.x", "m", 2500)
-	b.settled(h, 2500)
-	b.proves(h, 2500)
+	b.putMany("telemetry", "s.x", "m", 1500)
+	b.settled(h, 1500)
+	b.proves(h, 1500)
 	all := laneMessages(t, h)
 	copied := func(m *nats.Msg) *nats.Msg {
 		c := nats.NewMsg(m.Subject)
@@ -137,21 +137,21 @@ func TestVerify_Tampered_isFound(t *testing.T) {
 		"nothing":           {1234, func(m *nats.Msg) []*nats.Msg { return []*nats.Msg{m} }, ""},
 		"deleted":           {1234, func(*nats.Msg) []*nats.Msg { return nil }, "missing 1234-1234"},
 		"first deleted":     {1, func(*nats.Msg) []*nats.Msg { return nil }, "missing 1-1"},
-		"last deleted":      {2500, func(*nats.Msg) []*nats.Msg { return nil }, "missing 2500-2500"},
+		"last deleted":      {1500, func(*nats.Msg) []*nats.Msg { return nil }, "missing 1500-1500"},
 		"altered":           {777, func(m *nats.Msg) []*nats.Msg { m.Data = []byte("M-777"); return []*nats.Msg{m} }, "altered 777-777"},
-		"a header altered":  {2049, func(m *nats.Msg) []*nats.Msg { m.Header.Set("A", "b"); return []*nats.Msg{m} }, "altered 2049-2049"},
+		"a header altered":  {1100, func(m *nats.Msg) []*nats.Msg { m.Header.Set("A", "b"); return []*nats.Msg{m} }, "altered 1100-1100"},
 		"a subject altered": {5, func(m *nats.Msg) []*nats.Msg { m.Subject += "y"; return []*nats.Msg{m} }, "altered 5-5"},
-		"twice":             {1500, func(m *nats.Msg) []*nats.Msg { return []*nats.Msg{m, m} }, "repeated 1500-1500, added 1500-1500"},
-		"added": {1500, func(m *nats.Msg) []*nats.Msg {
+		"twice":             {1200, func(m *nats.Msg) []*nats.Msg { return []*nats.Msg{m, m} }, "repeated 1200-1200, added 1200-1200"},
+		"added": {1200, func(m *nats.Msg) []*nats.Msg {
 			more := nats.NewMsg(m.Subject)
 			more.Data = []byte("more")
 			return []*nats.Msg{more, m}
 		}, "foreign 0-0"},
-		"added in our name": {2500, func(m *nats.Msg) []*nats.Msg {
+		"added in our name": {1500, func(m *nats.Msg) []*nats.Msg {
 			more := copied(m)
-			more.Header.Set(headerSeq, "2600")
+			more.Header.Set(headerSeq, "1600")
 			return []*nats.Msg{m, more}
-		}, "added 2600-2600"},
+		}, "added 1600-1600"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			other := tamper(t, all, func(m *nats.Msg, seq uint64) []*nats.Msg {
