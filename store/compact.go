@@ -27,7 +27,7 @@ const (
 	compactPart   = 4 << 20                // bytes looked at in one transaction
 	compactRounds = 8                      // before it is given up
 	compactPause  = 500 * time.Millisecond // the longest that publishers are held up
-	compactSlack  = 16 << 20               // room on the disk that a copy leaves to publishers
+	compactSlack  = 1 << 20                // beyond what the copy takes; a disk that is full is when room is needed most
 	growStep      = 4 << 20                // by which the file grows
 )
 

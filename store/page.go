@@ -88,10 +88,17 @@ type hole struct {
 type walker struct {
 	f     io.ReaderAt
 	pages uint64             // in use end here
-	seen  []uint64           // a bit for each page
+	seen  bitmap             // pages that were read
+	parts bitmap             // pages that others go on in
 	hole  func(h hole) error // told of each; an error ends the walk
 	bufs  [maxDepth + 2][]byte
 }
+
+// bitmap has a bit for each page.
+type bitmap []uint64
+
+func (m bitmap) has(id uint64) bool { return m[id/64]&(1<<(id%64)) != 0 }
+func (m bitmap) set(id uint64)      { m[id/64] |= 1 << (id % 64) }
 
 // leafFunc takes an element of a leaf.
 type leafFunc func(flags uint32, key, value []byte) error
@@ -104,28 +111,23 @@ const (
 )
 
 func newWalker(f io.ReaderAt, pages uint64, hole func(hole) error) *walker {
-	return &walker{f: f, pages: pages, seen: make([]uint64, pages/64+1), hole: hole}
+	return &walker{f: f, pages: pages, seen: make(bitmap, pages/64+1), parts: make(bitmap, pages/64+1), hole: hole}
 }
 
-// visited says whether page id was read before, and notes that it is now.
-func (w *walker) visited(id uint64) bool {
-	bit := uint64(1) << (id % 64)
-	was := w.seen[id/64]&bit != 0
-	w.seen[id/64] |= bit
-	return was
-}
-
-// page reads a page and those it overflows into. Where those end early, what
-// there is comes with the reason.
+// page reads a page and those it goes on in. What is wrong comes beside what can
+// be read all the same: a page that claims others by mistake must not hide them.
 func (w *walker) page(id uint64, depth int) (b []byte, why string) {
 	switch {
 	case depth > maxDepth:
 		return nil, "the tree is too deep"
 	case id < 2 || id >= w.pages:
 		return nil, "it is outside the file"
-	case w.visited(id):
+	case w.seen.has(id):
 		return nil, "it is in use twice"
+	case w.parts.has(id):
+		why = "another page goes on in it"
 	}
+	w.seen.set(id)
 	b = w.buffer(depth, pageSize)
 	off := int64(id) * pageSize
 	if _, err := w.f.ReadAt(b, off); err != nil {
@@ -136,22 +138,23 @@ func (w *walker) page(id uint64, depth int) (b []byte, why string) {
 	}
 	overflow := uint64(binary.LittleEndian.Uint32(b[12:]))
 	if overflow == 0 {
-		return b, ""
+		return b, why
 	}
 	if overflow > w.pages-id-1 || (overflow+1)*pageSize > maxPageBytes {
 		return b, fmt.Sprintf("it should go on for %d pages", overflow)
 	}
 	for next := id + 1; next <= id+overflow; next++ {
-		if w.visited(next) {
-			return b, fmt.Sprintf("page %d, where it goes on, is in use twice", next)
+		if w.seen.has(next) || w.parts.has(next) {
+			why = fmt.Sprintf("page %d, where it goes on, is in use twice", next)
 		}
+		w.parts.set(next)
 	}
 	b = w.buffer(depth, int(overflow+1)*pageSize)
 	n, err := w.f.ReadAt(b, off)
 	if err != nil {
 		return b[:n], err.Error() // what is whole can still be read
 	}
-	return b, ""
+	return b, why
 }
 
 // buffer returns the buffer of a depth, with room for n bytes.

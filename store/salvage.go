@@ -266,11 +266,18 @@ func (s *salvager) scan() error {
 	return nil
 }
 
+// maxStreamID is more streams than a box ever had. The key of a value in a space
+// begins with the length of the space's name, and so is a larger number.
+const maxStreamID = 1<<24 - 1
+
 // find takes a message or a stream that was found outside the tree, unless it is
 // known, or nothing of its kind is missing.
 func (s *salvager) find(k, v []byte) error {
 	var r streamRecord
 	if id, seq, ok := splitSeqKey(k); ok {
+		if id > maxStreamID {
+			return nil // it is the key of a value
+		}
 		if _, err := decodeParked(k, v); err == nil {
 			return s.findIn(bucketDelayed, k, v)
 		}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,5 +56,24 @@ func TestOpen_rootsGone_keepsWhatIsParked(t *testing.T) {
 	db = open(t, dir)
 	if info, err := db.Stream("a"); err != nil || info.Delayed != 100 || info.Msgs < 1 {
 		t.Errorf("%+v, %v: want 100 that are parked", info, err)
+	}
+}
+
+// Where no root leads anywhere, a page that is left over must not hide those
+// that count: it may claim pages that were its own once.
+func TestOpen_rootsGone_strayPages(t *testing.T) {
+	whole := filled(t)
+	clear(whole[:2*4096])
+	for page := 4; page < len(whole)/4096-4; page += 5 {
+		b := slices.Clone(whole)
+		stray := b[page*4096 : (page+1)*4096]
+		clear(stray)
+		without, _, _ := openDamaged(t, b)
+		binary.LittleEndian.PutUint64(stray, uint64(page))
+		binary.LittleEndian.PutUint16(stray[8:], 2)  // a leaf
+		binary.LittleEndian.PutUint32(stray[12:], 3) // that goes on for three pages
+		if with, log, _ := openDamaged(t, b); with != without {
+			t.Errorf("page %d: %d messages, and %d where it claims those behind it\n%s", page, without, with, log)
+		}
 	}
 }
