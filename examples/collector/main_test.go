@@ -33,7 +33,8 @@ func waiting(readings ...string) actor.Host {
 var published string
 
 func TestCollect(t *testing.T) {
-	defer actor.SetHost(actor.SetHost(waiting("10", `{"value":20}`, "wet")))
+	before := actor.SetHost(waiting("10", `{"value":20}`, "wet"))
+	t.Cleanup(func() { actor.SetHost(before) })
 	ask := func() string {
 		published = ""
 		if _, err := actor.Deliver("", actor.Event{ID: "1", Source: "clock"}); err != nil {

@@ -131,7 +131,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte("\x81\xa6events\x91\x80"))
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		before := actor.SetHost(func(_, _, _ string, _ []byte) ([]byte, error) { return answer, nil })
-		defer actor.SetHost(before)
+		t.Cleanup(func() { actor.SetHost(before) })
 		if _, ok, err := actor.Receive("x", 0); ok && err != nil {
 			t.Fatal("an event and an error")
 		}
