@@ -65,6 +65,7 @@ func (w *groupWrite) reserve(tx *bolt.Tx, s *stream, c *streamWrite) error {
 	default:
 		c.ahead, memory = 0, 0 // all that was told is on disk with this group
 	}
+	c.counted = memory
 	return putReservation(tx, s.id, reservation{c.ahead, uint64(memory)})
 }
 
@@ -91,6 +92,22 @@ func (s *stream) resume(tx *bolt.Tx) error {
 func (p *position) resume(s *stream) {
 	if s.jumped && p.floor >= s.written || s.config.Durability == Memory && s.disk.msgs == 0 {
 		*p = position{floor: max(p.floor, s.disk.last)}
+	}
+}
+
+// countMemory takes the streams along of which another number of messages is in
+// memory alone than the file says, so that a restart can count them.
+func (w *groupWrite) countMemory() {
+	w.db.mu.Lock()
+	var changed []*stream
+	for _, s := range w.db.streams {
+		if s.config.Durability == Memory && s.tail.msgs() != s.counted && s.ahead > 0 {
+			changed = append(changed, s)
+		}
+	}
+	w.db.mu.Unlock()
+	for _, s := range changed {
+		w.of(s)
 	}
 }
 

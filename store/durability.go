@@ -183,7 +183,9 @@ func (db *DB) tell(group []*Turn) {
 		for _, a := range t.acks {
 			if db.subs[a.subscription] == a.sub {
 				a.apply(&a.sub.pos)
-				touched[a.sub.stream] = touched[a.sub.stream]
+				if _, ok := touched[a.sub.stream]; !ok {
+					touched[a.sub.stream] = false
+				}
 			}
 		}
 		if t.wait > 0 {

@@ -30,6 +30,7 @@ type streamWrite struct {
 	parked   counters // that will be parked: only msgs and bytes are used
 	ahead    uint64   // sequences reserved
 	lost     [numDropReasons]uint64
+	counted  int64                // messages in memory alone, as the file will say
 	shed     counters             // of what is gone, shed before: only msgs and bytes are used
 	stays    []*pendingMessage    // in memory; not written
 	fresh    bool                 // readers have not seen all that was added
@@ -122,6 +123,7 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	for sub := range w.positions {
 		w.of(sub.stream)
 	}
+	w.countMemory()
 	w.keepJumps()
 	for _, policy := range []OnFull{Reject, DropOldest} { // who drops does so for what is left when the others gave back what was consumed
 		for s := range w.streams {
@@ -436,7 +438,7 @@ func (w *groupWrite) apply() {
 	}
 	age := w.db.clock.now()
 	for s, c := range w.streams {
-		s.disk, s.ahead, s.jumped = c.counters, c.ahead, false
+		s.disk, s.ahead, s.jumped, s.counted = c.counters, c.ahead, false, c.counted
 		s.msgs -= c.gone.msgs - c.shed.msgs
 		s.bytes -= c.gone.bytes - c.shed.bytes
 		s.shed.msgs -= c.shed.msgs

@@ -107,7 +107,11 @@ func (s *stream) heldBytes() int64 { return s.disk.bytes + s.tail.bytes() - s.sh
 // trimMemory removes what is consumed or over a limit from a stream in memory.
 // Call it with db.mu held.
 func (db *DB) trimMemory(s *stream, age time.Duration) {
-	if s.config.Durability != Memory || len(s.tail.entries) == 0 {
+	if s.config.Durability != Memory {
+		return
+	}
+	s.forgetMemory()
+	if len(s.tail.entries) == 0 {
 		return
 	}
 	keep, consumed := db.keepFrom(s)
@@ -134,6 +138,16 @@ func (db *DB) trimMemory(s *stream, age time.Duration) {
 		s.msgs, s.bytes = s.msgs-1, s.bytes-e.size
 	}
 	s.tail.cut(n)
+}
+
+// forgetMemory forgets the oldest identities beyond what a stream in memory
+// remembers, but for those on disk, from before (trimIDs).
+func (s *stream) forgetMemory() {
+	n, excess := 0, len(s.idOrder)-s.config.remembers()
+	for n < excess && s.idOrder[n].seq > s.disk.last && s.idOrder[n].seq <= s.tail.last {
+		n++
+	}
+	s.forget(max(n, 0))
 }
 
 // ageMemory removes what grew too old from streams in memory.

@@ -183,3 +183,29 @@ func TestDB_EnsureStream_changesDurability(t *testing.T) {
 	db.Close()
 	wantRead(t, open(t, dir), "a", "5:5", "6:6", "7:7")
 }
+
+// What a stream in memory remembers is bounded, and what a crash takes of it is
+// counted as of the last commit.
+func TestStream_Memory_bounds(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Memory, Dedupe: 3, OnFull: store.DropOldest, MaxMsgs: 100}, "sub")
+	for i := range 50 {
+		publish(t, db, "a", "x", strconv.Itoa(i))
+	}
+	if r := publish(t, db, "a", "x", "49"); !r.Duplicate {
+		t.Error("the last identity is not known")
+	}
+	if r := publish(t, db, "a", "x", "40"); r.Duplicate {
+		t.Error("an identity beyond the bound is known")
+	}
+	commit(t, db, func(turn *store.Turn) { turn.Put("s", "k", nil) })
+	commits := db.Stats().Commits
+	crashed := copyStore(t, dir)
+	if i := info(t, open(t, crashed), "a"); i.Dropped["restart"] != 51 {
+		t.Errorf("after a crash: %+v", i.Dropped)
+	}
+	if n := db.Stats().Commits - commits; n != 0 {
+		t.Errorf("%d commits for nothing", n)
+	}
+}

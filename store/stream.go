@@ -175,6 +175,7 @@ type stream struct {
 	ahead    uint64                 // sequences up to here are reserved on disk: they may be told before their message is there
 	written  uint64                 // the sequence of the last message that got to the disk; 0 if there was none at Open
 	jumped   bool                   // at Open, over what was reserved
+	counted  int64                  // messages in memory alone, by what the file says
 	lost     [numDropReasons]uint64 // messages in memory dropped, not counted in disk yet
 	last     uint64                 // of the last message queued
 	msgs     int64
