@@ -594,10 +594,10 @@ func liveOn(t *rapid.T) {
 }
 
 func newWorld(dir string) *world {
-	w := &world{free: nil, dead: map[uint64]*givenUp{}}
+	w := &world{dead: map[uint64]*givenUp{}}
 	w.forgetWork()
-	w.real = at(0).Sub(time.Now())
-	w.wall.Store(int64(time.Unix(10, 0).Sub(time.Now())))
+	w.real = time.Until(at(0))
+	w.wall.Store(int64(time.Until(time.Unix(10, 0))))
 	w.o = store.Options{
 		Dir:         dir,
 		Now:         func() time.Time { return time.Now().Add(time.Duration(w.wall.Load())) },

@@ -22,7 +22,6 @@ type quiet struct {
 	asked  time.Time     // the last time
 	busy   time.Duration // by then
 	not    time.Time     // before
-	told   bool          // of the last failure
 }
 
 // lasts says whether the writer, which has been at the disk for busy since
