@@ -135,24 +135,15 @@ func (t *tracer) ended(tid int, c *inCall, result int64) {
 		return
 	}
 	o := &t.rec.Ops[c.op]
-	switch o.Kind {
-	case Write:
+	switch {
+	case o.Kind == Write:
 		if result != int64(len(o.Data)) {
 			t.fail("a write of %d bytes returned %d: the disk is full, or failed", len(o.Data), result)
 		}
-	case Truncate:
-		if result < 0 {
-			t.fail("a truncate returned %d: the disk is full, or failed", result)
-		}
+	case result < 0: // it never was
+		t.rec.Moments[c.moment].Op = none
+		return
 	default:
-		if result < 0 { // it never was
-			for i := range t.rec.Moments[c.moment:] {
-				if m := &t.rec.Moments[c.moment+i]; m.Op == c.op {
-					m.Op = none
-				}
-			}
-			return
-		}
 		t.named(o)
 	}
 	t.rec.Moments = append(t.rec.Moments, Moment{c.op, true})
