@@ -35,7 +35,11 @@ func (db *DB) makeBallast() error {
 	if err != nil {
 		return err
 	}
-	if no := syscall.Fallocate(int(f.Fd()), 0, 0, ballastBytes); errors.Is(no, syscall.EOPNOTSUPP) || errors.Is(no, syscall.ENOSYS) {
+	no := syscall.Fallocate(int(f.Fd()), 0, 0, ballastBytes)
+	for errors.Is(no, syscall.EINTR) { // Go's own signals interrupt it on some file systems
+		no = syscall.Fallocate(int(f.Fd()), 0, 0, ballastBytes)
+	}
+	if errors.Is(no, syscall.EOPNOTSUPP) || errors.Is(no, syscall.ENOSYS) {
 		_, err = f.Write(make([]byte, ballastBytes))
 	} else if no != nil {
 		err = &fs.PathError{Op: "write", Path: path, Err: no}

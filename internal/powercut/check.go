@@ -142,10 +142,10 @@ func (c *checker) opens(dir string) error {
 	return nil
 }
 
-// alarms keeps what a store says that somebody should look at.
+// alarms keeps what a store says that somebody has to act on: damage.
 type alarms struct{ said []string }
 
-func (a *alarms) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (a *alarms) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
 func (a *alarms) WithAttrs([]slog.Attr) slog.Handler           { return a }
 func (a *alarms) WithGroup(string) slog.Handler                { return a }
 

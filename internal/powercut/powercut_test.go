@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 func TestRun_aDiskThatLies(t *testing.T) {
 	for _, plant := range []string{plantNoData, plantSwap} {
 		t.Run(plant, func(t *testing.T) {
-			res, err := Run(t.Context(), Options{Dir: t.TempDir(), States: states / 3, Command: thisBinary, plant: plant, onlyOpen: true})
+			res, err := Run(t.Context(), Options{Dir: t.TempDir(), States: states / 4, Command: thisBinary, plant: plant, onlyOpen: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"time"
 )
 
@@ -74,6 +75,8 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Dir == "" {
 		o.Dir = os.TempDir()
 	}
+	// The store's garbage is a fifth of the work, and a small heap.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	start := time.Now()
 	res := Result{Wanted: o.States, Seed: o.Seed}
 	dir, err := filepath.Abs(o.Dir)
