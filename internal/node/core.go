@@ -32,6 +32,7 @@ type core struct {
 	want   map[coreSub]func(context.Context, *nats.Msg)
 	runs   map[coreSub]*nats.Subscription
 	busy   sync.WaitGroup // handlers; waited for by runCore
+	up     chan struct{}  // closed by runCore, when the subscriptions are there
 }
 
 // coreSub is a subscription of an actor.
@@ -69,6 +70,10 @@ func (c *core) close() {
 	}
 }
 
+// coreFlush is how long the server in this process may take to note a
+// subscription.
+const coreFlush = 5 * time.Second
+
 // coreGrace is how long handlers may go on when the box ends.
 const coreGrace = 2 * time.Second
 
@@ -82,6 +87,7 @@ func (n *Node) runCore(ctx context.Context) error {
 	c.ctx = handlers
 	n.settleCore()
 	c.mu.Unlock()
+	close(c.up)
 	<-ctx.Done()
 	c.mu.Lock()
 	c.want = nil
@@ -124,6 +130,9 @@ func (n *Node) settleCore() {
 		if c.runs[want] == nil {
 			errs = append(errs, c.subscribe(n, want, hear))
 		}
+	}
+	if len(c.runs) > 0 { // from here on they are heard
+		errs = append(errs, c.conn.FlushTimeout(coreFlush))
 	}
 	for had, sub := range c.runs {
 		if c.want[had] == nil {

@@ -115,6 +115,7 @@ func New(o Options) (_ *Node, err error) {
 	n := &Node{
 		o: o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
+		core: core{up: make(chan struct{})},
 	}
 	n.bridge.log = n.part("bridges")
 	defer func() {

@@ -41,6 +41,11 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		g.start("mqtt", n.listener.Run)
 	}
 	g.start("messages", n.runCore)
+	select {
+	case <-n.core.up:
+	case <-ctx.Done():
+		return nil
+	}
 	g.start("socket", n.serveSocket)
 	if n.admin != nil {
 		g.start("admin", n.serveAdmin)
