@@ -36,9 +36,10 @@ type stress struct {
 
 func (s *stress) total() int { return s.keys * s.each }
 
-// streams returns what the box is configured with. "turns" notes in each turn
-// which number of a key was handled: commits must count up without a gap or a
-// repeat.
+// configuration returns what the box is configured with. "turns" notes in each
+// turn which number of a key was handled: commits must count up without a gap or
+// a repeat. "letters" gives messages up, which are handled once more until all
+// are done.
 func (s *stress) configuration(b *box, rnd *rand.Rand) ([]broker.Stream, []broker.Subscription) {
 	var mu sync.Mutex // guards rnd
 	fails := func() bool {
@@ -72,7 +73,43 @@ func (s *stress) configuration(b *box, rnd *rand.Rand) ([]broker.Stream, []broke
 		}
 		return nil
 	}
-	return []broker.Stream{telemetry}, []broker.Subscription{turns, pull, push}
+	letters := sub
+	letters.Name, letters.MaxDeliver = "letters", 2
+	letters.Deliver = func(ctx context.Context, m broker.Message, _ int) error {
+		turn := store.TurnFrom(ctx)
+		_, twice, err := turn.Get("done", string(m.Data))
+		if err != nil {
+			return err
+		}
+		if twice {
+			s.t.Errorf("%s is handled twice", m.Data)
+		}
+		if err := turn.Put("done", string(m.Data), nil); err != nil {
+			return err
+		}
+		if fails() || fails() || fails() {
+			return errors.New("no")
+		}
+		return nil
+	}
+	return []broker.Stream{telemetry}, []broker.Subscription{turns, pull, push, letters}
+}
+
+// replay has the dead letters that do not wait for it handled once more, and says
+// how many there are.
+func (s *stress) replay(b *box) int {
+	var again []uint64
+	all := deadLetters(s.t, b.db)
+	for _, d := range all {
+		if d.ReplayTo == "" {
+			again = append(again, d.ID)
+		}
+	}
+	// One may have gone meanwhile; the next time it is not asked for.
+	if err := b.ReplayDeadLetters(s.t.Context(), again, ""); err != nil && !errors.Is(err, store.ErrNoDeadLetter) {
+		s.t.Error(err)
+	}
+	return len(all)
 }
 
 // publish sends what was not acknowledged yet, in the order of each key, until ctx
@@ -157,10 +194,11 @@ func (s *stress) life(dir string, n uint64, next []int, last bool) {
 		goal = s.published.Load() + goal/5
 	}
 	eventually(t, "it goes on", func() bool {
+		letters := s.replay(b)
 		if !last {
 			return s.published.Load() >= min(goal, int64(s.total()))
 		}
-		return b.floor(t, "turns") >= uint64(goal) && b.floor(t, "pull") >= uint64(goal) && b.floor(t, "push") >= uint64(goal)
+		return letters == 0 && b.floor(t, "letters") >= uint64(goal) && b.floor(t, "turns") >= uint64(goal) && b.floor(t, "pull") >= uint64(goal) && b.floor(t, "push") >= uint64(goal)
 	})
 	cancel()
 	wg.Wait()
@@ -171,7 +209,7 @@ func (s *stress) life(dir string, n uint64, next []int, last bool) {
 // TestStress_delivery: over restarts, failing handlers, clients that refuse,
 // swallow and go, what was acknowledged to its publisher is handled at least
 // once by each subscription, in the order of its key, and the effects of turns
-// are there once.
+// are there once, be it after a replay.
 func TestStress_delivery(t *testing.T) {
 	s := &stress{
 		t: t, seed: uint64(time.Now().UnixNano()), keys: 6, each: 40,
@@ -197,6 +235,14 @@ func TestStress_delivery(t *testing.T) {
 		turn.Discard()
 		if err != nil || string(got) != fmt.Sprint(s.each) {
 			t.Errorf("key %d: %s of %d handled, %v", key, got, s.each, err)
+		}
+		for n := 1; n <= s.each; n++ {
+			turn := db.Begin()
+			_, done, err := turn.Get("done", fmt.Sprintf("k%d %d", key, n))
+			turn.Discard()
+			if err != nil || !done {
+				t.Errorf("%d of key %d was given up and is not handled: %v", n, key, err)
+			}
 		}
 		for _, receiver := range []string{"pull", "push"} {
 			for n := 1; n <= s.each; n++ {

@@ -203,7 +203,8 @@ func subscriptionName(s string) bool {
 // remote says whether NATS clients may receive its messages.
 func (sub *Subscription) remote() bool { return sub.Pull || sub.PushTo != "" }
 
-// key returns what messages are ordered by. Keys and subjects are never the same.
+// key returns what messages are ordered by. Keys and subjects that stand for one
+// are never the same.
 func (sub *Subscription) key(m Message) string {
 	switch sub.OrderedBy {
 	case orderedByNone:
@@ -212,8 +213,9 @@ func (sub *Subscription) key(m Message) string {
 		if k := messageKey(m); k != "" {
 			return "k" + k
 		}
+		return "s" + m.Subject
 	}
-	return "s" + m.Subject
+	return m.Subject
 }
 
 // messageKey is the key that a message names, "" for none.
