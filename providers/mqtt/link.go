@@ -170,12 +170,14 @@ func (l *link) promise(kind byte, id uint16) <-chan error {
 	case pubrel:
 		return l.flight.release(id)
 	case pubcomp:
-		if l.repeats == nil {
+		if l.c.o.Store == nil {
 			return nil
 		}
-		// From here on the broker can use the identifier for another message, which may be one like the last.
+		// From here on the broker can use the identifier for another message, which may be one like the last. It may do so before resume has run;
+		// the key of an entry is that of the session, of whichever epoch.
+		r := clientRepeats(l.c.o.URL, l.c.o.ClientID, epoch{})
 		fate := make(chan error, 1)
-		submit(context.Background(), l.c.o.Store, func(t *store.Turn) error { return l.repeats.done(t, id) }, func(err error) { fate <- err })
+		submit(context.Background(), l.c.o.Store, func(t *store.Turn) error { return r.done(t, id) }, func(err error) { fate <- err })
 		return fate
 	}
 	return l.flight.stored(id)
