@@ -535,6 +535,30 @@ func TestSubscription_AtMostOnce(t *testing.T) {
 	}
 }
 
+// A client that asks for what is there gets it before it is told that there is no
+// more, also when each message is acknowledged first.
+func TestSubscription_AtMostOnce_noWait(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: anyPort})
+	b.configure(t, []broker.Stream{telemetry}, broker.Subscription{Name: "s", Stream: "telemetry", AtMostOnce: true, Pull: true})
+	b.run(t)
+	b.put(t, "sensors.a", "sensors.a", "sensors.b")
+	eventually(t, "all is there", func() bool { return len(stored(t, b.db, "telemetry")) == 3 })
+	nc := b.client(t)
+	inbox, err := nc.SubscribeSync(nats.NewInbox())
+	must(t, err)
+	must(t, nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.telemetry.s", inbox.Subject, []byte(`{"batch":9,"no_wait":true}`)))
+	for n := 0; ; n++ {
+		m, err := inbox.NextMsg(patience)
+		must(t, err)
+		if status := m.Header.Get("Status"); status == "" {
+			continue
+		} else if status != "404" || n != 3 {
+			t.Errorf("got status %s after %d messages, want 404 after 3", status, n)
+		}
+		return
+	}
+}
+
 func natsMsg(subject string, header ...string) *nats.Msg {
 	m := nats.NewMsg(subject)
 	for i := 0; i < len(header); i += 2 {

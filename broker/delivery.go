@@ -282,6 +282,9 @@ func (d *delivery) settle(r result) {
 	l := &d.loop
 	if r.it != nil && r.outcome != outcomeQueued {
 		l.inFlight--
+		if d.sub.Pull && d.sub.AtMostOnce {
+			d.pull.paid(r.it)
+		}
 	}
 	switch r.outcome {
 	case outcomeAcked, outcomeDead:

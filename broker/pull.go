@@ -30,6 +30,7 @@ type request struct {
 	until  time.Time // zero: until it is served
 	noWait bool      // only what is there
 	inbox  string
+	owed   int // messages acknowledged for it that it may not have yet (at most once)
 
 	lease  *lease
 	got    []job
@@ -230,6 +231,16 @@ func (p *waiting) take(r *request) []job {
 	return r.got
 }
 
+// paid notes that a client has what it was owed, or never will.
+func (p *waiting) paid(it *item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if it.owedTo != nil {
+		it.owedTo.owed--
+		it.owedTo = nil
+	}
+}
+
 // remove ends a request. Call it with p.mu held.
 func (p *waiting) remove(r *request) {
 	p.all = slices.DeleteFunc(p.all, func(o *request) bool { return o == r })
@@ -246,7 +257,7 @@ func (p *waiting) nextDue() (due time.Time, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.all {
-		if !r.until.IsZero() && (!ok || r.until.Before(due)) {
+		if !r.until.IsZero() && r.owed == 0 && (!ok || r.until.Before(due)) {
 			due, ok = r.until, true
 		}
 	}
@@ -304,8 +315,14 @@ func (d *delivery) serve() (r *request, it *item, behind *store.Turn) {
 		r.want--
 		if r.lease != nil {
 			r.got = append(r.got, d.job(it, behind))
-		} else if r.want == 0 {
-			p.remove(r)
+		} else {
+			if r.want == 0 {
+				p.remove(r)
+			}
+			if d.sub.AtMostOnce {
+				it.owedTo = r
+				r.owed++
+			}
 		}
 		return r, it, behind
 	}
@@ -336,6 +353,9 @@ func (d *delivery) takeFor(r *request) (it *item, behind *store.Turn) {
 	}
 	if size := len(it.subject) + len(it.m.Header) + len(it.m.Data); size > r.bytes {
 		w.untake(it)
+		if r.owed > 0 {
+			return nil, nil // its end comes behind what it gets
+		}
 		d.pull.remove(r)
 		d.s.local.sendAs(r.inbox, "", statusBlock(statusTooManyBytes, r.pending()), nil)
 		return nil, nil
@@ -389,7 +409,7 @@ func (d *delivery) answerWaiting(now time.Time) {
 		case r.lease != nil && (len(r.got) > 0 || r.noWait):
 			close(r.served)
 			return true
-		case r.lease != nil:
+		case r.lease != nil, r.owed > 0: // a client takes the answer for the end
 			return false
 		case r.noWait:
 			d.s.local.sendAs(r.inbox, "", statusBlock(statusNoMessages, r.pending()), nil)

@@ -28,6 +28,7 @@ type item struct {
 	late     bool        // it has expired
 	turn     *store.Turn // of its last attempt, once that is queued
 	row      *row        // nil if there is no order
+	owedTo   *request    // the client that gets it, at most once; guarded by waiting.mu
 	offers   int         // how often it was offered; only the last offer counts
 	done     bool
 }
