@@ -265,7 +265,7 @@ func (db *DB) settled(group []*Turn, withHeld bool) {
 		h.order = max(h.order, group[len(group)-1].order)
 	}
 	if withHeld {
-		h.turns, h.streams, h.bytes = nil, nil, 0
+		h.turns, h.streams, h.bound, h.bytes = nil, nil, nil, 0
 	}
 	if len(h.turns) == 0 {
 		db.state.durable = h.order

@@ -62,6 +62,7 @@ func (c *StreamConfig) checkDurability() error {
 type held struct {
 	turns   []*Turn
 	streams map[*stream]struct{} // which they change: these are trimmed when it is written
+	bound   map[*stream]struct{} // those of which they acknowledge a message that they have made others of
 	bytes   int64
 	due     time.Time     // when the first of them has to be on disk
 	order   uint64        // of the last turn that was told
@@ -86,9 +87,23 @@ func (h *held) add(t *Turn, due time.Time) {
 	}
 	for i := range t.acks {
 		h.streams[t.acks[i].sub.stream] = struct{}{}
+		if len(t.messages) > 0 {
+			if h.bound == nil {
+				h.bound = make(map[*stream]struct{})
+			}
+			h.bound[t.acks[i].sub.stream] = struct{}{}
+		}
 	}
 	h.turns = append(h.turns, t)
 	h.bytes += t.size
+}
+
+// binds says whether s must not be trimmed, nor its positions be written, without
+// what is held: an acknowledgement would be on disk, and what its turn published
+// would not.
+func (h *held) binds(s *stream) bool {
+	_, bound := h.bound[s]
+	return bound
 }
 
 // wait is how long what t stages may be in memory alone: 0 if it has to be on

@@ -123,7 +123,7 @@ func (db *DB) retryDraining(group []*Turn, err error) []*Turn {
 func (db *DB) splitDraining(group []*Turn, durable uint64) (free, bound []*Turn) {
 	behind := make(map[*stream]bool)
 	for _, s := range db.streams {
-		if s.tail.heldMsgs() > 0 {
+		if s.tail.heldMsgs() > 0 || db.held.binds(s) {
 			behind[s] = true
 		}
 	}

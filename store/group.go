@@ -271,6 +271,9 @@ func (db *DB) subscription(name string) *subscription {
 // those beyond the limits of the stream. Where nobody is subscribed, it removes
 // those whose own time is over too; a subscription is to see them.
 func (w *groupWrite) trim(tx *bolt.Tx, s *stream, age time.Duration) error {
+	if !w.withHeld && w.db.held.binds(s) {
+		return nil
+	}
 	c := w.of(s)
 	keep, consumed := w.keepFrom(s)
 	over := w.overStore(s)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -24,6 +25,13 @@ func (db *DB) housekeep() {
 		db.flush()
 	}
 	due := db.dueStreams(age)
+	if slices.ContainsFunc(due, db.held.binds) {
+		if !db.full.waits() {
+			db.flush()
+			due = db.dueStreams(age)
+		}
+		due = slices.DeleteFunc(due, db.held.binds)
+	}
 	if len(due) == 0 && !db.clock.saveDue(age) {
 		return
 	}
