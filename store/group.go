@@ -125,6 +125,7 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	}
 	w.countMemory()
 	w.keepJumps()
+	w.keepMoved()
 	for _, policy := range []OnFull{Reject, DropOldest} { // who drops does so for what is left when the others gave back what was consumed
 		for s := range w.streams {
 			if s.config.OnFull != policy {
@@ -457,6 +458,7 @@ func (w *groupWrite) apply() {
 			s.written = c.last
 		}
 		if w.withHeld {
+			s.moved = false
 			s.tail.written()
 		}
 		for _, p := range c.stays {

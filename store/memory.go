@@ -160,15 +160,16 @@ func (db *DB) ageMemory(age time.Duration) {
 }
 
 // holdTail sends what a stream that is no longer in memory holds on its way to
-// the disk. Call it in the writer, with db.mu held.
+// the disk, and with it how far its subscriptions and producers are. Call it in
+// the writer, with db.mu held.
 func (db *DB) holdTail(s *stream) {
+	s.moved = true
 	from := s.tail.heldMsgs()
-	if from == s.tail.msgs() {
-		return
-	}
 	hashes := make(map[uint64][]idHash)
-	for _, e := range s.idOrder[sort.Search(len(s.idOrder), func(i int) bool { return s.idOrder[i].seq >= s.tail.entries[from].seq }):] {
-		hashes[e.seq] = append(hashes[e.seq], e.hash)
+	if from < s.tail.msgs() {
+		for _, e := range s.idOrder[sort.Search(len(s.idOrder), func(i int) bool { return s.idOrder[i].seq >= s.tail.entries[from].seq }):] {
+			hashes[e.seq] = append(hashes[e.seq], e.hash)
+		}
 	}
 	t := &Turn{db: db, order: db.held.order}
 	for i := from; i < s.tail.msgs(); i++ {
@@ -181,4 +182,45 @@ func (db *DB) holdTail(s *stream) {
 		e.held = true
 	}
 	db.held.add(t, time.Now())
+}
+
+// keepMoved writes, together with what a stream held that was in memory, its
+// last sequence, which is reserved no more, its positions, so that nothing is
+// handled again, and its watermarks, which must not get to the disk before the
+// messages.
+func (w *groupWrite) keepMoved() {
+	if !w.withHeld {
+		return
+	}
+	w.db.mu.Lock()
+	var moved []*stream
+	for _, s := range w.db.streams {
+		if s.moved {
+			moved = append(moved, s)
+		}
+	}
+	w.db.mu.Unlock()
+	for _, s := range moved {
+		c := w.of(s)
+		if last := s.lastSeq(); last > c.last { // of messages that were consumed in memory
+			if c.last = last; c.msgs == 0 {
+				c.first = last + 1
+			}
+		}
+		if c.marks == nil {
+			c.marks = make(map[idHash]watermark)
+		}
+		for producer, m := range s.marks.stored {
+			if _, raised := c.marks[producer]; !raised {
+				c.marks[producer] = m
+			}
+		}
+		w.db.mu.Lock()
+		for _, sub := range w.db.subs {
+			if sub.stream == s {
+				w.position(sub)
+			}
+		}
+		w.db.mu.Unlock()
+	}
 }

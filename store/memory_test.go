@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,5 +208,97 @@ func TestStream_Memory_bounds(t *testing.T) {
 	}
 	if n := db.Stats().Commits - commits; n != 0 {
 		t.Errorf("%d commits for nothing", n)
+	}
+}
+
+// A stream in memory that becomes one on disk takes along how far everybody is.
+func TestEnsureStream_memoryToDisk_positions(t *testing.T) {
+	for _, to := range []store.StreamConfig{{Name: "a"}, {Name: "a", Durability: store.Batch, BatchFor: never}} {
+		t.Run(to.Durability.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			db := open(t, dir)
+			ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Memory}, "slow", "fast")
+			for range 3 {
+				publish(t, db, "a", "x", "")
+			}
+			commit(t, db, func(turn *store.Turn) { turn.AckUpTo("fast", 2) })
+			if err := db.EnsureStream(to); err != nil {
+				t.Fatal(err)
+			}
+			flush(t, db)
+			crashed := open(t, copyStore(t, dir))
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for what, db := range map[string]*store.DB{"crash": crashed, "restart": open(t, dir)} {
+				if n := len(read(t, db, "a")); n != 3 {
+					t.Errorf("after a %s %d messages, want 3", what, n)
+				}
+				if p, err := db.Position("fast"); err != nil || p.Floor != 2 {
+					t.Errorf("after a %s: got %+v, %v, want 2", what, p, err)
+				}
+			}
+		})
+	}
+}
+
+// The watermark of a producer gets to the disk with the message.
+func TestEnsureStream_memoryToDisk_watermarks(t *testing.T) {
+	dir := t.TempDir()
+	var armed atomic.Bool
+	copied := make(chan string, 1)
+	db := openWith(t, store.Options{Dir: dir, Failpoint: func(name string) error {
+		if name == store.FailpointBeforeSync && armed.CompareAndSwap(true, false) {
+			copied <- copyStore(t, dir)
+		}
+		return nil
+	}})
+	ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Memory}, "sub")
+	numbered := func(db *store.DB) (r *store.Receipt) {
+		commit(t, db, func(turn *store.Turn) {
+			var err error
+			if r, err = turn.Publish("a", store.Message{Subject: "x", Producer: "p", ProducerSeq: 1}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return r
+	}
+	numbered(db)
+	armed.Store(true)
+	if err := db.EnsureStream(store.StreamConfig{Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, db)
+	if db := open(t, <-copied); len(read(t, db, "a")) == 0 {
+		if r := numbered(db); r.Duplicate {
+			t.Errorf("a message that a power cut took is not stored again: %+v", r)
+		}
+	}
+	if db := open(t, copyStore(t, dir)); !numbered(db).Duplicate {
+		t.Error("a message that is there is stored again")
+	}
+}
+
+// Nor does it give a sequence again that somebody has acknowledged.
+func TestEnsureStream_memoryToDisk_consumed(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Memory}, "sub")
+	for range 3 {
+		publish(t, db, "a", "x", "")
+	}
+	commit(t, db, func(turn *store.Turn) { turn.AckUpTo("sub", 3) })
+	if err := db.EnsureStream(store.StreamConfig{Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, db, func(turn *store.Turn) { turn.AckUpTo("sub", 3) })
+	to := copyStore(t, dir)
+	if r, err := store.Check(t.Context(), to); err != nil || len(r.Findings) > 0 {
+		t.Errorf("check: %+v, %v", r, err)
+	}
+	db = open(t, to)
+	r := publish(t, db, "a", "next", "")
+	if p, err := db.Position("sub"); err != nil || p.Floor >= r.Seq {
+		t.Errorf("message %d is acknowledged before it is stored: %+v, %v", r.Seq, p, err)
 	}
 }

@@ -175,6 +175,7 @@ type stream struct {
 	ahead    uint64                 // sequences up to here are reserved on disk: they may be told before their message is there
 	written  uint64                 // the sequence of the last message that got to the disk; 0 if there was none at Open
 	jumped   bool                   // at Open, over what was reserved
+	moved    bool                   // from memory, and the disk does not know yet how far subscriptions and producers are
 	counted  int64                  // messages in memory alone, by what the file says
 	lost     [numDropReasons]uint64 // messages in memory dropped, not counted in disk yet
 	last     uint64                 // of the last message queued
@@ -290,14 +291,9 @@ func (db *DB) EnsureStream(c StreamConfig) error {
 		if err := putJSON(tx.Bucket(bucketStreams), []byte(c.Name), r); err != nil {
 			return nil, err
 		}
-		if exists && s.config.Durability == Memory && c.Durability != Memory {
-			if err := putWatermarks(tx, s, s.marks.stored); err != nil {
-				return nil, err
-			}
-		}
 		return func() {
 			if exists {
-				if c.Durability != Memory {
+				if s.config.Durability == Memory && c.Durability != Memory {
 					db.holdTail(s)
 				}
 				s.config = c
@@ -330,6 +326,9 @@ func (db *DB) DeleteStream(name string) error {
 			return nil, err
 		}
 		if err := tx.Bucket(bucketStreams).Delete([]byte(name)); err != nil {
+			return nil, err
+		}
+		if err := putReservation(tx, s.id, reservation{}); err != nil {
 			return nil, err
 		}
 		return func() {
