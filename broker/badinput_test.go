@@ -1,13 +1,16 @@
 package broker_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -46,12 +49,35 @@ func TestBadInput_messages(t *testing.T) {
 	if answer, err := nc.RequestMsg(bomb, patience); err != nil || !bytes.Contains(answer.Data, []byte(`"err_code":10003`)) {
 		t.Errorf("a header bomb of a client: got %s, %v", answer.Data, err)
 	}
+	for _, header := range []string{"NATS/1.0\r\nab", "NATS/1.0\r\nab\r\n\r\n", "NATS/1.0\r\na: b\x01\r\n\r\n"} {
+		if answer := requestRaw(t, b.Addr(), "sensors.a", header); !strings.Contains(answer, `"err_code":10003`) {
+			t.Errorf("header %q of a client: got %s", header, answer)
+		}
+	}
 	if got := stored(t, b.db, "telemetry"); len(got) != 0 {
 		t.Errorf("%d messages were stored", len(got))
 	}
 	if _, err := nc.Request("sensors.a", nil, patience); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
+}
+
+// requestRaw sends a request with a header that no client library would send, and
+// returns the answer.
+func requestRaw(t *testing.T, addr, subject, header string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB answer 1\r\nHPUB %s answer %d %d\r\n%s\r\n", subject, len(header), len(header), header)
+	must(t, err)
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "MSG ") && lines.Scan() {
+			return lines.Text()
+		}
+	}
+	return ""
 }
 
 // A filter may match nothing, and may change under way.
@@ -129,5 +155,36 @@ func TestSubscription_Ephemeral(t *testing.T) {
 	b.configure(t, []broker.Stream{telemetry}, sub)
 	if got := b.receive(t, 9, nil); !slices.Equal(got, []string{"2.1"}) {
 		t.Errorf("got %v, want from 2 on", got)
+	}
+}
+
+// All who acknowledge one message as a request hear that it is done, and it is
+// done once.
+func TestBadInput_ackOfMany(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: anyPort})
+	b.configure(t, []broker.Stream{telemetry}, broker.Subscription{Name: "s", Stream: "telemetry", PushTo: "jobs"})
+	b.run(t)
+	nc := b.client(t)
+	listeners := []*puller{newPuller(t, nc), newPuller(t, nc), newPuller(t, nc)}
+	for _, p := range listeners {
+		var err error
+		p.sub, err = nc.SubscribeSync("jobs")
+		must(t, err)
+	}
+	must(t, nc.Flush())
+	b.put(t, "sensors.a")
+	var answers []*puller
+	for _, p := range listeners { // none waits for its answer before the next one acknowledges
+		answer := newPuller(t, nc)
+		must(t, nc.PublishRequest(p.want("sensors.a", "0", 1).Reply, answer.sub.Subject, nil))
+		answers = append(answers, answer)
+	}
+	for _, answer := range answers {
+		if got := string(answer.next().Data); got != `{"stream":"telemetry","seq":1}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	if got := b.floor(t, "s"); got != 1 {
+		t.Errorf("position: got %d, want 1", got)
 	}
 }

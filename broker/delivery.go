@@ -130,7 +130,7 @@ func (d *delivery) handOut(ctx, handlers context.Context, wg *sync.WaitGroup, wa
 			continue
 		}
 		d.answerWaiting(now)
-		d.seen.window.Store(uint64(len(l.win.items)))
+		d.seen.window.Store(uint64(l.win.undone()))
 		d.seen.inFlight.Store(uint64(l.inFlight))
 		if due, ok := d.nextDue(now); ok {
 			alarm.Reset(time.Until(due))
@@ -342,11 +342,9 @@ func (d *delivery) acked(r result) {
 	default:
 		d.seen.delivered.Add(1)
 	}
-	if r.reply != "" {
-		r.it.reply = r.reply
-	}
-	if r.it.reply != "" {
-		d.confirm(r.it.reply, r.it.m.Stream, r.it.seq)
+	r.it.promise(r.reply)
+	for _, reply := range r.it.replies {
+		d.confirm(reply, r.it.m.Stream, r.it.seq)
 	}
 	d.finish(r.it)
 }
@@ -415,9 +413,7 @@ func (d *delivery) later(r result) {
 func (d *delivery) keepAnswer(r result) {
 	it := r.it
 	it.verdict, it.acked = r.verdict, r.acked
-	if r.reply != "" {
-		it.reply = r.reply
-	}
+	it.promise(r.reply)
 }
 
 func (d *delivery) broke(err error) {

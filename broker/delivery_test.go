@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -455,5 +456,34 @@ func TestServer_Configure_badSubscriptions(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not tell %q: %v", want, err)
 		}
+	}
+}
+
+// One message that fails and fails holds back its own subject, however much comes
+// on others meanwhile.
+func TestSubscription_Deliver_poisonAmongMany(t *testing.T) {
+	const n = 6000 // more than a subscription has read and not done with
+	b := newBox(t, broker.Options{})
+	var handled atomic.Int64
+	b.configure(t, []broker.Stream{telemetry}, broker.Subscription{
+		Name: "s", Stream: "telemetry", Backoff: []time.Duration{time.Hour},
+		Deliver: func(_ context.Context, m broker.Message, _ int) error {
+			if m.Subject == "sensors.poison" {
+				return errors.New("no")
+			}
+			handled.Add(1)
+			return nil
+		},
+	})
+	b.put(t, "sensors.poison", "sensors.poison")
+	subjects := make([]string, n)
+	for i := range subjects {
+		subjects[i] = fmt.Sprintf("sensors.%d", i%100)
+	}
+	b.put(t, subjects...)
+	b.run(t)
+	eventually(t, "all others are handled", func() bool { return handled.Load() == n })
+	if got := b.floor(t, "s"); got != 0 {
+		t.Errorf("position %d, want 0", got)
 	}
 }

@@ -41,6 +41,7 @@ type outbox struct {
 type handed struct {
 	stream           string
 	seq, consumerSeq uint64
+	has              bool          // an answer, the only one; outbox.mu guards it
 	answered         chan answer   // capacity 1
 	progress         chan struct{} // capacity 1
 }
@@ -86,12 +87,10 @@ func (d *delivery) answered(a answer) {
 		default:
 		}
 		return
-	case h != nil:
-		select {
-		case h.answered <- a:
-			return
-		default: // answered before
-		}
+	case h != nil && !h.has:
+		h.has = true
+		h.answered <- a
+		return
 	}
 	if a.done() && len(o.stray) < maxStray {
 		o.stray = append(o.stray, a)
@@ -133,14 +132,14 @@ func (d *delivery) takeStrayAcks() {
 			d.seen.strayAcks.Add(1)
 			d.log.Debug("an acknowledgement of a message that no client was given", "seq", a.seq)
 		case it.out:
-			it.reply = a.reply
+			it.promise(a.reply)
 		default: // it was to be delivered once more
 			if a.kind == answerTerm {
 				it.verdict = &deadReason{reason: "rejected", err: a.reason}
 			} else {
 				it.acked = true
 			}
-			it.reply = a.reply
+			it.promise(a.reply)
 			l.win.hurry(it)
 		}
 	}
@@ -174,34 +173,32 @@ func (d *delivery) waitForAnswer(ctx context.Context, j job) (reply string, err 
 	if j.err != nil {
 		return "", j.err
 	}
-	err = j.handed.wait(ctx, d.sub.AckWait)
+	a, err := j.handed.wait(ctx, d.sub.AckWait)
 	d.out.remove(j.handed)
-	select {
-	case a := <-j.handed.answered: // even if it came in the last moment
-		return a.reply, a.err()
-	default:
-		return "", err
+	if err != nil {
+		select {
+		case a = <-j.handed.answered: // in the last moment
+		default:
+			return "", err
+		}
 	}
+	return a.reply, a.err()
 }
 
-// errAnswered: there is an answer.
-var errAnswered = errors.New("answered")
-
-// wait returns why it waits no longer.
-func (h *handed) wait(ctx context.Context, ackWait time.Duration) error {
+// wait returns the answer, or why it waits no longer.
+func (h *handed) wait(ctx context.Context, ackWait time.Duration) (answer, error) {
 	timer := time.NewTimer(ackWait)
 	defer timer.Stop()
 	for {
 		select {
 		case a := <-h.answered:
-			h.answered <- a // there is room: nobody else takes it out
-			return errAnswered
+			return a, nil
 		case <-h.progress:
 			timer.Reset(ackWait)
 		case <-timer.C:
-			return RetryAfterError(0, errUnanswered)
+			return answer{}, RetryAfterError(0, errUnanswered)
 		case <-ctx.Done():
-			return errWithdrawn
+			return answer{}, errWithdrawn
 		}
 	}
 }
@@ -246,7 +243,7 @@ func (d *delivery) ackSubject(j job, consumerSeq uint64) string {
 // pending is about how many messages there are behind one that goes out.
 func (d *delivery) pending() uint64 {
 	l := &d.loop
-	n := uint64(max(len(l.win.items)-l.inFlight-1, 0))
+	n := uint64(max(l.win.undone()-l.inFlight-1, 0))
 	if info, err := d.s.o.Store.Stream(d.sub.Stream); err == nil && info.Last >= l.next {
 		n += info.Last - max(l.next, info.First) + 1
 	}

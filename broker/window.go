@@ -21,7 +21,7 @@ type item struct {
 	acked    bool        // its receiver has acknowledged it, and only that is to be written
 	sent     bool        // it went out to a receiver
 	out      bool        // handed out and not come back
-	reply    string      // where the receiver waits to hear that its acknowledgement is on disk
+	replies  []string    // where receivers wait to hear that their acknowledgement is on disk
 	due      time.Time   // not to be handed out before
 	expires  time.Time   // not to be handed out after; zero means never
 	heapAt   int         // its place in window.expiring, from 1
@@ -36,6 +36,17 @@ type item struct {
 // chore says whether the item needs no receiver: only a verdict, or an
 // acknowledgement, is to be written.
 func (it *item) chore() bool { return it.verdict != nil || it.acked }
+
+// maxReplies bounds how many who acknowledge one message are told of it.
+const maxReplies = 16
+
+// promise notes where a receiver waits to hear that its acknowledgement is on disk,
+// if it does. Several may have acknowledged.
+func (it *item) promise(reply string) {
+	if reply != "" && len(it.replies) < maxReplies && !slices.Contains(it.replies, reply) {
+		it.replies = append(it.replies, reply)
+	}
+}
 
 // offer is an item that may be handed out, unless it was offered again or its
 // row was halted since.
@@ -85,7 +96,8 @@ const (
 // itself.
 type window struct {
 	ordered  bool
-	items    []*item         // by sequence; those in front that are done are gone
+	items    []*item         // by sequence; the first is not done
+	done     int             // how many of items are done
 	rows     map[string]*row // ordered: by key
 	ready    []offer         // for a receiver
 	chores   []offer         // for none
@@ -393,9 +405,9 @@ func (w *window) finish(it *item) {
 		w.held -= len(it.m.Header) + len(it.m.Data)
 	}
 	it.m, it.loaded = Message{}, false
-	for len(w.items) > 0 && w.items[0].done {
-		w.items[0] = nil
-		w.items = w.items[1:]
+	if it.letter == 0 {
+		w.done++
+		w.trim()
 	}
 	r := it.row
 	if r == nil {
@@ -412,6 +424,21 @@ func (w *window) finish(it *item) {
 		return
 	}
 	w.offerNext(r)
+}
+
+// trim forgets items that are done: those in front at once, and those behind one
+// that is not when they are many, so that a message which is tried again and again
+// does not fill the window with what was done meanwhile.
+func (w *window) trim() {
+	for len(w.items) > 0 && w.items[0].done {
+		w.items[0] = nil
+		w.items = w.items[1:]
+		w.done--
+	}
+	if w.done > maxWindow/4 && w.done > len(w.items)/2 {
+		w.items = slices.DeleteFunc(w.items, func(it *item) bool { return it.done })
+		w.done = 0
+	}
 }
 
 // keep gives an item its message, until it is finished.
@@ -431,6 +458,9 @@ func (w *window) find(seq uint64) *item {
 	return w.items[i]
 }
 
+// undone is how many messages have been read and not done with.
+func (w *window) undone() int { return len(w.items) - w.done }
+
 // floor returns the last sequence up to which all is done, where next is the
 // first that was not read yet.
 func (w *window) floor(next uint64) uint64 {
@@ -442,7 +472,7 @@ func (w *window) floor(next uint64) uint64 {
 
 // open says whether another message may be read.
 func (w *window) open(next uint64, enough int) bool {
-	return len(w.items) < maxWindow && len(w.ready) < enough && next-w.floor(next) < maxSpan
+	return w.undone() < maxWindow && len(w.ready) < enough && next-w.floor(next) < maxSpan
 }
 
 // dueHeap orders offers by the time of their items.
