@@ -88,8 +88,7 @@ func newDLQShow() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), d)
 			}
-			showDeadLetter(cmd.OutOrStdout(), d)
-			return nil
+			return shown(cmd.OutOrStdout(), func(w io.Writer) { showDeadLetter(w, d) })
 		},
 	}
 	configFlag(cmd, &cfg)
@@ -111,7 +110,8 @@ func showDeadLetter(w io.Writer, d store.DeadLetter) {
 			row("replay to", d.ReplayTo)
 		}
 	})
-	fmt.Fprintf(w, "\nerror:\n%s\n\nheader:\n%sdata (%d bytes):\n%s\n", d.Error, d.Header, len(d.Data), printable(d.Data))
+	fmt.Fprintf(w, "\nerror:\n%s\n\nheader:\n%sdata (%d bytes):\n%s\n",
+		printable([]byte(d.Error)), printable(d.Header), len(d.Data), printable(d.Data))
 }
 
 // letterVerb is a verb that changes dead letters: some by their ids, or all that

@@ -125,8 +125,7 @@ func listing[T any](use, short, path string, show func(io.Writer, T)) *cobra.Com
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), reply)
 			}
-			show(cmd.OutOrStdout(), reply)
-			return nil
+			return shown(cmd.OutOrStdout(), func(w io.Writer) { show(w, reply) })
 		},
 	}
 	configFlag(cmd, &cfg)
@@ -146,11 +145,33 @@ func table(w io.Writer, rows func(row func(cells ...any))) {
 			if i > 0 {
 				fmt.Fprint(t, "\t")
 			}
-			fmt.Fprint(t, c)
+			fmt.Fprint(t, oneLine(fmt.Sprint(c)))
 		}
 		fmt.Fprintln(t)
 	})
-	_ = t.Flush() // w is the terminal
+	_ = t.Flush() // shown has the error
+}
+
+// shown is text for people that was written whole, or the reason why it was not.
+func shown(w io.Writer, write func(io.Writer)) error {
+	c := &checked{w: w}
+	write(c)
+	return c.err
+}
+
+// checked is a writer that remembers the first error, after which it writes
+// nothing.
+type checked struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checked) Write(p []byte) (n int, err error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	n, c.err = c.w.Write(p)
+	return n, c.err
 }
 
 func newGPIO() *cobra.Command {

@@ -32,8 +32,7 @@ knew it.`,
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), s)
 			}
-			showStatus(cmd.OutOrStdout(), s)
-			return nil
+			return shown(cmd.OutOrStdout(), func(w io.Writer) { showStatus(w, s) })
 		},
 	}
 	configFlag(cmd, &cfg)

@@ -21,9 +21,22 @@ func printable(b []byte) string {
 		return "(not text; --json has it as base64)"
 	}
 	return strings.Map(func(r rune) rune {
+		if r == '\r' {
+			return -1 // headers end their lines with it
+		}
 		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
 			return unicode.ReplacementChar
 		}
 		return r
 	}, string(b))
+}
+
+// oneLine is printable for a cell of a table.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
