@@ -62,7 +62,7 @@ var errDropped = errors.New("the message is not held any more")
 // attempt hands one message out and reports how that ended. A NATS client is
 // given up when ctx ends; a function may go on until handlers ends.
 func (d *delivery) attempt(ctx, handlers context.Context, deliver deliverFunc, j job) result {
-	r := result{it: j.it, floor: j.floor, pause: -1}
+	r := result{it: j.it, floor: j.floor, pause: -1, acked: j.acked}
 	if !j.loaded && !j.acked {
 		m, err := d.load(j.it)
 		if err != nil {

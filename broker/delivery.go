@@ -390,7 +390,9 @@ func (d *delivery) failed(r result) {
 	d.log.Debug("message will be tried again", "subject", it.subject, "seq", it.seq, "attempts", it.attempts, "after", pause, "err", r.err)
 	it.verdict = d.sub.exhausted(it.attempts)
 	due := time.Time{}
-	if pause > 0 {
+	if it.late {
+		it.acked, it.verdict = true, nil
+	} else if pause > 0 {
 		due = time.Now().Add(pause)
 	}
 	l.win.retry(it, due)

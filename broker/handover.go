@@ -123,6 +123,9 @@ func (d *delivery) takeStrayAcks() {
 		if a.stream == d.sub.Stream {
 			it = l.win.find(a.seq)
 		}
+		if it == nil {
+			it = l.win.findLetter(a.stream, a.seq)
+		}
 		switch {
 		case it == nil && a.stream == d.sub.Stream && d.isAcked(a.seq):
 			if a.reply != "" {
@@ -133,6 +136,7 @@ func (d *delivery) takeStrayAcks() {
 			d.log.Debug("an acknowledgement of a message that no client was given", "seq", a.seq)
 		case it.out:
 			it.promise(a.reply)
+			it.late = it.late || a.kind != answerTerm
 		default: // it was to be delivered once more
 			if a.kind == answerTerm {
 				it.verdict = &deadReason{reason: "rejected", err: a.reason}

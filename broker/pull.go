@@ -111,8 +111,10 @@ func (d *delivery) receive(ctx context.Context, t *store.Turn, n int, end time.T
 		got, err = d.receiveOnce(ctx, jobs)
 		return got, false, err
 	}
+	lost := make(map[*row]bool)
 	for _, j := range jobs {
-		if j.behind != nil && t.Follow(j.behind) != nil {
+		if r := j.it.row; lost[r] || j.behind != nil && t.Follow(j.behind) != nil {
+			lost[r] = r != nil // what comes behind it waits, too
 			d.giveBack([]job{j})
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/store"
@@ -155,6 +156,32 @@ func TestReplay_pull(t *testing.T) {
 	for b.db.DeadLetterCount() > 0 {
 		m := p.next()
 		must(t, m.AckSync())
+	}
+}
+
+// An acknowledgement of a letter that comes late counts as one of a message does.
+func TestReplay_ackLate(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: anyPort})
+	b.configure(t, []broker.Stream{telemetry}, broker.Subscription{
+		Name: "s", Stream: "telemetry", Pull: true, MaxDeliver: 2, AckWait: 20 * time.Millisecond, Backoff: fast,
+	})
+	b.run(t)
+	b.put(t, "sensors.a")
+	p := newPuller(t, b.client(t))
+	p.ask("s", "2")
+	p.want("sensors.a", "0", 1)
+	p.want("sensors.a", "0", 2)
+	eventually(t, "it is given up", func() bool { return b.db.DeadLetterCount() == 1 })
+	must(t, b.ReplayDeadLetters(t.Context(), ids(t, b.db), ""))
+	p.ask("s", "1")
+	m := p.want("sensors.a", "0", 1)
+	eventually(t, "its time is over", func() bool {
+		st := b.Stats().Subscriptions[0]
+		return st.InFlight == 0 && st.Replays == 1
+	})
+	must(t, m.AckSync())
+	if n := b.db.DeadLetterCount(); n != 0 {
+		t.Errorf("got %d dead letters, want the one that was acknowledged to be gone", n)
 	}
 }
 

@@ -20,12 +20,13 @@ type item struct {
 	verdict  *deadReason // it is to become a dead letter
 	acked    bool        // its receiver has acknowledged it, and only that is to be written
 	sent     bool        // it went out to a receiver
+	late     bool        // one that it went out to has acknowledged it, when another attempt was under way or at its end
 	out      bool        // handed out and not come back
 	replies  []string    // where receivers wait to hear that their acknowledgement is on disk
 	due      time.Time   // not to be handed out before
 	expires  time.Time   // not to be handed out after; zero means never
 	heapAt   int         // its place in window.expiring, from 1
-	late     bool        // it has expired
+	overdue  bool        // it has expired
 	turn     *store.Turn // of its last attempt, once that is queued
 	row      *row        // nil if there is no order
 	owedTo   *request    // the client that gets it, at most once; guarded by waiting.mu
@@ -247,15 +248,15 @@ func (w *window) advance(now time.Time) {
 	}
 	for len(w.expiring) > 0 && !w.expiring[0].expires.After(now) {
 		it := heap.Pop(&w.expiring).(*item)
-		if it.late = true; !it.out && it.expire() {
+		if it.overdue = true; !it.out && it.expire() {
 			w.hurry(it)
 		}
 	}
 }
 
-// expire gives an item that is late its verdict, unless another one was faster.
+// expire gives an item that is overdue its verdict, unless another one was faster.
 func (it *item) expire() bool {
-	if !it.late || it.chore() {
+	if !it.overdue || it.chore() {
 		return false
 	}
 	it.verdict = &deadReason{reason: "expired", err: "its time to live was over before it was handled"}
@@ -456,6 +457,16 @@ func (w *window) find(seq uint64) *item {
 		return nil
 	}
 	return w.items[i]
+}
+
+// findLetter returns the item of a dead letter that went out and is not done, or nil.
+func (w *window) findLetter(stream string, seq uint64) *item {
+	for _, it := range w.letters {
+		if it.sent && it.seq == seq && it.m.Stream == stream {
+			return it
+		}
+	}
+	return nil
 }
 
 // undone is how many messages have been read and not done with.
