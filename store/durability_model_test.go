@@ -99,6 +99,31 @@ func (l *looseModel) restarted(m *model) {
 	l.disk, l.commits = m.clone(), l.db.Stats().Commits
 }
 
+// leaveMemory makes the stream one in batches, or a synced one, which it stays:
+// from then on what readers had, and what they have not, outlives restarts.
+func (l *looseModel) leaveMemory() {
+	t := l.t
+	c := l.c
+	c.Durability, c.BatchFor = store.Synced, 0
+	if rapid.Bool().Draw(t, "to batches") {
+		c.Durability, c.BatchFor = store.Batch, never
+	}
+	if err := l.db.EnsureStream(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.db.Begin().Commit(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := l.db.Stream("stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.c = c; c.Durability == store.Batch {
+		l.now.dropped = info.Dropped["full"] // of one in memory, the model does not count them
+	}
+	l.written()
+}
+
 // turn commits a random turn and says whether it was.
 func (l *looseModel) turn() error {
 	t := l.t
@@ -216,6 +241,7 @@ func TestDB_looseModel(t *testing.T) {
 				}
 				l.written()
 			},
+			"another durability": func(t *rapid.T) { l.t = t; l.leaveMemory() },
 			"full disk": func(t *rapid.T) {
 				l.t, l.trouble = t, store.ErrFull
 				l.turn()

@@ -125,7 +125,9 @@ func (w *groupWrite) finish(tx *bolt.Tx, age time.Duration) error {
 	}
 	w.countMemory()
 	w.keepJumps()
-	w.keepMoved()
+	if err := w.keepMoved(tx); err != nil {
+		return err
+	}
 	for _, policy := range []OnFull{Reject, DropOldest} { // who drops does so for what is left when the others gave back what was consumed
 		for s := range w.streams {
 			if s.config.OnFull != policy {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sort"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // tail is the end of a stream that is in memory: what was told to publishers
@@ -164,19 +166,12 @@ func (db *DB) ageMemory(age time.Duration) {
 // the writer, with db.mu held.
 func (db *DB) holdTail(s *stream) {
 	s.moved = true
-	from := s.tail.heldMsgs()
-	hashes := make(map[uint64][]idHash)
-	if from < s.tail.msgs() {
-		for _, e := range s.idOrder[sort.Search(len(s.idOrder), func(i int) bool { return s.idOrder[i].seq >= s.tail.entries[from].seq }):] {
-			hashes[e.seq] = append(hashes[e.seq], e.hash)
-		}
-	}
 	t := &Turn{db: db, order: db.held.order}
-	for i := from; i < s.tail.msgs(); i++ {
+	for i := s.tail.heldMsgs(); i < s.tail.msgs(); i++ {
 		e := &s.tail.entries[i]
 		m, _, _ := decodeMessage(seqKey(s.id, e.seq), e.value) // our own bytes
 		m.Seq = e.seq
-		p := pendingMessage{m: m, s: s, receipt: &Receipt{}, value: e.value, held: true, remembered: hashes[e.seq]}
+		p := pendingMessage{m: m, s: s, receipt: &Receipt{}, value: e.value, held: true}
 		t.messages = append(t.messages, p)
 		t.size += e.size
 		e.held = true
@@ -186,11 +181,11 @@ func (db *DB) holdTail(s *stream) {
 
 // keepMoved writes, together with what a stream held that was in memory, its
 // last sequence, which is reserved no more, its positions, so that nothing is
-// handled again, and its watermarks, which must not get to the disk before the
-// messages.
-func (w *groupWrite) keepMoved() {
+// handled again, and its watermarks and identities, which must not get to the
+// disk before the messages.
+func (w *groupWrite) keepMoved(tx *bolt.Tx) error {
 	if !w.withHeld {
-		return
+		return nil
 	}
 	w.db.mu.Lock()
 	var moved []*stream
@@ -222,5 +217,29 @@ func (w *groupWrite) keepMoved() {
 			}
 		}
 		w.db.mu.Unlock()
+		if err := w.keepIDs(tx, s, c.last); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// keepIDs writes the identities that s remembers of messages up to last.
+func (w *groupWrite) keepIDs(tx *bolt.Tx, s *stream, last uint64) error {
+	w.db.mu.Lock()
+	ids := slices.Clone(s.idOrder[:sort.Search(len(s.idOrder), func(i int) bool { return s.idOrder[i].seq > last })])
+	w.db.mu.Unlock()
+	b := tx.Bucket(bucketIDs)
+	for len(ids) > 0 {
+		n, hashes := 0, []byte(nil)
+		for ; n < len(ids) && ids[n].seq == ids[0].seq; n++ {
+			hashes = append(hashes, ids[n].hash[:]...)
+		}
+		key := seqKey(s.id, ids[0].seq)
+		if err := b.Put(key, seal(key, hashes)); err != nil {
+			return err
+		}
+		ids = ids[n:]
+	}
+	return nil
 }
