@@ -31,13 +31,13 @@ var (
 	publishingActs = []*operation{opJob, opJob, opJob, opRing, opRepeat}
 	keepingActs    = []*operation{
 		opAudit, opAudit, opNote, opNote, opForget, opChain, opTemp, opTemp, opTemp, opRing, opTry,
-		opReplay, opBury, opPark, opLater, opLater, opBatch, opBatch, opBatch, opMemory, opNumber, opNumber,
+		opReplay, opBury, opPark, opLater, opLater, opBatch, opBatch, opBatch, opRelay, opRelay, opMemory, opNumber, opNumber,
 	}
 
 	// evident are all kinds of acts that a record may have.
 	evident = []*operation{
 		opJob, opRing, opRepeat, opWork, opAudit, opNote, opForget, opChain, opTry, opCreate, opSubscribe, opFill, opDelete,
-		opReplay, opBury, opPark, opLater, opBatch, opMemory, opNumber, opCompact, opRestart,
+		opReplay, opBury, opPark, opLater, opBatch, opRaw, opRelay, opMemory, opNumber, opCompact, opRestart,
 	}
 )
 
@@ -56,7 +56,8 @@ const (
 	parked, later             = "parked", "later"                 // streams of what is delayed, by long and by a moment
 	batched, inMemory         = "batched", "memory"               // streams that are told before the disk is
 	numbered                  = "numbered"                        // stream of producers that number what they send
-	crew, audit               = "crew", "audit"                   // subscriptions of jobs and ledger
+	raw, cooked               = "raw", "cooked"                   // such streams, the one made of the other
+	crew, audit, cook         = "crew", "audit", "cook"           // subscriptions of jobs, ledger and raw
 	space                     = "acts"
 	sumKey                    = "sum" // messages ever published to the ledger
 )
@@ -74,6 +75,8 @@ func (w *workload) prepare() error {
 	for _, c := range []store.StreamConfig{
 		{Name: jobs}, {Name: ledger}, {Name: parked}, {Name: later},
 		{Name: batched, Durability: store.Batch, BatchFor: 20 * time.Millisecond},
+		{Name: raw, Durability: store.Batch, BatchFor: 10 * time.Millisecond},
+		{Name: cooked, Durability: store.Batch, BatchFor: 30 * time.Millisecond},
 		{Name: inMemory, Durability: store.Memory},
 		{Name: ring, MaxMsgs: ringMsgs, OnFull: store.DropOldest},
 		{Name: numbered, MaxMsgs: numberedMsgs, OnFull: store.DropOldest},
@@ -83,7 +86,7 @@ func (w *workload) prepare() error {
 			return err
 		}
 	}
-	for _, c := range []store.SubscriptionConfig{{Name: crew, Stream: jobs}, {Name: audit, Stream: ledger}} {
+	for _, c := range []store.SubscriptionConfig{{Name: crew, Stream: jobs}, {Name: audit, Stream: ledger}, {Name: cook, Stream: raw}} {
 		if err := w.db.EnsureSubscription(c); err != nil {
 			return err
 		}
