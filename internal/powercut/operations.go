@@ -31,7 +31,7 @@ var (
 	publishingActs = []*operation{opJob, opJob, opJob, opRing, opRepeat}
 	keepingActs    = []*operation{
 		opAudit, opAudit, opNote, opNote, opForget, opChain, opTemp, opTemp, opTemp, opRing, opTry,
-		opReplay, opBury, opPark, opLater, opLater, opBatch, opBatch, opBatch, opRelay, opRelay, opMemory, opNumber, opNumber,
+		opReplay, opBury, opPark, opPark, opLater, opLater, opBatch, opBatch, opBatch, opRelay, opRelay, opMemory, opNumber, opNumber,
 	}
 
 	// evident are all kinds of acts that a record may have.
