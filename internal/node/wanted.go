@@ -16,7 +16,8 @@ import (
 // receivers of a queue.
 type subscription struct {
 	broker.Subscription
-	apps []string
+	apps  []string
+	inbox string // of a source of edged:pubsub: which kind of inbox it has; "" for others
 }
 
 // changes says whether one of its apps is another one in next than in old.
@@ -144,6 +145,7 @@ func (n *Node) feed(w *wants, a *app, src source, f config.Feed) {
 			Name: f.Subscription, Stream: f.Stream, Filter: f.Filter, MaxDeliver: maxDeliver, AtMostOnce: src.QoS == 0, Pull: src.Pull,
 		}})
 		s = &w.subs[len(w.subs)-1]
+		s.inbox = src.kind.inbox()
 		if src.Pull { // one turn may take as many
 			s.MaxInFlight = maxPulled
 		}
@@ -319,6 +321,18 @@ const (
 	fromElsewhere                   // a broker elsewhere
 	fromMessaging                   // the same as fromBox, by another contract
 )
+
+// inbox tells inboxes apart whose messages may not change places: the subjects of
+// brokers elsewhere are theirs.
+func (k sourceKind) inbox() string {
+	switch k {
+	case fromBox:
+		return "box"
+	case fromElsewhere:
+		return "elsewhere"
+	}
+	return ""
+}
 
 // sources are those of edged:pubsub.
 func (a *app) sources() []source {

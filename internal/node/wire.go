@@ -79,8 +79,13 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 		return err
 	}
 	n.pubsub.SetAccess(next.access(w.pulls))
-	if err := n.configure(ctx, w.streams, w.subs); err != nil {
-		return err
+	from := make(map[string]uint64)
+	left, err := n.rescue(ctx, &w, from)
+	if err == nil {
+		err = n.configure(ctx, w.streams, w.subs)
+	}
+	if err != nil {
+		return errors.Join(err, n.rescued(context.WithoutCancel(ctx), left, true))
 	}
 	n.o.Failpoint("swap-configured")
 	for _, a := range old.actors() {
@@ -91,6 +96,10 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	}
 	n.setBridges(next)
 	n.setCore(next)
+	more, err := n.rescue(ctx, &w, from)
+	if err = errors.Join(err, n.rescued(ctx, append(left, more...), false)); err != nil {
+		n.log.Warn("messages of an inbox wait among the dead letters for edged dlq replay", "err", err)
+	}
 	return nil
 }
 
