@@ -265,7 +265,8 @@ func (p testPlace) Stage(t *store.Turn, m Message) error {
 
 func waitFor(t testing.TB, what string, ok func() (bool, string)) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	// Longer than the 30 s that nats-server keeps a leaf off which it takes for a loop.
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		done, state := ok()
 		if done {
