@@ -163,7 +163,7 @@ func (l *uplinkLane) pumpWhileUp(ctx context.Context, changed, wake <-chan struc
 func (l *uplinkLane) idle(ctx context.Context, wake <-chan struct{}) error {
 	var settle <-chan time.Time
 	if l.dirty {
-		timer := time.NewTimer(l.settleBy.Sub(l.p.o.Now()))
+		timer := time.NewTimer(l.untilSettle())
 		defer timer.Stop()
 		settle = timer.C
 	}
@@ -240,7 +240,7 @@ func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 		if info.Last < l.next {
 			return nil
 		}
-		turn, err := l.p.queue.wait(ctx, info.Priority)
+		turn, err := l.turn(ctx, info.Priority)
 		if err != nil {
 			return err
 		}
@@ -249,13 +249,35 @@ func (l *uplinkLane) drain(ctx context.Context, in *replies) error {
 		if err != nil || sent == 0 {
 			return err
 		}
-		if l.unkept >= settleMessages {
+		if l.unkept >= settleMessages || l.untilSettle() <= 0 {
 			if err := l.settle(); err != nil {
 				return err
 			}
 		}
 	}
 }
+
+// turn waits until the lane may send, and settles meanwhile: where the link is
+// narrow, or others go first, that may take long.
+func (l *uplinkLane) turn(ctx context.Context, priority int) (*permit, error) {
+	if !l.dirty {
+		return l.p.queue.wait(ctx, priority)
+	}
+	soon, cancel := context.WithTimeout(ctx, l.untilSettle())
+	turn, err := l.p.queue.wait(soon, priority)
+	cancel()
+	if err == nil || ctx.Err() != nil {
+		return turn, err
+	}
+	if err := l.settle(); err != nil {
+		return nil, err
+	}
+	return l.p.queue.wait(ctx, priority)
+}
+
+// untilSettle is how long what the hub has acknowledged may wait to be known to the
+// store.
+func (l *uplinkLane) untilSettle() time.Duration { return l.settleBy.Sub(l.p.o.Now()) }
 
 // sendNext sends one batch of about so many bytes, and returns how many it had.
 func (l *uplinkLane) sendNext(ctx context.Context, in *replies, bytes int) (sent int, err error) {

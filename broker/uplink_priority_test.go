@@ -72,3 +72,22 @@ func TestUplink_Narrow_largeMessage(t *testing.T) {
 		t.Errorf("refused: got %d, want 0", s.Refused)
 	}
 }
+
+// TestUplink_Rate_settles has a backlog go up slowly: what the hub has is known to the
+// store meanwhile, and not kept for it until the backlog has gone.
+func TestUplink_Rate_settles(t *testing.T) {
+	h := newTestHub(t, nil)
+	h.init()
+	o := telemetry
+	o.maxRate = 8 << 10
+	b := startBox(t, h, "a", t.TempDir(), o)
+	const n = settleMessages / 2
+	b.putMany("telemetry", "s.x", strings.Repeat("x", 200), n)
+	waitFor(t, "the store to know of what the hub has", func() (bool, string) {
+		pos, err := b.db.Position(uplinkSubscription("telemetry"))
+		return pos.Floor > 0, fmt.Sprintf("%+v, %v", pos, err)
+	})
+	if s := b.lane("telemetry"); s.Acked >= n {
+		t.Errorf("got %+v, want it to be under way", s)
+	}
+}

@@ -85,8 +85,8 @@ const (
 	// askBox is how long a box may take to answer.
 	askBox = 10 * time.Second
 	// newerTries is how often a box is asked whether it knows what the hub had got
-	// meanwhile.
-	newerTries = 20
+	// meanwhile: one that has just come back has to ask the hub first.
+	newerTries = 120
 	newerPause = 250 * time.Millisecond
 )
 
