@@ -73,21 +73,20 @@ func (b *bridges) run(ctx context.Context) error {
 }
 
 // set makes want the bridges. One whose source did not change is not touched.
-func (b *bridges) set(want map[string]bridge) {
+// between runs when those that are to end have, and before new ones start.
+func (b *bridges) set(want map[string]bridge, between func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.want = want
+	b.stop()
+	between()
 	b.settle()
 }
 
-// settle stops and starts clients. A session has one client at a time, so the
-// old one has ended before the new one connects. Call it with b.mu held.
-func (b *bridges) settle() {
+// stop ends the clients that are not wanted as they are. Call it with b.mu held.
+func (b *bridges) stop() {
 	if b.ctx == nil {
 		return
-	}
-	if b.runs == nil {
-		b.runs, b.leaving = make(map[string]runningBridge), make(map[string]running)
 	}
 	for name, r := range b.runs {
 		if w, ok := b.want[name]; ok && reflect.DeepEqual(w.source, r.source) && !r.ended() {
@@ -99,6 +98,17 @@ func (b *bridges) settle() {
 		if !b.wanted(r.session) {
 			b.leave(r.bridge)
 		}
+	}
+}
+
+// settle starts clients, after stop. A session has one client at a time, so the
+// old one has ended before the new one connects. Call it with b.mu held.
+func (b *bridges) settle() {
+	if b.ctx == nil {
+		return
+	}
+	if b.runs == nil {
+		b.runs, b.leaving = make(map[string]runningBridge), make(map[string]running)
 	}
 	for name, w := range b.want {
 		if _, ok := b.runs[name]; ok {
@@ -180,7 +190,7 @@ func (b *bridges) leave(old bridge) {
 }
 
 // setBridges makes the clients those of the apps.
-func (n *Node) setBridges(s appSet) {
+func (n *Node) setBridges(ctx context.Context, s appSet) {
 	want := make(map[string]bridge)
 	receives := make(map[string]bool) // names of sources that have a client
 	// A queue has one client on the box: its messages are shared out again from
@@ -202,7 +212,7 @@ func (n *Node) setBridges(s appSet) {
 			}
 		}
 	}
-	n.bridge.set(want)
+	n.bridge.set(want, func() { n.sortOutboxes(ctx, s) })
 }
 
 // bridgeHealth tells how things stand with a broker elsewhere.

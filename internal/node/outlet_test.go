@@ -45,3 +45,43 @@ func TestNode_pullsFromElsewhere(t *testing.T) {
 	here.tell("one", "!receive user/+ 20000")
 	here.sees("a", "one", "received hello")
 }
+
+// What waits for one broker does not go to another one when a new version has the
+// tables in another order.
+func TestNode_publishesElsewhere_inAnotherOrder(t *testing.T) {
+	there := newRig(t, unsigned+"[mqtt]\nlisten = \"127.0.0.1:0\"\n")
+	there.probe("cloud", "1", kept("cloud", "")+pubsubLocal("one", `topic = "cloud/#"`)+kept("other", "")+pubsubLocal("one", `topic = "other/#"`), "one")
+	there.start()
+	addr := there.listener.Addr().String()
+	to := func(url, topic string) string {
+		return "[[capability]]\nname = \"pubsub.mqtt\"\n[[capability.config]]\nurl = \"tcp://" + url + "\"\npublish = \"" + topic + "\"\n"
+	}
+	here := newRig(t, unsigned)
+	nobody := "127.0.0.1:1"
+	here.probe("a", "1", told("one")+to(nobody, "cloud/#"), "one")
+	here.start()
+	here.tell("one", "!publish cloud/x first")
+	here.tell("one", "!publish cloud/x second")
+	here.eventually("both wait", func() bool { return here.stream("a-pubsub-mqtt-1-out").Messages == 2 })
+	here.probe("a", "2", told("one")+to(addr, "other/#")+to(nobody, "cloud/#"), "one")
+	here.reload()
+	here.tell("one", "!publish other/x third")
+	there.sees("cloud", "one", "third")
+	if n := here.stream("a-pubsub-mqtt-2-out").Messages; n != 2 {
+		t.Errorf("%d messages wait for the other broker, want 2", n)
+	}
+	here.probe("a", "3", told("one")+to(nobody, "other/#")+to(addr, "cloud/#"), "one")
+	here.reload()
+	there.sees("cloud", "one", "third", "first", "second")
+	here.probe("a", "4", told("one")+to(nobody, "none/#"), "one")
+	here.stop()
+	here.start()
+	here.tell("one", "!publish none/x fourth")
+	here.eventually("it waits", func() bool { return here.stream("a-pubsub-mqtt-1-out").Messages == 1 })
+	here.probe("a", "5", told("one")+to(addr, "cloud/#"), "one")
+	here.reload()
+	letters := here.letters()
+	if len(letters) != 1 || letters[0].Subject != "none.x" || letters[0].Subscription != "a-pubsub-mqtt-1-out.broker" {
+		t.Errorf("dead letters %+v", letters)
+	}
+}

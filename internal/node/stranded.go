@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/event"
 	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
 )
@@ -52,26 +55,48 @@ func (n *Node) rescue(ctx context.Context, w *wants, from map[string]uint64) (al
 	return all, nil
 }
 
-func (n *Node) rescueFrom(ctx context.Context, w *wants, sub *subscription, from map[string]uint64) (all []stranded, err error) {
-	var at store.Position
-	next, again := from[sub.Name]
-	if !again {
-		if at, err = n.db.Position(sub.Name); err != nil {
-			return nil, nil // a new one
-		}
-		next = at.Floor + 1
-	}
-	defer func() { from[sub.Name] = next }()
+func (n *Node) rescueFrom(ctx context.Context, w *wants, sub *subscription, from map[string]uint64) ([]stranded, error) {
 	var filters []string
 	for i := range w.subs {
 		if w.subs[i].Stream == sub.Stream {
 			filters = append(filters, w.subs[i].Filter)
 		}
 	}
+	return n.takeOut(ctx, sub.Stream, sub.Name, filters, from, func(t *store.Turn, m store.Message, attempts int) error {
+		t.DeadLetter(strandedLetter(m, sub.Name, attempts, w.receiver(sub, m.Subject)))
+		return nil
+	})
+}
+
+// strandedLetter is the dead letter of a message that is none of where it is.
+func strandedLetter(m store.Message, subscription string, attempts int, to string) store.DeadLetter {
+	return store.DeadLetter{
+		Stream: m.Stream, Seq: m.Seq, Subject: m.Subject, Subscription: subscription, Attempts: attempts, Reason: "rejected",
+		Error:  "the app was changed, and has nothing to do with " + m.Subject + " in this place any more",
+		Header: m.Header, Data: m.Data, ReplayTo: to,
+	}
+}
+
+// takeOut hands messages that a subscription has not acknowledged, and whose subjects
+// none of the filters match, to put, which finds another place for them, and
+// acknowledges them, in turns of many. It begins where from says, else at the
+// position, and notes where it ended.
+func (n *Node) takeOut(
+	ctx context.Context, stream, subscription string, filters []string, from map[string]uint64, put func(*store.Turn, store.Message, int) error,
+) (all []stranded, err error) {
+	var at store.Position
+	next, again := from[subscription]
+	if !again {
+		if at, err = n.db.Position(subscription); err != nil {
+			return nil, nil // a new one
+		}
+		next = at.Floor + 1
+	}
+	defer func() { from[subscription] = next }()
 	for {
 		var batch []store.Message
 		read := 0
-		err := n.db.Read(sub.Stream, next, strandedBatch, strandedBytes, func(m store.Message) error {
+		err := n.db.Read(stream, next, strandedBatch, strandedBytes, func(m store.Message) error {
 			read++
 			next = m.Seq + 1
 			_, done := slices.BinarySearch(at.Above, m.Seq)
@@ -88,12 +113,10 @@ func (n *Node) rescueFrom(ctx context.Context, w *wants, sub *subscription, from
 		}
 		err = n.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
 			for _, m := range batch {
-				t.DeadLetter(store.DeadLetter{
-					Stream: m.Stream, Seq: m.Seq, Subject: m.Subject, Subscription: sub.Name, Attempts: at.Attempts[m.Seq], Reason: "rejected",
-					Error:  "the app was changed, and does not receive " + m.Subject + " through this inbox any more",
-					Header: m.Header, Data: m.Data, ReplayTo: w.receiver(sub, m.Subject),
-				})
-				t.Ack(sub.Name, m.Seq)
+				if err := put(t, m, at.Attempts[m.Seq]); err != nil {
+					return err
+				}
+				t.Ack(subscription, m.Seq)
 			}
 			return nil
 		})
@@ -101,9 +124,52 @@ func (n *Node) rescueFrom(ctx context.Context, w *wants, sub *subscription, from
 			return all, err
 		}
 		for _, m := range batch {
-			all = append(all, stranded{sub.Name, m.Seq})
+			all = append(all, stranded{subscription, m.Seq})
 		}
 	}
+}
+
+// sortOutboxes moves what waits in an outbox of an app for a broker elsewhere, and
+// is none of its topics any more, to the outbox of the app that has its topic now;
+// if there is none, or more than one, it becomes a dead letter. Call it when no client
+// of these outboxes runs.
+func (n *Node) sortOutboxes(ctx context.Context, s appSet) {
+	for _, a := range s.sorted() {
+		for _, o := range a.config.Outlets {
+			moved, err := n.sortOutbox(ctx, o, a.config.Outlets, true)
+			if errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrTooLarge) {
+				var more []stranded
+				more, err = n.sortOutbox(ctx, o, a.config.Outlets, false)
+				moved = append(moved, more...)
+			}
+			if len(moved) > 0 {
+				n.log.Warn("messages in an outbox are for another broker now, or dead letters", "stream", o.Stream, "count", len(moved))
+			}
+			if err != nil {
+				n.log.Error("messages may go to a broker that they are not for", "stream", o.Stream, "err", err)
+			}
+		}
+	}
+}
+
+func (n *Node) sortOutbox(ctx context.Context, o config.Outlet, all []config.Outlet, move bool) ([]stranded, error) {
+	name := outboxSubscription(o.Stream)
+	return n.takeOut(ctx, o.Stream, name, o.Filters, make(map[string]uint64), func(t *store.Turn, m store.Message, attempts int) error {
+		var to []string
+		for _, other := range all {
+			if slices.ContainsFunc(other.Filters, func(f string) bool { return topic.Match(f, m.Subject) }) {
+				to = append(to, other.Stream)
+			}
+		}
+		if len(to) != 1 || !move || m.TTL < 0 { // of several, nobody knows which
+			t.DeadLetter(strandedLetter(m, name, attempts, ""))
+			return nil
+		}
+		_, err := t.Publish(to[0], store.Message{
+			Subject: m.Subject, Header: m.Header, Data: m.Data, TTL: m.TTL, ID: event.Identity(event.Header(m.Header), m.Data),
+		})
+		return err
+	})
 }
 
 // receiver returns the subscription that has the messages of a subject now, of an

@@ -94,7 +94,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 			n.bus.DeleteGrant(a.key)
 		}
 	}
-	n.setBridges(next)
+	n.setBridges(context.WithoutCancel(ctx), next)
 	n.setCore(next)
 	more, err := n.rescue(ctx, &w, from)
 	if err = errors.Join(err, n.rescued(ctx, append(left, more...), false)); err != nil {
