@@ -184,11 +184,12 @@ func clientKey(url, clientID string) string {
 // Client holds one session with an external broker. Build it with NewClient; Run keeps it connected. Publish and Stats may be called from any
 // goroutine.
 type Client struct {
-	o      ClientOptions
-	url    *url.URL
-	log    *slog.Logger
-	failed condition // messages that can not be stored now
-	told   string    // what Health was told last; of Run's goroutine
+	o       ClientOptions
+	url     *url.URL
+	log     *slog.Logger
+	failed  condition // messages that can not be stored now
+	told    string    // what Health was told last; of Run's goroutine
+	hangUps hangUps   // of Run's goroutine
 
 	stats struct{ received, repeats, dropped, deadLetters, published, connects atomic.Uint64 }
 
@@ -233,6 +234,7 @@ func (c *Client) Stats() ClientStats {
 func (c *Client) Run(ctx context.Context) error {
 	for wait := c.o.MinBackoff; ; {
 		l := newLink(c)
+		published := c.stats.published.Load()
 		err := l.serve(ctx, func(lacks error) {
 			c.stats.connects.Add(1)
 			c.tell(lacks)
@@ -242,7 +244,7 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.tell(err)
+		c.tell(c.blame(l, published, err))
 		if l.useful.Load() {
 			wait = c.o.MinBackoff
 		}
@@ -282,9 +284,12 @@ const (
 // diagnose says whether err is the kind that comes and goes with the network, and adds what to do about one that is not.
 func diagnose(err error) (kind string, said error) {
 	var refused *subscribeError
+	var hungUp *hangUpError
 	switch text := fmt.Sprint(err); {
 	case err == nil:
 		return connected, nil
+	case errors.As(err, &hungUp):
+		return fmt.Sprint("message ", hungUp.seq), err
 	case errors.As(err, &refused), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, errLogin):
 		return text, err
 	case errors.Is(err, pahopackets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, pahopackets.ErrorRefusedNotAuthorised):

@@ -18,17 +18,18 @@ import (
 // in order what is on disk. Each hand-over has a bound and waits at it, back to the socket. What goes out comes from the outbox through one more
 // goroutine and paho, whose store is flight, and leaves through the gate of the connection.
 type link struct {
-	c        *Client
-	paho     paho.Client
-	password string
-	tls      *tls.Config
-	repeats  *repeats
-	flight   *flight
-	useful   atomic.Bool   // something was achieved: the next attempt need not wait long
-	ended    chan struct{} // closed when no more is to be taken
-	lost     chan error    // the first reason to end
-	abort    func() bool   // stops ctx from closing the connection, once it is established
-	conn     *linkConn     // once it is open; used by others when paho has connected
+	c         *Client
+	paho      paho.Client
+	password  string
+	tls       *tls.Config
+	repeats   *repeats
+	flight    *flight
+	connected bool          // the broker has let us in
+	useful    atomic.Bool   // something was achieved: the next attempt need not wait long
+	ended     chan struct{} // closed when no more is to be taken
+	lost      chan error    // the first reason to end
+	abort     func() bool   // stops ctx from closing the connection, once it is established
+	conn      *linkConn     // once it is open; used by others when paho has connected
 
 	truncation string // marks a payload that was cut
 	incoming   chan *inbound
@@ -60,6 +61,7 @@ func (l *link) serve(ctx context.Context, up func(lacks error)) error {
 	if err != nil {
 		return err
 	}
+	l.connected = true
 	defer l.conn.wait()
 	lasting := context.WithoutCancel(ctx)
 	var work sync.WaitGroup

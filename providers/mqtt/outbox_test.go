@@ -343,3 +343,41 @@ func TestClient_Outbox_madeAgain(t *testing.T) {
 		s.stop()
 	}
 }
+
+// A broker that closes the connection in place of refusing a message holds up the outbox; health names the message. When it takes it all goes on.
+func TestClient_Outbox_brokerHangsUp(t *testing.T) {
+	m := newMosquitto(t)
+	m.configure("allow_anonymous true", "max_packet_size 1000")
+	m.start()
+	db, err := openOutbox(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, db, 0, 5)
+	err = db.Do(t.Context(), func(_ context.Context, turn *store.Turn) error {
+		_, err := turn.Publish(outbox, store.Message{Subject: "plant.a", Data: make([]byte, 2000)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, db, 6, 9)
+	var problem atomic.Value
+	_, stop := runClient(t, mqtt.ClientOptions{
+		URL: m.url(), ClientID: "box", Store: db, Outbox: &mqtt.Outbox{Stream: outbox, Subscription: outbox, QoS: 2},
+		Health: func(err error) { problem.Store(fmt.Sprint(err)) },
+	}, db)
+	defer stop()
+	eventually(t, "the message is named", func() bool {
+		text, _ := problem.Load().(string)
+		return strings.Contains(text, "whenever message 6 of stream out is sent")
+	})
+	m.stop()
+	m.configure("allow_anonymous true")
+	m.start()
+	eventually(t, "the outbox is empty", func() bool {
+		info, err := db.Stream(outbox)
+		return err == nil && info.Msgs == 0
+	})
+	eventually(t, "all is well", func() bool { return problem.Load() == "<nil>" })
+}
