@@ -127,7 +127,7 @@ func (c *clock) saveDue(now time.Duration) bool {
 // put saves the time in tx; wrote has to be called when that is on disk.
 func (c *clock) put(tx *bolt.Tx, now time.Duration) (wrote func(), err error) {
 	b := tx.Bucket(bucketMeta)
-	if err := b.Put(clockKey, seal(clockKey, binary.LittleEndian.AppendUint64(nil, uint64(now)))); err != nil {
+	if err := b.Put(clockKey, sealClock(now)); err != nil {
 		return nil, err
 	}
 	l := c.line.Load()
@@ -137,6 +137,10 @@ func (c *clock) put(tx *bolt.Tx, now time.Duration) (wrote func(), err error) {
 		}
 	}
 	return func() { c.written, c.saved = l, now }, nil
+}
+
+func sealClock(now time.Duration) []byte {
+	return seal(clockKey, binary.LittleEndian.AppendUint64(nil, uint64(now)))
 }
 
 func decodeClock(v []byte) (time.Duration, error) {

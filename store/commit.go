@@ -45,6 +45,9 @@ func (db *DB) writer() {
 		case end:
 			if db.Err() == nil {
 				db.flush()
+				if n := len(db.held.turns); n > 0 {
+					db.log.Error("disk is full: what was told before it was on disk is lost", "turns", n)
+				}
 				db.saveClock()
 			}
 			db.refuse(group, admin)

@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,5 +85,30 @@ func TestStream_Batch_maxAgeLeavesHeldTurnsWhole(t *testing.T) {
 	db = open(t, copyStore(t, dir))
 	if info(t, db, "from").Msgs == 0 && info(t, db, "to").Msgs != 2 {
 		t.Errorf("the message is gone, and what was made of it is not there: %+v", info(t, db, "to"))
+	}
+}
+
+// A store that is closed while the disk is full says what that costs.
+func TestDB_Close_fullDiskTakesWhatIsHeld(t *testing.T) {
+	var log bytes.Buffer
+	full := false
+	db := openWith(t, store.Options{
+		Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Failpoint: func(point string) error {
+			if full && point == store.FailpointBeforeSync {
+				return store.ErrFull
+			}
+			return nil
+		},
+	})
+	ensure(t, db, store.StreamConfig{Name: "a", Durability: store.Batch, BatchFor: never}, "sub")
+	publish(t, db, "a", "reserves", "")
+	publish(t, db, "a", "held", "")
+	full = true // the writer sleeps, and Close wakes it
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "is lost") {
+		t.Errorf("nothing says so:\n%s", &log)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -139,6 +140,7 @@ type salvager struct {
 	tx     *bolt.Tx // under way
 	size   int      // of what it has written
 	maxSub uint32
+	newest time.Duration // the own clock when the newest message was stored, or parked
 }
 
 func (s *salvager) writeTo(tmp, path string, o Options) (err error) {
@@ -326,10 +328,11 @@ func (s *salvager) recount() error {
 	return s.to.View(func(tx *bolt.Tx) error {
 		err := tx.Bucket(bucketMessages).ForEach(func(k, v []byte) error {
 			id, seq, _ := splitSeqKey(k)
-			m, _, err := decodeMessage(k, v)
+			m, stored, err := decodeMessage(k, v)
 			if err != nil {
 				return err // it was right when it was put there
 			}
+			s.newest = max(s.newest, stored)
 			st := s.streams[id]
 			if st == nil {
 				st = &auditStream{name: recoveredName(id)}
@@ -341,7 +344,12 @@ func (s *salvager) recount() error {
 		if err != nil {
 			return err
 		}
-		err = tx.Bucket(bucketDelayed).ForEach(func(k, _ []byte) error {
+		err = tx.Bucket(bucketDelayed).ForEach(func(k, v []byte) error {
+			r, err := decodeParked(k, v)
+			if err != nil {
+				return err
+			}
+			s.newest = max(s.newest, r.frame.published)
 			if id, _, _ := splitSeqKey(k); s.streams[id] == nil {
 				s.streams[id] = &auditStream{name: recoveredName(id)}
 			}
@@ -362,7 +370,7 @@ func (s *salvager) recount() error {
 // mend makes the parts agree: counters with messages, identities and
 // subscriptions with streams, positions with subscriptions.
 func (s *salvager) mend() error {
-	for _, step := range []func() error{s.mendSubscriptions, s.mendParts, s.mendStreams, s.mendSequences} {
+	for _, step := range []func() error{s.mendSubscriptions, s.mendParts, s.mendStreams, s.mendSequences, s.mendClock} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -475,6 +483,17 @@ func (s *salvager) mendStreams() error {
 		}
 	}
 	return nil
+}
+
+// mendClock lets the own clock, where it is lost, go on from the newest message.
+// Else what is stored would begin to grow old, and what is parked to wait, only
+// when the clock had come there again.
+func (s *salvager) mendClock() error {
+	b, err := s.begun(string(bucketMeta))
+	if err != nil || b.Get(clockKey) != nil {
+		return err
+	}
+	return b.Put(clockKey, sealClock(s.newest))
 }
 
 // mendSequences lets new streams, subscriptions and dead letters have numbers
