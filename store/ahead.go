@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -43,11 +44,28 @@ func getReservation(tx *bolt.Tx, stream uint32) (r reservation, err error) {
 	if v == nil {
 		return r, nil
 	}
+	return decodeReservation(key, v)
+}
+
+func decodeReservation(key, v []byte) (r reservation, err error) {
 	b, err := unseal(key, v)
 	if err != nil || len(b) != 16 {
 		return r, ErrDamaged
 	}
 	return reservation{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
+}
+
+// reservation reads what meta has beside what it always has.
+func (a *audit) reservation(key, value []byte) bool {
+	id, found := bytes.CutPrefix(key, []byte(aheadPrefix))
+	if !found || len(id) != 4 {
+		return true
+	}
+	r, err := decodeReservation(key, value)
+	if err == nil {
+		a.aheads[binary.BigEndian.Uint32(id)] = r.ahead
+	}
+	return err == nil
 }
 
 // reserve decides up to where s may tell sequences once the group is on disk.

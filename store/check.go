@@ -137,6 +137,7 @@ type audit struct {
 	names   map[string]uint32
 	subs    map[string]subscriptionRecord
 	floors  map[uint32]position // of subscriptions; attempts are among them
+	aheads  map[uint32]uint64   // sequences of streams that may have been told
 	gone    []keyRange          // where messages can not be read
 	holed   map[string]bool     // buckets of which something is missing
 }
@@ -186,7 +187,7 @@ type keyRange struct{ low, high []byte }
 func newAudit(ctx context.Context, f *os.File, strict bool) *audit {
 	return &audit{
 		ctx: ctx, f: f, strict: strict, streams: make(map[uint32]*auditStream), names: make(map[string]uint32),
-		subs: make(map[string]subscriptionRecord), floors: make(map[uint32]position), holed: make(map[string]bool),
+		subs: make(map[string]subscriptionRecord), floors: make(map[uint32]position), aheads: make(map[uint32]uint64), holed: make(map[string]bool),
 	}
 }
 
@@ -438,7 +439,7 @@ func (a *audit) meta(key, value []byte) (ok bool, err error) {
 		_, err := decodeClock(value)
 		return err == nil, nil
 	default:
-		return true, nil
+		return a.reservation(key, value), nil
 	}
 	a.version, err = decodeVersion(value)
 	if errors.Is(err, ErrUnusable) {
@@ -553,7 +554,7 @@ func (a *audit) agree() error {
 			if err := a.found("subscription %s has no position", name); err != nil {
 				return err
 			}
-		} else if last := a.streams[id].old.last; p.floor > last {
+		} else if last := max(a.streams[id].old.last, a.aheads[id]); p.floor > last {
 			a.note("subscription %s has acknowledged %d, and stream %s ends at %d", name, p.floor, r.Stream, last)
 		}
 		if used[r.ID] {

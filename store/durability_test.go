@@ -438,3 +438,21 @@ func TestStream_Batch_housekeeping(t *testing.T) {
 	ensure(t, db, less)
 	waitFor(t, "the lower limit", func() bool { return info(t, db, "busy").Msgs == 5 })
 }
+
+// What somebody has acknowledged beyond what is on disk is no damage.
+func TestCheck_toldFirst(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	for _, c := range []store.StreamConfig{{Name: "memory", Durability: store.Memory}, {Name: "batch", Durability: store.Batch, BatchFor: never}} {
+		ensure(t, db, c)
+		for range 5 {
+			publish(t, db, c.Name, "x", "")
+		}
+		if err := db.EnsureSubscription(store.SubscriptionConfig{Name: c.Name, Stream: c.Name, Start: store.Start{At: store.StartNew}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := store.Check(t.Context(), copyStore(t, dir)); err != nil || r.Damaged {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
