@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,6 +76,8 @@ type VerifyOptions struct {
 	Stream string // "" for all
 	// Progress, if set, is called now and then.
 	Progress func(stream string, read, of uint64)
+
+	newerWait time.Duration // of tests
 }
 
 // ErrBoxSilent: the box is not connected to the hub, or is of a version that
@@ -84,9 +87,9 @@ var ErrBoxSilent = errors.New("the box does not answer; it must be connected to 
 const (
 	// askBox is how long a box may take to answer.
 	askBox = 10 * time.Second
-	// newerTries is how often a box is asked whether it knows what the hub had got
-	// meanwhile: one that has just come back has to ask the hub first.
-	newerTries = 120
+	// newerWait is how long a box may take to know what the hub had got meanwhile:
+	// one that has just come back has to ask the hub first.
+	newerWait  = 30 * time.Second
 	newerPause = 250 * time.Millisecond
 )
 
@@ -144,7 +147,7 @@ func verifyLane(ctx context.Context, js jetstream.JetStream, o VerifyOptions, as
 		return r, nil
 	}
 	// Who else but the box can have written what is newer? It knows by now.
-	for range newerTries {
+	for end := time.Now().Add(cmp.Or(o.newerWait, newerWait)); time.Now().Before(end) && ctx.Err() == nil; {
 		if box, err = ask(ctx, stream); err != nil {
 			return r, err
 		}

@@ -206,7 +206,7 @@ func (b *testBox) compareWith(other *testHub) LaneReport {
 		}
 		return d, err
 	}
-	all, err := Verify(b.t.Context(), other.client(), VerifyOptions{Device: b.device, Ask: ask})
+	all, err := Verify(b.t.Context(), other.client(), VerifyOptions{Device: b.device, Ask: ask, newerWait: time.Second})
 	if err != nil || len(all) != 1 {
 		b.t.Fatal(all, err)
 	}
