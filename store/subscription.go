@@ -38,8 +38,8 @@ const (
 	StartFirst StartAt = iota // the first message that is kept
 	StartNew                  // after the last one there is
 	StartLast                 // the last one there is
-	StartSeq                  // message Seq, or the first after it that is kept
-	StartTime                 // the first message stored at Time or later
+	StartSeq                  // message Seq, or the first after it that is kept; beyond the last, the next one that comes
+	StartTime                 // the first message stored at Time or later; the next one that comes, if there is none
 )
 
 func (at StartAt) String() string {
