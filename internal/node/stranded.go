@@ -129,6 +129,25 @@ func (n *Node) takeOut(
 	}
 }
 
+// reclaim gives letters that rescue marked for a subscription that is gone, because
+// the old version is back, to the inbox they were taken from.
+func (n *Node) reclaim(ctx context.Context, w *wants) error {
+	back := make(map[uint64]string)
+	err := n.db.DeadLetters(func(d store.DeadLetter) error {
+		if d.ReplayTo == "" || d.Reason != "rejected" || w.subscription(d.ReplayTo) != nil {
+			return nil
+		}
+		if s := w.subscription(d.Subscription); s != nil && s.inbox != "" && topic.Match(s.Filter, d.Subject) {
+			back[d.ID] = d.Subscription
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return n.replayThose(ctx, back)
+}
+
 // sortOutboxes moves what waits in an outbox of an app for a broker elsewhere, and
 // is none of its topics any more, to the outbox of the app that has its topic now;
 // if there is none, or more than one, it becomes a dead letter. Call it when no client
@@ -207,13 +226,30 @@ func (n *Node) rescued(ctx context.Context, all []stranded, back bool) error {
 		}
 		return nil
 	})
-	if err != nil || len(to) == 0 {
+	if err != nil {
 		return err
 	}
-	return n.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
-		for id, subscription := range to {
-			t.ReplayDeadLetter(id, subscription)
+	return n.replayThose(ctx, to)
+}
+
+// replayThose marks dead letters for subscriptions, but for those that have ended
+// meanwhile.
+func (n *Node) replayThose(ctx context.Context, to map[uint64]string) error {
+	for len(to) > 0 {
+		err := n.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
+			for id, subscription := range to {
+				t.ReplayDeadLetter(id, subscription)
+			}
+			return nil
+		})
+		if !errors.Is(err, store.ErrNoDeadLetter) {
+			return err
 		}
-		return nil
-	})
+		for id := range to {
+			if _, gone := n.db.DeadLetter(id); errors.Is(gone, store.ErrNoDeadLetter) {
+				delete(to, id)
+			}
+		}
+	}
+	return nil
 }

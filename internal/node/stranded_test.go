@@ -51,3 +51,23 @@ func TestNode_inboxChangesTopic(t *testing.T) {
 	}
 	r.eventually("what nobody received is handled by who was named", func() bool { return len(r.letters()) == 1 })
 }
+
+// When the old version comes back, so does what waited for the new one.
+func TestNode_inboxChangesPlace_andBack(t *testing.T) {
+	r := newRig(t, unsigned)
+	r.probe("a", "1", told("one"), "one")
+	r.start()
+	r.tell("one", "!fail nothing 0")
+	r.tell("one", "second")
+	r.eventually("it has failed", func() bool { return r.failed("a-pubsub-local-1") > 0 })
+	r.probe("a", "2", told("two")+told("one"), "one", "two")
+	r.reload()
+	r.probe("a", "3", told("one"), "one")
+	r.reload()
+	letters := r.letters()
+	if len(letters) != 2 || letters[0].ReplayTo != "a-pubsub-local-1" || letters[1].ReplayTo != "a-pubsub-local-1" {
+		t.Fatalf("dead letters %+v", letters)
+	}
+	r.drop(letters[0].ID)
+	r.sees("a", "one", "second")
+}

@@ -97,7 +97,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	n.setBridges(context.WithoutCancel(ctx), next)
 	n.setCore(next)
 	more, err := n.rescue(ctx, &w, from)
-	if err = errors.Join(err, n.rescued(ctx, append(left, more...), false)); err != nil {
+	if err = errors.Join(err, n.rescued(ctx, append(left, more...), false), n.reclaim(ctx, &w)); err != nil {
 		n.log.Warn("messages of an inbox wait among the dead letters for edged dlq replay", "err", err)
 	}
 	return nil
