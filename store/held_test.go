@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,5 +112,40 @@ func TestDB_Close_fullDiskTakesWhatIsHeld(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "is lost") {
 		t.Errorf("nothing says so:\n%s", &log)
+	}
+}
+
+// A turn that has acted at once does not lose to a disk that has no room for
+// somebody else: it would act again.
+func TestTurn_Irrevocable_fullDisk(t *testing.T) {
+	var full atomic.Bool
+	db := openWith(t, store.Options{Dir: t.TempDir(), Failpoint: func(point string) error {
+		if point == store.FailpointBeforeSync && full.Load() {
+			return store.ErrFull
+		}
+		return nil
+	}})
+	ensure(t, db, store.StreamConfig{Name: "a"}, "sub")
+	publish(t, db, "a", "x", "")
+	turn := db.Begin()
+	defer turn.Discard()
+	if _, _, err := turn.Get("s", "mine"); err != nil {
+		t.Fatal(err)
+	}
+	if err := turn.Irrevocable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	other := db.Begin()
+	if err := other.Put("s", "other", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Commit(); !errors.Is(err, store.ErrFull) {
+		t.Fatalf("got %v, want ErrFull", err)
+	}
+	full.Store(false)
+	turn.Ack("sub", 1)
+	if err := turn.Commit(); err != nil {
+		t.Errorf("the turn that has acted: %v", err)
 	}
 }

@@ -102,11 +102,14 @@ func (v *stateView) prune() {
 }
 
 // rollback forgets all that is queued. Turns that have read can not be told
-// from those that saw some of it without more bookkeeping, so all of them lose.
+// from those that saw some of it without more bookkeeping, so all of them lose,
+// but for one that has acted at once: what it had read by then is on disk.
 func (v *stateView) rollback() {
 	clear(v.pending)
 	for t := range v.active {
-		t.lost = true
+		if !t.irrevocable || t.seen > v.durable {
+			t.lost = true
+		}
 	}
 	v.durable = v.queued
 }
