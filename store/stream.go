@@ -258,9 +258,11 @@ func (s *stream) wakeWatchers() {
 }
 
 // EnsureStream creates the stream, or gives the one of that name these limits.
-// Messages beyond new limits are dropped with the next commit to the stream.
-// One that is no longer in memory writes what it holds. What one that becomes
-// so has on disk stays there, in front of what comes, until it is consumed.
+// Of what is beyond new limits, max_age takes what is too old; a stream that
+// drops its oldest does so within a second, and one that refuses keeps all it has
+// and refuses until there is less. One that is no longer in memory writes what
+// it holds. What one that becomes so has on disk stays there, in front of what
+// comes, until it is consumed.
 func (db *DB) EnsureStream(c StreamConfig) error {
 	if err := c.check(); err != nil {
 		return err
