@@ -361,6 +361,8 @@ func (b *box) receive(t testing.TB, n int, end error) (got []string) {
 	if !errors.Is(err, end) {
 		t.Error(err)
 	}
+	// The turn has ended, and what it gives back is on its way.
+	eventually(t, "all is given back", func() bool { return b.Stats().Subscriptions[0].InFlight == 0 })
 	return got
 }
 
