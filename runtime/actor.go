@@ -15,6 +15,7 @@ import (
 type Limits struct {
 	MemoryBytes  uint64        // of one instance; default 32 MiB
 	Time         time.Duration // of one call, waiting for host calls included; default 5 s
+	Steps        uint64        // of one call: loop rounds and function entries; 0 for no bound but Time
 	MinInstances int           // kept warm once they were made; default 1
 	MaxInstances int           // calls in progress at once; further ones wait; default 8
 }
@@ -40,13 +41,20 @@ func (l Limits) withDefaults() Limits {
 type Stats struct {
 	Calls       uint64 // ended, in any way
 	GuestErrors uint64 // the guest answered with an error
-	Traps       uint64 // in calls and while starting an instance
-	Timeouts    uint64 // stopped at the time limit
-	Cancelled   uint64 // stopped because the caller's context had ended
+	Traps       uint64 // in calls and while starting an instance, those for memory included
+	Timeouts    uint64 // stopped at Limits.Time
+	StepLimit   uint64 // stopped at Limits.Steps
+	MemoryLimit uint64 // traps after a growth of memory was refused
+	Cancelled   uint64 // stopped, or never begun, because the caller's context had ended
+	Waited      uint64 // found all instances busy and waited for one
+	Refused     uint64 // turned away without running: closed, or no room on the host
 	Started     uint64 // instances made
-	Discarded   uint64 // instances closed
+	Discarded   uint64 // instances closed, for whatever reason
+	Recycled    uint64 // of them, those that had grown close to their memory limit
+	Steps       uint64 // run by all calls
 	Idle        int    // instances waiting for a call
 	Busy        int    // calls in progress
+	MemoryBytes uint64 // linear memory of all instances
 }
 
 // An Actor is a loaded module with an identity and limits. Its methods may be
@@ -59,7 +67,7 @@ type Actor struct {
 	output   *guestLog
 	pool     *pool
 
-	calls, guestErrors, traps, timeouts, cancelled, started, discarded atomic.Uint64
+	calls, guestErrors, traps, timeouts, memoryLimit, cancelled, refused, started, discarded, recycled atomic.Uint64
 
 	released sync.Once // the module
 }
@@ -78,6 +86,11 @@ func (a *Actor) Identity() string { return a.identity }
 func (a *Actor) Call(ctx context.Context, operation string, payload []byte) ([]byte, error) {
 	in, err := a.pool.acquire(ctx)
 	if err != nil {
+		if errors.Is(err, ErrClosed) {
+			a.refused.Add(1)
+		} else {
+			a.cancelled.Add(1)
+		}
 		return nil, fmt.Errorf("actor %s: %s: %w", a.identity, operation, err)
 	}
 	var keep *instance
@@ -93,6 +106,9 @@ func (a *Actor) Call(ctx context.Context, operation string, payload []byte) ([]b
 	if in.reusable() {
 		keep = in
 	} else {
+		if !in.dead {
+			a.recycled.Add(1)
+		}
 		in.discard()
 	}
 	return response, err
@@ -138,7 +154,8 @@ func (a *Actor) Stats() Stats {
 	idle, busy := a.pool.len()
 	return Stats{
 		Calls: a.calls.Load(), GuestErrors: a.guestErrors.Load(), Traps: a.traps.Load(), Timeouts: a.timeouts.Load(),
-		Cancelled: a.cancelled.Load(), Started: a.started.Load(), Discarded: a.discarded.Load(), Idle: idle, Busy: busy,
+		MemoryLimit: a.memoryLimit.Load(), Cancelled: a.cancelled.Load(), Refused: a.refused.Load(),
+		Recycled: a.recycled.Load(), Started: a.started.Load(), Discarded: a.discarded.Load(), Idle: idle, Busy: busy,
 	}
 }
 
@@ -183,6 +200,9 @@ func (a *Actor) count(ctx context.Context, err error) {
 		a.guestErrors.Add(1)
 	case errors.As(err, &trap):
 		a.traps.Add(1)
+		if errors.Is(err, ErrMemory) {
+			a.memoryLimit.Add(1)
+		}
 	case ctx.Err() != nil:
 		a.cancelled.Add(1)
 	default:
