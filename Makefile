@@ -105,7 +105,7 @@ cross: ## vet code and tests of every package for each box
 	$(foreach box,$(BOXES),$($(box)) CGO_ENABLED=0 $(GO) vet ./... &&) true
 
 .PHONY: bench
-bench: $(DIST)/edged ## beside JetStream, nats-server and Mosquitto, in one run of about three minutes (BENCH="-json out.json" for more)
+bench: $(DIST)/edged ## beside JetStream, nats-server, Mosquitto, wapc-go and Extism, in one run of about four minutes (BENCH="-only actors" for a table)
 	$(GO) -C test/bench run . -edged $(CURDIR)/$(DIST)/edged $(BENCH)
 
 ##@ Shipping

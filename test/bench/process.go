@@ -104,8 +104,10 @@ func (p *process) stop() error {
 }
 
 // memory returns what the process holds, in MiB.
-func (p *process) memory() (sample, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
+func (p *process) memory() (sample, error) { return memoryOf(p.cmd.Process.Pid) }
+
+func memoryOf(pid int) (sample, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return nil, err
 	}

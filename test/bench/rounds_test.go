@@ -48,7 +48,7 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-func TestGoals_MetAndMissed(t *testing.T) {
+func TestGoals_results(t *testing.T) {
 	value := func(c string, v float64) row {
 		return row{c, map[string]spread{rate: {v, v, v}}}
 	}
@@ -56,14 +56,19 @@ func TestGoals_MetAndMissed(t *testing.T) {
 		value("edged, 1", 120), value("js-always, 1", 100),
 		value("edged, 16", 300), value("js-always, 16", 100),
 		value("edged, 256", 1000), // nothing to set it beside
+	}}, {Name: "actors", Rows: []row{
+		{limited, map[string]spread{callAllocs: {}}},
 	}}})
-	if len(got) != 2 {
-		t.Fatalf("got %+v, want two goals", got)
+	if len(got) != 3 {
+		t.Fatalf("got %+v, want three goals", got)
 	}
-	if g := got[0]; g.Measured != 1.2 || !g.Met {
-		t.Errorf("got %+v, want 1.2 and met", g)
+	if g := got[0]; g.Measured != 1.2 || g.Result != "good" {
+		t.Errorf("got %+v, want 1.2 and good", g)
 	}
-	if g := got[1]; g.Measured != 3 || g.Met {
+	if g := got[1]; g.Measured != 3 || g.Result != "missed" {
 		t.Errorf("got %+v, want 3 and missed", g)
+	}
+	if g := got[2]; g.Measured != 0 || g.Result != "best" {
+		t.Errorf("got %+v, want 0 and best", g)
 	}
 }
