@@ -36,7 +36,7 @@ type codeCache struct {
 }
 
 func newCodeCache(dir string, maxBytes int64, log *slog.Logger) (*codeCache, error) {
-	if dir == "" {
+	if dir == "" || interpreted {
 		return &codeCache{log: log}, nil
 	}
 	dir, err := filepath.Abs(dir)

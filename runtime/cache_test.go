@@ -140,3 +140,16 @@ func TestHost_cache_isPruned(t *testing.T) {
 		t.Errorf("left: %q, want the second module's only", files)
 	}
 }
+
+// Interpreted guests leave no code behind, and are the same guests.
+func TestHost_cache_interpreter(t *testing.T) {
+	defer runtime.Interpret()()
+	dir := filepath.Join(t.TempDir(), "cache")
+	a := load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+	if out, err := a.Call(t.Context(), "Echo", []byte("x")); err != nil || string(out) != "x" {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the cache directory: %v, want none", err)
+	}
+}

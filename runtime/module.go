@@ -52,7 +52,7 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 // newModule compiles wasm in a new engine, with cache where it is not nil. The
 // engine belongs to the module; the cache too.
 func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.CompilationCache) (m *module, err error) {
-	config := wazero.NewRuntimeConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
+	config := engineConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
 	if cache != nil {
 		config = config.WithCompilationCache(cache)
 	}
