@@ -1,0 +1,129 @@
+package meter
+
+import "encoding/binary"
+
+// What is charged.
+const (
+	stepInstructions = 64 // so many instructions are one step more
+	callWeight       = 32 // a call counts as so many instructions: it pays for a callee that has no more
+	bulkWeight       = 16 // a bulk operation, beside its length
+
+	bulkByteShift  = 8 // memory: 256 bytes are a step
+	bulkEntryShift = 5 // tables: 32 entries
+)
+
+// A body is how a function's code is changed. It is used for one function after
+// the other and keeps its memory.
+type body struct {
+	edits  []edit
+	frames []frame
+	text   []byte // the new body
+}
+
+// An edit replaces cut bytes of the code, or puts something before at.
+type edit struct {
+	at     int
+	cut    uint8
+	kind   editKind
+	bulk   bulk
+	weight uint32 // of editCheck: instructions that may run until the next one
+	index  uint32 // of editIndex: the new one
+}
+
+type editKind uint8
+
+const (
+	editNone editKind = iota
+	editIndex
+	editCheck
+	editBulk
+)
+
+// A frame is a block that is open.
+type frame struct {
+	loop    int32 // the edit of its check, if it is a loop; else -1
+	outer   int32 // the region around it
+	isIf    bool
+	reached bool // a branch goes back to this loop
+}
+
+func (m *rewriter) code() {
+	r := &m.in
+	n := r.count(maxFunctions, "function bodies")
+	if n != m.defined.functions {
+		r.malformed("%d function bodies for %d functions", n, m.defined.functions)
+		return
+	}
+	m.codes = n
+	m.putU32(uint32(n))
+	end := r.end
+	for i := range n {
+		at := r.at
+		size := r.u32()
+		switch {
+		case uint64(size) > uint64(end-r.at):
+			r.fail(ErrMalformed, at, "a function body of %d bytes in %d", size, end-r.at)
+		case size > maxBodyBytes:
+			r.fail(ErrLimit, at, "a function body of %d bytes, the limit is %d", size, maxBodyBytes)
+		}
+		if r.err != nil {
+			return
+		}
+		r.end = r.at + int(size)
+		m.functionBody(m.params[m.functions[i]])
+		if r.err != nil {
+			return
+		}
+		r.end = end
+	}
+}
+
+// functionBody rewrites the body that the reader has before it.
+func (m *rewriter) functionBody(params uint32) {
+	r, b := &m.in, &m.body
+	groups := r.count(maxLocals, "groups of locals")
+	declared := r.at
+	locals := m.declarations(groups, params)
+	start := r.at
+	scratch := m.scan(locals)
+	if r.err != nil {
+		return
+	}
+	if scratch && locals == maxLocals {
+		r.fail(ErrLimit, declared, "%d locals and a bulk operation, which needs one more; the limit is %d", locals, maxLocals)
+		return
+	}
+	b.text = b.text[:0]
+	if scratch {
+		b.text = binary.AppendUvarint(b.text, uint64(groups+1))
+		b.text = append(b.text, r.buf[declared:start]...)
+		b.text = append(b.text, 1, typeI32)
+	} else {
+		b.text = binary.AppendUvarint(b.text, uint64(groups))
+		b.text = append(b.text, r.buf[declared:start]...)
+	}
+	m.apply(start, locals)
+	m.putU32(uint32(len(b.text)))
+	m.put(b.text...)
+}
+
+// declarations passes the groups of locals and returns how many locals there
+// are, parameters included.
+func (m *rewriter) declarations(groups int, params uint32) (locals int) {
+	r := &m.in
+	locals = int(params)
+	for range groups {
+		at := r.at
+		n := r.u32()
+		r.valueType()
+		if uint64(n) > uint64(maxLocals-locals) {
+			r.fail(ErrLimit, at, "a function with more than %d locals", maxLocals)
+			return 0
+		}
+		locals += int(n)
+	}
+	if m.locals += locals; m.locals > maxLocalsSum {
+		r.fail(ErrLimit, r.at, "more than %d locals in all functions", maxLocalsSum)
+	}
+	return locals
+}

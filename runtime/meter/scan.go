@@ -1,0 +1,220 @@
+package meter
+
+// scan reads the instructions of a function up to the end of its body and notes
+// how to change them. It says whether that takes a scratch local.
+//
+// Code goes back only to the head of a loop. So between two heads that it
+// passes, each instruction that belongs to a loop directly, and not to a loop
+// inside it, runs at most once: the head is charged for all of them. The
+// function's entry is charged for what is in no loop. Such a set is a region;
+// its edit has the sum of its weights.
+func (m *rewriter) scan(locals int) (scratch bool) {
+	r, b := &m.in, &m.body
+	const entry = 0
+	b.edits = append(b.edits[:0], edit{at: r.at, kind: editCheck})
+	b.frames = append(b.frames[:0], frame{loop: -1})
+	region := int32(entry)
+	functions, types, globals, tables := m.functionSum(), len(m.params), m.globalCount(), m.tableSum()
+
+	for r.at < r.end {
+		at := r.at
+		if b.edits[region].weight >= maxRun {
+			// Only what is in the same block lies surely behind the new check.
+			region = b.check(at)
+		}
+		op := r.buf[at]
+		r.at++
+		b.edits[region].weight++
+		switch shapes[op] {
+		case shapePlain:
+		case shapeLocal:
+			r.index(locals, "local")
+		case shapeI32:
+			r.signed(32)
+		case shapeMemory:
+			r.u32()
+			r.u32()
+		case shapeBlock, shapeIf, shapeTryTable:
+			r.blockType(types)
+			if op == 0x1f {
+				m.catches()
+			}
+			m.enter(frame{loop: -1, outer: region, isIf: op == opIf})
+		case shapeLoop:
+			r.blockType(types)
+			head := b.check(r.at)
+			m.enter(frame{loop: head, outer: region})
+			region = head
+		case shapeElse:
+			f := &b.frames[len(b.frames)-1]
+			if !f.isIf {
+				r.fail(ErrMalformed, at, "an else without an if")
+				return false
+			}
+			f.isIf = false
+			region = f.outer
+		case shapeEnd:
+			f := b.frames[len(b.frames)-1]
+			b.frames = b.frames[:len(b.frames)-1]
+			if len(b.frames) == 0 {
+				if r.at != r.end {
+					r.malformed("%d bytes after the end of a function", r.end-r.at)
+				}
+				if head := &b.edits[entry]; head.weight <= callWeight {
+					head.kind = editNone // paid for by its caller
+				}
+				return scratch
+			}
+			region = f.outer
+			if f.loop >= 0 && !f.reached {
+				// Nothing goes back: it is a block, and runs as often as what is around it.
+				head := &b.edits[f.loop]
+				head.kind = editNone
+				b.edits[region].weight += head.weight
+			}
+		case shapeBranch:
+			m.branch()
+		case shapeBrTable:
+			for range r.count(maxBranches, "branches") {
+				m.branch()
+			}
+			m.branch()
+		case shapeCall:
+			from := r.at
+			f := r.index(functions, "function")
+			b.edits[region].weight += callWeight - 1
+			b.replace(from, r.at, f, m.shifted(f))
+		case shapeCallTable:
+			r.index(types, "type")
+			r.index(tables, "table")
+			b.edits[region].weight += callWeight - 1
+		case shapeRefFunc:
+			from := r.at
+			f := r.index(functions, "function")
+			b.replace(from, r.at, f, m.shifted(f))
+		case shapeGlobal:
+			r.index(globals, "global")
+		case shapeIndex:
+			r.u32()
+		case shapeRefNull:
+			r.valueType()
+		case shapeSelect:
+			for range r.count(maxParams, "types") {
+				r.valueType()
+			}
+		case shapeMemorySize:
+			r.byte()
+		case shapeMemoryGrow:
+			r.byte()
+			b.charge(at, bulkPages)
+			b.edits[region].weight += bulkWeight
+			scratch = true
+		case shapeI64:
+			r.signed(64)
+		case shapeF32:
+			r.take(4)
+		case shapeF64:
+			r.take(8)
+		case shapeMisc:
+			misc := r.u32()
+			if int64(misc) >= int64(len(miscOps)) || !miscOps[misc].known {
+				r.fail(ErrMalformed, at, "an unknown instruction 0xfc %#x", misc)
+				return false
+			}
+			for range miscOps[misc].indices {
+				r.u32()
+			}
+			if kind := miscOps[misc].bulk; kind != notBulk {
+				b.charge(at, kind)
+				b.edits[region].weight += bulkWeight
+				scratch = true
+			}
+		case shapeVector:
+			vector := r.u32()
+			memory, bytes, known := vectorLength(vector)
+			if !known {
+				r.fail(ErrMalformed, at, "an unknown vector instruction 0xfd %#x; relaxed ones are not supported", vector)
+				return false
+			}
+			if memory {
+				r.u32()
+				r.u32()
+			}
+			r.take(bytes)
+		default:
+			r.fail(ErrMalformed, at, "an unknown instruction %#x%s", op, unsupported(op))
+			return false
+		}
+	}
+	r.malformed("a function without an end")
+	return false
+}
+
+func (m *rewriter) enter(f frame) {
+	b := &m.body
+	if len(b.frames) > maxNesting {
+		m.in.fail(ErrLimit, m.in.at, "blocks nested deeper than %d", maxNesting)
+		return
+	}
+	b.frames = append(b.frames, f)
+}
+
+// branch reads a label and notes which loop it leads back to.
+func (m *rewriter) branch() {
+	b := &m.body
+	label := m.in.index(len(b.frames), "label")
+	b.frames[len(b.frames)-1-int(label)].reached = true
+}
+
+// catches reads the clauses of a try_table. Their labels count from outside of
+// it.
+func (m *rewriter) catches() {
+	r := &m.in
+	for range r.count(maxBranches, "catch clauses") {
+		switch kind := r.byte(); kind {
+		case 0, 1:
+			r.index(m.tagSum(), "tag")
+			m.branch()
+		case 2, 3:
+			m.branch()
+		default:
+			r.fail(ErrMalformed, r.at-1, "a catch clause of kind %#x", kind)
+		}
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+// blockType reads a type of a block: one of its own, or an index.
+func (r *reader) blockType(types int) {
+	at := r.at
+	t := r.signed(33)
+	switch {
+	case t >= 0 && t < int64(types), t == blockEmpty-0x80:
+	case t >= 0:
+		r.fail(ErrMalformed, at, "type %d, there are %d", t, types)
+	case t >= -64:
+		r.checkType(byte(t)&0x7f, at)
+	default:
+		r.fail(ErrMalformed, at, "a block type %d", t)
+	}
+}
+
+// check notes a check before at and returns the new region.
+func (b *body) check(at int) int32 {
+	b.edits = append(b.edits, edit{at: at, kind: editCheck})
+	return int32(len(b.edits) - 1)
+}
+
+// charge notes that the operation at at is charged by its length.
+func (b *body) charge(at int, kind bulk) {
+	b.edits = append(b.edits, edit{at: at, kind: editBulk, bulk: kind})
+}
+
+// replace notes a new index for the one between from and to.
+func (b *body) replace(from, to int, old, index uint32) {
+	if old != index {
+		b.edits = append(b.edits, edit{at: from, cut: uint8(to - from), kind: editIndex, index: index})
+	}
+}
