@@ -163,17 +163,17 @@ func (b *Bus) Call(ctx context.Context, inv Invocation) ([]byte, error) {
 	if h == nil {
 		return nil, fmt.Errorf("call %s of %s: %w", inv.Operation, inv.Target, ErrNoEntity)
 	}
-	if d := depth(ctx); d >= maxDepth {
-		return nil, fmt.Errorf("call %s of %s: calls are nested more than %d deep", inv.Operation, inv.Target, maxDepth)
+	if d := depth(ctx); d >= MaxDepth {
+		return nil, fmt.Errorf("call %s of %s: %w: at most %d", inv.Operation, inv.Target, ErrTooDeep, MaxDepth)
 	} else {
 		ctx = context.WithValue(ctx, depthKey{}, d+1)
 	}
 	return h(ctx, inv)
 }
 
-// maxDepth bounds how deep local calls nest: each level holds an instance of
+// MaxDepth bounds how deep local calls nest: each level holds an instance of
 // an actor, and two actors that call each other would otherwise never end.
-const maxDepth = 16
+const MaxDepth = 16
 
 type depthKey struct{}
 

@@ -108,7 +108,7 @@ func TestBus_Call_endsCircles(t *testing.T) {
 		calls++
 		return b.Call(ctx, inv)
 	})
-	if _, err := b.Call(t.Context(), lattice.Invocation{Target: e, Operation: "Op"}); err == nil || calls > 100 {
+	if _, err := b.Call(t.Context(), lattice.Invocation{Target: e, Operation: "Op"}); !errors.Is(err, lattice.ErrTooDeep) || calls != lattice.MaxDepth {
 		t.Fatalf("%d calls, %v; want an error after some", calls, err)
 	}
 }

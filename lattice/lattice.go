@@ -58,6 +58,7 @@ var (
 	ErrNoLink     = errors.New("missing link definition")
 	ErrNotGranted = errors.New("missing capability claim")
 	ErrTaken      = errors.New("it is served already")
+	ErrTooDeep    = errors.New("calls are nested too deeply")
 )
 
 // Link says that Provider serves Contract for Actor, under Name, configured

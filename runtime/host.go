@@ -30,6 +30,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Call is required.
 	Call HostCall
+	// Output takes what actors print: a line that one wrote to stdout, stderr or
+	// the console, of at most 4 KiB. Nil has it logged.
+	Output func(ctx context.Context, actor string, level slog.Level, stream, text string)
 	// IdleInstance is how long an instance beyond Limits.MinInstances waits
 	// for a call before it is closed. Default one minute.
 	IdleInstance time.Duration
@@ -39,6 +42,7 @@ type Options struct {
 type Host struct {
 	log     *slog.Logger
 	call    HostCall
+	output  func(ctx context.Context, actor string, level slog.Level, stream, text string)
 	cache   *codeCache
 	idleFor time.Duration
 
@@ -55,6 +59,11 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil || o.Call == nil {
 		return nil, errors.New("runtime: Logger and Call are required")
 	}
+	if o.Output == nil {
+		o.Output = func(ctx context.Context, actor string, level slog.Level, stream, text string) {
+			o.Logger.Log(ctx, level, "actor output", "actor", actor, "stream", stream, "text", text)
+		}
+	}
 	if o.MaxCacheBytes <= 0 {
 		o.MaxCacheBytes = 256 << 20
 	}
@@ -66,7 +75,7 @@ func New(o Options) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		log: o.Logger, call: o.Call, cache: cache, idleFor: o.IdleInstance,
+		log: o.Logger, call: o.Call, output: o.Output, cache: cache, idleFor: o.IdleInstance,
 		compiling: make(chan struct{}, 1), modules: map[string]*module{}, actors: map[*Actor]struct{}{},
 	}, nil
 }
@@ -100,7 +109,7 @@ func (h *Host) load(ctx context.Context, identity string, wasm []byte, limits Li
 	}
 	a := &Actor{
 		identity: identity, limits: limits, host: h, module: m,
-		output: &guestLog{log: h.log.With("actor", identity)},
+		output: &guestLog{identity, h.output},
 		pool:   newPool(limits.MinInstances, limits.MaxInstances, h.idleFor),
 	}
 	in, err := a.newInstance(ctx)

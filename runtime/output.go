@@ -4,50 +4,22 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"sync"
-	"time"
 )
 
 const (
-	maxLineBytes    = 4 << 10 // of a guest's line in the log
-	maxOutputBytes  = 4 << 10 // of stderr kept for a trap
-	maxLinesASecond = 100     // of one actor in the log
+	maxLineBytes   = 4 << 10 // of a guest's line in the log
+	maxOutputBytes = 4 << 10 // of stderr kept for a trap
 )
 
-// guestLog writes what an actor prints to the log. An actor that prints without
-// end must wear out neither the flash nor the reader: beyond a number of lines
-// in a second they are dropped and counted.
+// guestLog hands on what an actor prints.
 type guestLog struct {
-	log *slog.Logger
-
-	mu      sync.Mutex // guards what follows
-	second  time.Time  // when the current second began
-	lines   int        // in it
-	dropped int        // in it
+	actor string
+	write func(ctx context.Context, actor string, level slog.Level, stream, text string)
 }
 
 func (g *guestLog) line(ctx context.Context, level slog.Level, stream string, text []byte) {
-	if len(text) == 0 {
-		return
-	}
-	g.mu.Lock()
-	now := time.Now()
-	dropped := 0
-	if now.Sub(g.second) >= time.Second {
-		dropped, g.dropped = g.dropped, 0
-		g.second, g.lines = now, 0
-	}
-	g.lines++
-	over := g.lines > maxLinesASecond
-	if over {
-		g.dropped++
-	}
-	g.mu.Unlock()
-	if dropped > 0 {
-		g.log.WarnContext(ctx, "actor output dropped", "lines", dropped)
-	}
-	if !over {
-		g.log.Log(ctx, level, "actor output", "stream", stream, "text", string(text[:min(len(text), maxLineBytes)]))
+	if len(text) > 0 {
+		g.write(ctx, g.actor, level, stream, string(text[:min(len(text), maxLineBytes)]))
 	}
 }
 

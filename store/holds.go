@@ -72,6 +72,10 @@ func (t *Turn) Irrevocable(ctx context.Context) error {
 	}
 }
 
+// Exclusive says whether other turns may have to wait until t ends: it is
+// irrevocable, or runs alone after it lost too often.
+func (t *Turn) Exclusive() bool { return t.irrevocable || t.alone }
+
 // seize makes t irrevocable if nothing stands against it now.
 func (h *holds) seize(t *Turn) (done bool, err error) {
 	if t.irrevocable {

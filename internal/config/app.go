@@ -51,8 +51,32 @@ type App struct {
 type Actor struct {
 	Name   string // within the app
 	Module string // file in the folder of the app, relative, with slashes
-	Memory int64  // bytes, at most
-	Time   time.Duration
+	Limits ActorLimits
+}
+
+// ActorLimits bound what an actor may use. docs/limits.md says what happens at each.
+type ActorLimits struct {
+	Memory       int64         // bytes of an instance
+	Time         time.Duration // of a call
+	Calls        int           // in flight, those that wait included
+	Instances    int           // calls that are served at once
+	MinInstances int           // kept when there is nothing to do
+	LogRate      int           // lines a second
+	PublishRate  int           // messages a second
+}
+
+// DefaultLimits are those of an actor whose manifest names none.
+func DefaultLimits() ActorLimits {
+	var t limitsTable
+	(&document{}).decode(table{}, &t)
+	return t.limits()
+}
+
+func (t *limitsTable) limits() ActorLimits {
+	return ActorLimits{
+		Memory: int64(t.Memory), Time: t.Time, Calls: t.Calls, Instances: t.Instances, MinInstances: t.MinInstances,
+		LogRate: t.LogRate, PublishRate: t.PublishRate,
+	}
 }
 
 // Stream is a set of subjects whose messages are kept. Its name is unique on the box.

@@ -101,7 +101,7 @@ func TestLoadApp(t *testing.T) {
 	if want := "sha256:" + hex.EncodeToString(sum[:]); got.Digest != want || got.Name != "greenhouse" || got.Version != "1.4.0" || got.Dir != dir {
 		t.Errorf("got %+v", got)
 	}
-	same(t, "actors", got.Actors, []config.Actor{{Name: "thermostat", Module: "thermostat.wasm", Memory: 16 << 20, Time: 500 * time.Millisecond}})
+	same(t, "actors", got.Actors, []config.Actor{{Name: "thermostat", Module: "thermostat.wasm", Limits: limits(16<<20, 500*time.Millisecond)}})
 	same(t, "streams", got.Streams, []config.Stream{{Name: "telemetry", Subjects: []string{"sensors.>"}, Uplink: true, MaxBytes: 256 << 20, DropOldest: true, Dedupe: 65536}})
 	same(t, "links", got.Links, []config.Link{
 		{Actor: "thermostat", Contract: config.ContractPubSub, Provider: "pubsub", Name: "default", Values: map[string]string{}},
@@ -135,6 +135,13 @@ func TestLoadApp(t *testing.T) {
 	})
 }
 
+// limits are the default ones, but for two.
+func limits(memory int64, time time.Duration) config.ActorLimits {
+	l := config.DefaultLimits()
+	l.Memory, l.Time = memory, time
+	return l
+}
+
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
 	if !reflect.DeepEqual(got, want) {
@@ -160,7 +167,7 @@ stream = "s"
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "actors", got.Actors, []config.Actor{{Name: "x", Module: "thermostat.wasm", Memory: 32 << 20, Time: 5 * time.Second}})
+	same(t, "actors", got.Actors, []config.Actor{{Name: "x", Module: "thermostat.wasm", Limits: config.DefaultLimits()}})
 	same(t, "streams", got.Streams, []config.Stream{{Name: "s", Subjects: []string{"s"}, MaxBytes: 256 << 20, Dedupe: 65536}})
 	same(t, "subscriptions", got.Subscriptions, []config.Subscription{{
 		Name: "q", Stream: "s", Filter: ">", Actor: "x", Operation: "PubSub.OnMessage", QoS: 1, Start: config.Start{At: "first"}, MaxInFlight: 64, OrderedBy: "subject", MaxDeliver: 10, AckWait: 30 * time.Second,
@@ -177,7 +184,7 @@ version = 1
 name = "a"
 module = "../other/x.wasm"
 digest = "sha256:00"
-limits = { memory = "5GiB", time = 5, calls = 1 }
+limits = { memory = "5GiB", time = 5, calls = 0, speed = 1, instances = 2, min_instances = 3 }
 
 [[actor]]
 name = "a"
@@ -275,8 +282,10 @@ name = "modbus"
 		"3: version: want a string, got 1",
 		"7: actor[0].module: want a file in the folder of the app",
 		"8: actor[0].digest: not enforced by this version",
-		"9: actor[0].limits.calls: unknown key",
+		"9: actor[0].limits.calls: too small, at least 1",
 		"9: actor[0].limits.memory: too large, at most 4GiB",
+		"9: actor[0].limits.min_instances: is 3, and limits.instances is 2",
+		"9: actor[0].limits.speed: unknown key",
 		`9: actor[0].limits.time: want a duration like "500ms", got 5`,
 		`12: actor[1].name: actor "a" is there already, in line 6`,
 		`13: actor[1].module: file "missing.wasm": no such file`,

@@ -105,7 +105,11 @@ func (b *builder) actors(stat func(string) (os.FileInfo, error)) {
 		path := item("actor", i)
 		b.named("actor", child(path, "name"), a.Name)
 		b.checkModule(child(path, "module"), a.Module, stat)
-		b.app.Actors = append(b.app.Actors, Actor{Name: a.Name, Module: a.Module, Memory: int64(a.Limits.Memory), Time: a.Limits.Time})
+		l := a.Limits
+		if l.MinInstances > l.Instances {
+			b.fault(child(child(path, "limits"), "min_instances"), "is %d, and limits.instances is %d", l.MinInstances, l.Instances)
+		}
+		b.app.Actors = append(b.app.Actors, Actor{Name: a.Name, Module: a.Module, Limits: l.limits()})
 	}
 }
 

@@ -122,6 +122,23 @@ func TestDocs_manifest(t *testing.T) {
 	}
 }
 
+// TestDocs_limits holds the table of limits against the manifest's keys.
+func TestDocs_limits(t *testing.T) {
+	text := section(t, "limits.md", "## Of an actor")
+	rows := documented(text)
+	typ := reflect.TypeFor[limitsTable]()
+	for i := range typ.NumField() {
+		key, def := typ.Field(i).Tag.Get("toml"), typ.Field(i).Tag.Get("default")
+		if row, ok := rows[key]; ok {
+			if !strings.HasPrefix(row, "`"+def+"` | ") {
+				t.Errorf("limits.md: default of %s is %q, documented is %q", key, def, row)
+			}
+		} else if !strings.Contains(text, "`"+key+"`, by default `"+def+"`") {
+			t.Errorf("limits.md: %s is missing", key)
+		}
+	}
+}
+
 // example returns the first TOML block of a page.
 func example(t testing.TB, page string) []byte {
 	t.Helper()

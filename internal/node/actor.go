@@ -29,6 +29,7 @@ type actor struct {
 	key     string // on the bus
 	grant   lattice.Grant
 	module  *runtime.Actor
+	meter   *meter
 	turns   *atomic.Uint64 // committed by this version
 }
 
@@ -106,13 +107,18 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	if err := n.identify(ctx, a, wasm); err != nil {
 		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
 	}
-	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{MemoryBytes: uint64(c.Memory), Time: c.Time})
+	a.meter = n.meterOf(a.key)
+	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
+		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time,
+		MinInstances: c.Limits.MinInstances, MaxInstances: c.Limits.Instances,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("app %s: %w", app.Name, err)
 	}
 	if err := a.module.Healthy(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("app %s: health check: %w", app.Name, err), a.module.Close(ctx))
 	}
+	a.meter.begin(a.module)
 	a.turns = n.health.turns(a.app, c.Name, a.version)
 	return a, nil
 }
@@ -157,6 +163,10 @@ func (n *Node) identify(ctx context.Context, a *actor, wasm []byte) error {
 // serve is the actor's handler on the bus. Whoever serves a message when an app
 // changes, it is this version that gets the credit, or the blame.
 func (a *actor) serve(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
+	if err := a.meter.admit(ctx); err != nil {
+		return nil, fmt.Errorf("actor %s: %s: %w", a.key, inv.Operation, err)
+	}
+	defer a.meter.done()
 	reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
 	if err != nil {
 		return nil, &blamed{err, a.app + "/" + a.config.Name, a.version}
@@ -189,7 +199,7 @@ func (b *blamed) Actor() (name, version string) { return b.name, b.version }
 // turn of ctx, and does what it answers.
 func (n *Node) deliver(key, operation string) func(context.Context, broker.Message, int) error {
 	return func(ctx context.Context, m broker.Message, _ int) error {
-		reply, err := n.bus.Call(ctx, lattice.Invocation{
+		reply, err := n.bus.Call(withHandled(ctx, m), lattice.Invocation{
 			Target: lattice.Entity{Key: key}, Operation: operation,
 			Payload: pubsub.AppendEvent(nil, n.pubsub.Event(m)),
 		})
@@ -212,7 +222,7 @@ func (n *Node) deliver(key, operation string) func(context.Context, broker.Messa
 // error.
 func (n *Node) deliverMessage(key string) func(context.Context, broker.Message, int) error {
 	return func(ctx context.Context, m broker.Message, _ int) error {
-		return n.handleMessage(ctx, key, messaging.Of(m))
+		return n.handleMessage(withHandled(ctx, m), key, messaging.Of(m))
 	}
 }
 

@@ -57,11 +57,13 @@ var (
 	descDelayed   = prometheus.NewDesc("edged_store_delayed_messages", "Messages that are parked until they are due.", nil, nil)
 	descDegraded  = prometheus.NewDesc("edged_node_problems", "Parts of the box that do not work.", nil, nil)
 	descCalls     = prometheus.NewDesc("edged_runtime_calls_total", "Calls of actors.", []string{"result"}, nil)
+	descLimits    = prometheus.NewDesc("edged_actor_limits_met_total", "How often actors met a limit; of log_rate, lines dropped.", []string{"limit"}, nil)
+	descMemory    = prometheus.NewDesc("edged_runtime_memory_bytes", "Linear memory of all instances.", nil, nil)
 	descInstances = prometheus.NewDesc("edged_runtime_instances", "Instances of actors.", []string{"state"}, nil)
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances} {
+	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances, descLimits, descMemory} {
 		ch <- d
 	}
 }
@@ -94,18 +96,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descAside, float64(aside))
 	gauge(descLost, float64(lost))
 	gauge(descDegraded, float64(len(c.n.problems())))
-	var ok, failed, traps, timeouts uint64
-	var idle, busy int
-	for _, a := range c.n.health.actors() {
-		r := a.module.Stats()
-		failed, traps, timeouts = failed+r.GuestErrors, traps+r.Traps, timeouts+r.Timeouts
-		ok += r.Calls - min(r.Calls, r.GuestErrors+r.Traps+r.Timeouts+r.Cancelled)
-		idle, busy = idle+r.Idle, busy+r.Busy
+	r, met := c.n.meters.sum()
+	count(descCalls, succeeded(r), "ok")
+	count(descCalls, r.GuestErrors, "error")
+	count(descCalls, r.Traps, "trap")
+	count(descCalls, r.Timeouts, "timeout")
+	gauge(descInstances, float64(r.Idle), "idle")
+	gauge(descInstances, float64(r.Busy), "busy")
+	gauge(descMemory, float64(r.MemoryBytes))
+	for l, n := range met {
+		count(descLimits, n, limit(l).String())
 	}
-	count(descCalls, ok, "ok")
-	count(descCalls, failed, "error")
-	count(descCalls, traps, "trap")
-	count(descCalls, timeouts, "timeout")
-	gauge(descInstances, float64(idle), "idle")
-	gauge(descInstances, float64(busy), "busy")
 }

@@ -269,6 +269,7 @@ func (n *Node) discard(ctx context.Context, apps ...*app) {
 			if err := actor.module.Close(ctx); err != nil {
 				n.log.Warn("actor does not end", "actor", actor.key, "version", actor.version, "err", err)
 			}
+			actor.meter.end(actor.module)
 		}
 	}
 }

@@ -87,6 +87,7 @@ type Node struct {
 	link     *nats.Conn                    // into the account of the lattice; nil without a hub
 	socket   net.Listener
 	health   health
+	meters   meters
 	serving  chan struct{} // closed when the box is ready; it calls nobody before
 
 	apply  sync.Mutex // held while apps change
@@ -186,7 +187,9 @@ func (n *Node) openProviders() (err error) {
 		config.ProviderPubSub:    n.pubsub,
 		config.ProviderMessaging: messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
 		config.ProviderGPIO:      n.gpio,
-		config.ProviderLogging:   logging.New(n.part("actor")),
+		config.ProviderLogging: logging.New(func(ctx context.Context, actor string, level slog.Level, text string) {
+			n.meterOf(actor).log.line(ctx, level, "", text)
+		}),
 		config.ProviderNumberGen: numbergen.Provider{},
 	}
 	for name, p := range n.builtin {
@@ -205,7 +208,10 @@ func (n *Node) openRuntime() (err error) {
 	n.runtime, err = runtime.New(runtime.Options{
 		CacheDir: filepath.Join(n.stateDir, "cache"),
 		Logger:   n.part("runtime"),
-		Call:     n.bus.HostCall,
+		Call:     n.hostCall,
+		Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {
+			n.meterOf(actor).log.line(ctx, level, stream, text)
+		},
 	})
 	return err
 }

@@ -65,6 +65,7 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", answer(func(*http.Request) (any, error) { return n.Status(), nil }))
 	mux.HandleFunc("GET /streams", answer(func(*http.Request) (any, error) { return items(n.Status().Streams), nil }))
+	mux.HandleFunc("GET /actors", answer(func(*http.Request) (any, error) { return items(n.actors()), nil }))
 	mux.HandleFunc("GET /gpio", answer(func(*http.Request) (any, error) { return items(n.gpio.Lines()), nil }))
 	mux.HandleFunc("POST /gpio/{chip}/{line}/{level}", answer(n.setLine))
 	mux.HandleFunc("DELETE /streams/{name}", answer(n.removeStream))

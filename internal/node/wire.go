@@ -65,6 +65,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 		return err
 	}
 	for _, a := range next.actors() {
+		a.meter.set(a.config.Limits)
 		n.bus.SetGrant(a.key, a.grant)
 		n.bus.Replace(lattice.Entity{Key: a.key}, a.serve)
 	}

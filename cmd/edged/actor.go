@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edged-io/edged/internal/node"
+)
+
+func newActor() *cobra.Command {
+	ls := listing("ls", "List actors, what they did, and which limits they met", "/actors", func(w io.Writer, l list[node.ActorStatus]) {
+		table(w, func(row func(...any)) {
+			row("ACTOR", "APP", "VERSION", "BUSY", "IDLE", "WAITING", "MEMORY", "CALLS", "ERRORS", "TRAPS", "LIMITS MET")
+			for _, a := range l.Items {
+				row(a.Key, a.App, a.Version, a.Busy, a.Idle, a.Waiting, a.Memory, a.Calls, a.Errors, a.Traps, strings.Join(limitsMet(a.Limits), ", "))
+			}
+		})
+	})
+	return group("actor", "Actors of the box", ls)
+}
+
+func limitsMet(all []node.LimitStatus) (met []string) {
+	for _, l := range all {
+		if l.Met > 0 {
+			met = append(met, fmt.Sprintf("%s %d", l.Name, l.Met))
+		}
+	}
+	return met
+}

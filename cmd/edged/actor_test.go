@@ -1,0 +1,15 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/edged-io/edged/internal/node"
+)
+
+func TestLimitsMet(t *testing.T) {
+	got := strings.Join(limitsMet([]node.LimitStatus{{Name: "time", Met: 2}, {Name: "calls"}, {Name: "log_rate", Met: 311}}), ", ")
+	if got != "time 2, log_rate 311" {
+		t.Errorf("got %q", got)
+	}
+}
