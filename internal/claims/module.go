@@ -1,8 +1,14 @@
 package claims
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"fmt"
+	"math"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // hashRevision is the generation of signing tools whose hash is over re-encoded
@@ -40,15 +46,62 @@ func (m SignedModule) EffectiveRev() int64 {
 	return m.IssuedAt.Unix()
 }
 
-// SignModule returns bin with a token for the actor c.Subject (an M key), signed by
-// the account seed, in its section SectionName. The token's hash, revision and
-// issuer are filled in here. A token that bin had is replaced.
+// CallAlias is the form in which a call alias is signed and looked up: lower case,
+// without white space around it and letters beyond ASCII, and with an underscore for
+// each space, hyphen and dot.
+func CallAlias(alias string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r > unicode.MaxASCII:
+			return -1
+		case r == ' ' || r == '-' || r == '.':
+			return '_'
+		}
+		return r
+	}, strings.TrimSpace(strings.ToLower(alias)))
+}
+
+// Identity is the seed of the actor with that name, of this account. It is the same
+// each time, so that each release of an actor has the same key without a file to
+// keep; nobody without the account's seed can tell it.
+func (s Seed) Identity(name string) (Seed, error) {
+	if s.kind != Account {
+		return Seed{}, fmt.Errorf("identity of %.80q: seed is of kind %s, want account: %w", name, s.kind, ErrKey)
+	}
+	raw, err := hkdf.Key(sha256.New, s.raw[:], nil, "edged actor "+name, 32)
+	if err != nil {
+		return Seed{}, err
+	}
+	return Seed{kind: Module, raw: [32]byte(raw)}, nil
+}
+
+// SignModule is SignModuleIn for the section SectionName.
 func SignModule(bin []byte, c Claims[ModuleClaims], seed Seed) ([]byte, error) {
+	return SignModuleIn(bin, SectionName, c, seed)
+}
+
+// SignModuleIn returns bin with a token for the actor c.Subject (an M key), signed by
+// the account seed, in the section of that name (SectionName, or OldSectionName for
+// old readers). The token's hash, revision and issuer are filled in here, and its call
+// alias is brought into form. A token that bin had is replaced. Errors wrap ErrKey,
+// ErrMalformed or ErrTooLarge.
+func SignModuleIn(bin []byte, section string, c Claims[ModuleClaims], seed Seed) ([]byte, error) {
 	if seed.Kind() != Account {
 		return nil, fmt.Errorf("sign module: seed is of kind %s, want account: %w", seed.Kind(), ErrKey)
 	}
 	if _, err := moduleKey(c.Subject); err != nil {
 		return nil, fmt.Errorf("sign module: %w", err)
+	}
+	alias := c.Wascap.CallAlias
+	c.Wascap.CallAlias = CallAlias(alias)
+	if alias != "" && c.Wascap.CallAlias == "" {
+		return nil, fmt.Errorf("sign module: nothing is left of the call alias %.80q: %w", alias, ErrMalformed)
+	}
+	if err := c.Wascap.check(); err != nil {
+		return nil, fmt.Errorf("sign module: %w", err)
+	}
+	if c.Expires != nil && c.NotBefore != nil && *c.Expires <= *c.NotBefore {
+		return nil, fmt.Errorf("sign module: it would expire before it is valid: %w", ErrMalformed)
 	}
 	hash, err := Hash(bin)
 	if err != nil {
@@ -66,7 +119,27 @@ func SignModule(bin []byte, c Claims[ModuleClaims], seed Seed) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign module: %w", err)
 	}
-	return Embed(bin, SectionName, token)
+	return Embed(bin, section, token)
+}
+
+// check says what is not to be signed. Readers take more: it has been signed.
+func (m ModuleClaims) check() error {
+	if m.Rev < 0 || m.Rev > math.MaxInt32 { // a signed 32-bit number in other kits
+		return fmt.Errorf("revision %d, want 1 to %d: %w", m.Rev, math.MaxInt32, ErrMalformed)
+	}
+	for what, texts := range map[string][]string{
+		"name": {m.Name}, "version": {m.Ver}, "call alias": {m.CallAlias}, "capability": m.Caps, "tag": m.Tags,
+	} {
+		for _, text := range texts {
+			if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return fmt.Errorf("%s %.80q is not printable: %w", what, text, ErrMalformed)
+			}
+			if text == "" && (what == "capability" || what == "tag") {
+				return fmt.Errorf("empty %s: %w", what, ErrMalformed)
+			}
+		}
+	}
+	return nil
 }
 
 // VerifyModule checks a signed module against p: one token, in form; its signature;

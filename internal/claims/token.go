@@ -13,6 +13,9 @@ import (
 // MaxToken is the largest text of a token that is read, in bytes.
 const MaxToken = 64 << 10
 
+// maxDate is the last second of the year 9999, beyond which a date has no text.
+const maxDate = 253402300799
+
 // header is what we write; readers compare the parsed values, since some kits
 // write the two keys the other way round.
 const header = `{"typ":"jwt","alg":"Ed25519"}`
@@ -124,10 +127,13 @@ func split(token string) (parts, error) {
 		}
 		raw[i] = b
 	}
-	// A map and not a struct: encoding/json would take "TYP" for "typ".
+	// A map, because what is there decides: a key that must be understood is not.
 	var h map[string]any
-	if err := json.Unmarshal(raw[0], &h); err != nil {
+	if err := unmarshal(raw[0], &h); err != nil {
 		return parts{}, fmt.Errorf("header: %w: %w", ErrMalformed, err)
+	}
+	if _, ok := h["crit"]; ok { // RFC 7515, 4.1.11
+		return parts{}, fmt.Errorf("header asks for extensions (crit): %w", ErrMalformed)
 	}
 	if h["typ"] != "jwt" || h["alg"] != "Ed25519" {
 		return parts{}, fmt.Errorf("header has typ %.20q and alg %.20q, want jwt and Ed25519: %w",
@@ -138,8 +144,13 @@ func split(token string) (parts, error) {
 
 func read[W any](p parts) (Claims[W], Key, error) {
 	var c Claims[W]
-	if err := json.Unmarshal(p.body, &c); err != nil {
+	if err := unmarshal(p.body, &c); err != nil {
 		return c, Key{}, fmt.Errorf("claims: %w: %w", ErrMalformed, err)
+	}
+	for name, at := range map[string]*int64{"iat": &c.IssuedAt, "exp": c.Expires, "nbf": c.NotBefore} {
+		if at != nil && (*at < 0 || *at > maxDate) {
+			return c, Key{}, fmt.Errorf("claims: %s is %d, not a date in seconds: %w", name, *at, ErrMalformed)
+		}
 	}
 	if c.Subject == "" {
 		return c, Key{}, fmt.Errorf("claims: empty sub: %w", ErrMalformed)

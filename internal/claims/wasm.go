@@ -156,29 +156,34 @@ func appendSection(out []byte, id byte, body []byte) []byte {
 // Extract returns the token of a binary, without checking it. The error wraps
 // ErrUnsigned if there is none, and ErrMalformed if there are two.
 func Extract(bin []byte) (string, error) {
-	var token []byte
-	found := false
+	_, token, err := extract(bin)
+	return token, err
+}
+
+// extract is Extract, with the name of the section.
+func extract(bin []byte) (name, token string, err error) {
+	var found *section
 	w := walker{}
-	err := w.walk(bin, func(s section) error {
+	err = w.walk(bin, func(s section) error {
 		if !s.token() {
 			return nil
 		}
-		if found {
+		if found != nil {
 			return fmt.Errorf("two tokens in one module: %w", ErrMalformed)
 		}
 		if len(s.data) > MaxToken {
 			return fmt.Errorf("token of %d bytes, limit %d: %w", len(s.data), MaxToken, ErrTooLarge)
 		}
-		token, found = s.data, true
+		found = &s
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	if !found {
-		return "", fmt.Errorf("module: %w", ErrUnsigned)
+	if found == nil {
+		return "", "", fmt.Errorf("module: %w", ErrUnsigned)
 	}
-	return string(token), nil
+	return found.name, string(found.data), nil
 }
 
 // Embed returns bin without the tokens it had, with lengths re-encoded as Hash
