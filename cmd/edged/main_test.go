@@ -58,6 +58,10 @@ func TestScripts(t *testing.T) {
 			"failingactor": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), failing, 0o600))
 			},
+			"component": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("\x00asm\x0d\x00\x01\x00"), 0o600))
+			},
+			"tamper":  scriptTamper,
 			"publish": scriptPublish,
 			"dead":    scriptDead,
 		},
@@ -89,6 +93,17 @@ func scriptMode(ts *testscript.TestScript, _ bool, args []string) {
 	if got := fmt.Sprintf("%o", info.Mode().Perm()); got != args[0] {
 		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
 	}
+}
+
+// scriptTamper copies a file with one byte changed, that of its code: tamper FROM TO.
+func scriptTamper(ts *testscript.TestScript, _ bool, args []string) {
+	b := []byte(ts.ReadFile(args[0]))
+	at := bytes.Index(b, []byte("\x41\x01\x0b")) // i32.const 1, end
+	if at < 0 {
+		ts.Fatalf("%s has not the code of an actor", args[0])
+	}
+	b[at+1] = 0
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
 }
 
 const patience = 60 * time.Second

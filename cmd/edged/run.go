@@ -25,22 +25,6 @@ func configFlag(cmd *cobra.Command, path *string) {
 	_ = cmd.MarkFlagFilename("config", "toml")
 }
 
-func newCheck() *cobra.Command {
-	var path string
-	cmd := &cobra.Command{
-		Use: "check", Short: "Check the device file and the apps, and change nothing", Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := config.Check(path); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", path)
-			return nil
-		},
-	}
-	configFlag(cmd, &path)
-	return cmd
-}
-
 func newRun() *cobra.Command {
 	var path, level string
 	cmd := &cobra.Command{

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -143,26 +144,84 @@ func digestFile(p string) (digest string, err error) {
 	return Digest([sha256.Size]byte(h.Sum(nil))), nil
 }
 
+// Dates are when a token was made and is valid.
+type Dates struct {
+	Issued    time.Time  // zero for now
+	NotBefore *time.Time // nil for always
+	Expires   *time.Time // nil for never
+}
+
+// WithDates returns c with those dates.
+func WithDates[W any](c Claims[W], d Dates) Claims[W] {
+	if !d.Issued.IsZero() {
+		c.IssuedAt = d.Issued.Unix()
+	}
+	seconds := func(t *time.Time) *int64 {
+		if t == nil {
+			return nil
+		}
+		at := t.Unix()
+		return &at
+	}
+	c.NotBefore, c.Expires = seconds(d.NotBefore), seconds(d.Expires)
+	return c
+}
+
 // SignApp writes app.sig into dir, over the digests of all other files there, and
 // returns its path. Name and version are those of the manifest, which this package
 // does not read; seed is that of an account. An app.sig that was there is replaced.
+// It fails with ErrSeed if a file in the folder is a seed, since every box would get
+// it.
 func SignApp(dir, name, version string, seed Seed) (string, error) {
+	return SignAppWithin(dir, name, version, Dates{}, seed)
+}
+
+// SignAppWithin is SignApp with dates.
+func SignAppWithin(dir, name, version string, d Dates, seed Seed) (string, error) {
 	if seed.Kind() != Account {
 		return "", fmt.Errorf("sign app %s: seed is of kind %s, want account: %w", dir, seed.Kind(), ErrKey)
+	}
+	if d.NotBefore != nil && d.Expires != nil && !d.Expires.After(*d.NotBefore) {
+		return "", fmt.Errorf("sign app %s: it would expire before it is valid: %w", dir, ErrMalformed)
 	}
 	files, err := DigestApp(dir)
 	if err != nil {
 		return "", err
 	}
-	token, err := Sign(Claims[AppClaims]{
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		if s, ok := SeedFile(filepath.Join(dir, filepath.FromSlash(file))); ok {
+			return "", fmt.Errorf("sign app %s: %s is the %w", dir, file, &seedError{s})
+		}
+	}
+	token, err := Sign(WithDates(Claims[AppClaims]{
 		Subject: name,
 		Wascap:  AppClaims{Name: name, Version: version, Files: files},
-	}, seed)
+	}, d), seed)
 	if err != nil {
 		return "", fmt.Errorf("sign app %s: %w", dir, err)
 	}
 	sig := filepath.Join(dir, SignatureFile)
 	return sig, atomicfile.WriteFile(sig, []byte(token), 0o644)
+}
+
+// seedError is ErrSeed, with whose it is.
+type seedError struct{ seed Seed }
+
+func (e *seedError) Error() string        { return e.seed.String() + ": " + ErrSeed.Error() }
+func (e *seedError) Is(target error) bool { return target == ErrSeed }
+
+// SeedFile returns the seed that the file at path holds and nothing else, if it does.
+func SeedFile(path string) (Seed, bool) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 1<<10 {
+		return Seed{}, false
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Seed{}, false
+	}
+	s, err := ParseSeed(strings.TrimSpace(string(b)))
+	return s, err == nil
 }
 
 // ReadSignature returns the text of app.sig in dir, without white space around it,
@@ -237,6 +296,50 @@ func VerifyAppDir(dir string, p Policy) (SignedApp, error) {
 		return SignedApp{}, fmt.Errorf("app folder %s: %w", dir, err)
 	}
 	return app, nil
+}
+
+// AppReport is what the signature of an app says, whether it holds or not: for
+// showing it, never for deciding on it.
+type AppReport struct {
+	Claims Claims[AppClaims] // as far as they could be read
+	Files  map[string]string // what is there, as of DigestApp
+
+	// What is wrong; nil for nothing. Form is about the token: it is missing
+	// (ErrUnsigned) or can not be read. The others are nil while Form is not.
+	Form, Signature, FilesFault error
+}
+
+// Fault is what is wrong with the signature, nil if it holds or there is none.
+func (r AppReport) Fault() error {
+	if errors.Is(r.Form, ErrUnsigned) {
+		return nil
+	}
+	return errors.Join(r.Form, r.Signature, r.FilesFault)
+}
+
+// InspectApp looks at the signature of the app in dir. The error is about the folder.
+func InspectApp(dir string) (r AppReport, err error) {
+	if r.Files, err = DigestApp(dir); err != nil {
+		return r, err
+	}
+	sig, err := ReadSignature(dir)
+	if err != nil {
+		return r, err
+	}
+	if sig == "" {
+		r.Form = fmt.Errorf("app has no %s: %w", SignatureFile, ErrUnsigned)
+		return r, nil
+	}
+	if r.Claims, r.Form = Inspect[AppClaims](sig); r.Form != nil {
+		return r, nil
+	}
+	if c := r.Claims; c.Wascap.Name == "" || c.Subject != c.Wascap.Name || c.Wascap.Files[ManifestFile] == "" {
+		r.Form = fmt.Errorf("%s: not the claims of an app: %w", SignatureFile, ErrMalformed)
+		return r, nil
+	}
+	_, r.Signature = Verify[AppClaims](sig)
+	r.FilesFault = compareFiles(r.Files, r.Claims.Wascap.Files)
+	return r, nil
 }
 
 // compareFiles names the first file, in order of names, that differs.

@@ -36,6 +36,7 @@ var (
 	ErrUnknownIssuer = errors.New("issuer is not trusted")
 	ErrExpired       = errors.New("claims have expired")
 	ErrNotYetValid   = errors.New("claims are not valid yet")
+	ErrSeed          = errors.New("a secret does not belong into an app")
 )
 
 // Refused says whether err is the refusal of a signature: it is missing, does not

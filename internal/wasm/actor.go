@@ -1,0 +1,100 @@
+package wasm
+
+import "strings"
+
+// ABI are the modules from which actors import what they ask their host for.
+var ABI = []string{"wasmbus", "wapc"}
+
+// WASI is the module of WASI preview 1, which actors may import.
+const WASI = "wasi_snapshot_preview1"
+
+// NotAnActor says why the file does not run as an actor, and what can be done about
+// it; "" if nothing stands against it. What a module does when it is loaded is not
+// looked at.
+func (f File) NotAnActor() string {
+	switch f.Kind {
+	case Text:
+		return "it is the text form of a module: assemble it with wat2wasm"
+	case Component:
+		return "it is a component, and edged runs core modules: build it for wasm32-unknown-unknown or wasip1, not for wasip2, and leave out the step that makes a component; hosts of wasmCloud 1.x run it as it is"
+	case Unknown:
+		return "it is not a WebAssembly module"
+	}
+	for _, i := range f.Imports {
+		if i.Name == "__host_call" && strings.Count(i.Type, "i32") == 5 && strings.HasSuffix(i.Type, "(i32)") {
+			return "it calls its host with four parameters, as waSCC modules of 2019 and 2020 do: build it again with a waPC or wasmCloud library"
+		}
+	}
+	for _, i := range f.Imports {
+		if i.Means() == "" {
+			return "it imports " + i.Module + "." + i.Name + ", which no host of actors has"
+		}
+	}
+	var call, memory, command bool
+	for _, e := range f.Exports {
+		call = call || e.Name == "__guest_call" && e.Kind == "function"
+		memory = memory || e.Name == "memory" && e.Kind == "memory"
+		command = command || e.Name == "_start"
+	}
+	switch {
+	case !call && f.Fault != "":
+		return "it is damaged"
+	case !call && command:
+		return "it is a WASI command, which runs once and is not called: an actor in Go is built with -buildmode=c-shared, others export __guest_call"
+	case !call:
+		return "it has no export __guest_call, by which actors are called"
+	case !memory:
+		return "it exports no memory"
+	case f.Fault != "":
+		return "it is damaged"
+	}
+	return ""
+}
+
+// abi is what the functions of the ABI are for.
+var abi = map[string]string{
+	"__guest_request":     "takes the request",
+	"__guest_response":    "answers it",
+	"__guest_error":       "answers with an error",
+	"__host_call":         "calls capabilities and other actors",
+	"__host_response":     "takes the answer of such a call",
+	"__host_response_len": "takes the answer of such a call",
+	"__host_error":        "takes the error of such a call",
+	"__host_error_len":    "takes the error of such a call",
+	"__console_log":       "writes to the log",
+}
+
+// Means says in a few words what an actor wants with an import, "" for one that no
+// host of actors has.
+func (i Import) Means() string {
+	if i.Kind != "function" {
+		return ""
+	}
+	switch {
+	case i.Module == WASI:
+		return wasi(i.Name)
+	case i.Module == ABI[0] || i.Module == ABI[1]:
+		return abi[i.Name]
+	}
+	return ""
+}
+
+// wasi says what is behind a function of WASI for an actor, to which no file, socket
+// or variable is given.
+func wasi(name string) string {
+	switch {
+	case name == "fd_write":
+		return "writes to the log"
+	case strings.HasPrefix(name, "clock_"):
+		return "reads the clock"
+	case name == "random_get":
+		return "asks for random bytes"
+	case name == "proc_exit", name == "proc_raise", name == "sched_yield", name == "poll_oneoff":
+		return "ends, or waits"
+	case strings.HasPrefix(name, "args_"), strings.HasPrefix(name, "environ_"):
+		return "reads arguments or variables, of which there are none"
+	case strings.HasPrefix(name, "fd_"), strings.HasPrefix(name, "path_"), strings.HasPrefix(name, "sock_"):
+		return "reads or writes files, of which there are none"
+	}
+	return ""
+}
