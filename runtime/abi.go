@@ -40,11 +40,20 @@ var hostFuncs = []hostFunc{
 	{"__console_log", 2, 0, consoleLog},
 }
 
-// instantiateABI puts the functions that a guest may import into rt and returns
-// their definitions by module and name.
-func instantiateABI(ctx context.Context, rt wazero.Runtime) (map[string]map[string]api.FunctionDefinition, error) {
+// instantiateABI puts the functions that a guest may import into rt, as far as
+// it does, and returns their definitions by module and name. To make all of them
+// would take as long as loading a small guest from the cache.
+func instantiateABI(ctx context.Context, rt wazero.Runtime, guest wazero.CompiledModule) (map[string]map[string]api.FunctionDefinition, error) {
+	used := map[string]bool{}
+	for _, f := range guest.ImportedFunctions() {
+		module, _, _ := f.Import()
+		used[module] = true
+	}
 	provided := map[string]map[string]api.FunctionDefinition{}
 	for _, name := range append([]string{wasiModule}, abiModules...) {
+		if !used[name] {
+			continue
+		}
 		b := rt.NewHostModuleBuilder(name)
 		if name == wasiModule {
 			wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(b)

@@ -63,11 +63,11 @@ func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.Com
 			m = nil
 		}
 	}()
-	provided, err := instantiateABI(ctx, m.runtime)
-	if err != nil {
+	if m.compiled, err = compileForeign(ctx, m.runtime, wasm); err != nil {
 		return m, err
 	}
-	if m.compiled, err = compileForeign(ctx, m.runtime, wasm); err != nil {
+	provided, err := instantiateABI(ctx, m.runtime, m.compiled)
+	if err != nil {
 		return m, err
 	}
 	if err := checkImports(m.compiled, provided); err != nil {
