@@ -26,35 +26,94 @@ const sumFile = "sum"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// unusedFor is how long an entry that no load asked for is kept.
+const unusedFor = 90 * 24 * time.Hour
+
 // A codeCache keeps compiled code on disk: a directory for each module, named by
-// the digest of its bytes, in which the engine keeps its files. It is for one
-// goroutine at a time.
+// the digest of its bytes, in which the engine keeps its files. The engine names
+// them by its own version, by the processor, and by the bytes that it compiled,
+// so that what another rewriter or engine has made is not found, and goes when
+// the new code is there.
+//
+// What is in it gets executed. So it is used only where nobody but its owner,
+// which is who we run as, can write. A codeCache is for one goroutine at a time.
 type codeCache struct {
 	dir      string // "" for none
 	maxBytes int64
 	log      *slog.Logger
+	fault    error           // why there is none, if there was to be one
+	loaded   map[string]bool // entries of this process; they are not too old, whatever the clock says
 }
 
-func newCodeCache(dir string, maxBytes int64, log *slog.Logger) (*codeCache, error) {
+// newCodeCache opens a cache in dir. Whatever is wrong with it, the modules run
+// without one.
+func newCodeCache(dir string, maxBytes int64, log *slog.Logger) *codeCache {
+	c := &codeCache{maxBytes: maxBytes, log: log, loaded: map[string]bool{}}
 	if dir == "" || interpreted {
-		return &codeCache{log: log}, nil
+		return c
 	}
 	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("compilation cache: %w", err)
+	if err == nil {
+		err = prepareCache(dir)
 	}
+	if err != nil {
+		c.fault = fmt.Errorf("compilation cache not used, each start compiles: %w", err)
+		log.Warn(c.fault.Error())
+		return c
+	}
+	c.dir = dir
+	return c
+}
+
+// prepareCache makes dir, and checks that it is ours alone. It may be a link of
+// ours, to another disk.
+func prepareCache(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("compilation cache: %w", err)
+		return err
 	}
-	// Whoever can write here runs code with our rights.
+	link, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(dir)
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = os.Chmod(dir, 0o700)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory; remove it", dir)
+	}
+	if link.Mode()&fs.ModeSymlink != 0 {
+		err = owned(link)
+	}
+	if err == nil {
+		err = onlyOurs(info)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("compilation cache: %w", err)
+		return fmt.Errorf("%s %w, and what is in it gets executed; remove it", dir, err)
 	}
-	return &codeCache{dir, maxBytes, log}, nil
+	if info.Mode().Perm()&0o077 != 0 { // others could read: nothing has happened
+		return os.Chmod(dir, 0o700)
+	}
+	return nil
+}
+
+// onlyOurs says who else can write a file.
+func onlyOurs(info fs.FileInfo) error {
+	if err := owned(info); err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("has mode %#o: others can write", info.Mode().Perm())
+	}
+	return nil
+}
+
+// owned says who else owns a file or a link.
+func owned(info fs.FileInfo) error {
+	if owner, ok := ownerOf(info); ok && owner != os.Geteuid() {
+		return fmt.Errorf("belongs to user %d", owner)
+	}
+	return nil
 }
 
 // compile makes code of wasm. Nothing that is wrong with the cache, be it
@@ -66,7 +125,10 @@ func (c *codeCache) compile(ctx context.Context, digest string, wasm []byte) (*m
 	entry := filepath.Join(c.dir, digest)
 	m, err := c.compileIn(ctx, entry, digest, wasm)
 	if err == nil {
-		c.prune(entry)
+		c.loaded[entry] = true
+		if !m.fromCache {
+			c.prune(entry)
+		}
 		return m, nil
 	}
 	// Where even this fails, the next load will say so again.
@@ -101,7 +163,7 @@ func (c *codeCache) compileIn(ctx context.Context, entry, digest string, wasm []
 	if err != nil {
 		return nil, err
 	}
-	if err := sealEntry(entry, before); err != nil {
+	if m.fromCache, err = sealEntry(entry, before); err != nil {
 		return nil, errors.Join(err, m.close(ctx))
 	}
 	return m, nil
@@ -110,14 +172,14 @@ func (c *codeCache) compileIn(ctx context.Context, entry, digest string, wasm []
 // verifyEntry returns the files of an entry that is whole: those that its sum
 // lists, byte for byte. An entry that is not there is whole and empty.
 func verifyEntry(entry string) (files []string, err error) {
+	files, err = entryFiles(entry)
+	if err != nil {
+		return nil, err
+	}
 	want, err := os.ReadFile(filepath.Join(entry, sumFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		want, err = nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	files, err = entryFiles(entry)
 	if err != nil {
 		return nil, err
 	}
@@ -132,40 +194,55 @@ func verifyEntry(entry string) (files []string, err error) {
 }
 
 // sealEntry writes the sum of an entry. When the engine has added a file, those
-// from before are of another version of it and go.
-func sealEntry(entry string, before []string) error {
+// from before are of another version of it, or of the rewriter, and go; else the
+// code came from the entry.
+func sealEntry(entry string, before []string) (hit bool, err error) {
 	files, err := entryFiles(entry)
 	if err != nil {
-		return err
+		return false, err
 	}
 	now := time.Now()
 	if err := os.Chtimes(entry, now, now); err != nil { // prune goes by it
-		return err
+		return false, err
 	}
 	if slices.Equal(files, before) {
-		return nil
+		return len(files) > 0, nil
 	}
 	for _, old := range before {
 		if err := os.Remove(filepath.Join(entry, old)); err != nil {
-			return err
+			return false, err
 		}
 	}
 	files = slices.DeleteFunc(files, func(f string) bool { return slices.Contains(before, f) })
 	sum, err := sumOf(entry, files)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return atomicfile.WriteFile(filepath.Join(entry, sumFile), []byte(sum), 0o600)
+	return false, atomicfile.WriteFile(filepath.Join(entry, sumFile), []byte(sum), 0o600)
 }
 
-// entryFiles lists the files below an entry, without its sum, in order.
+// entryFiles lists the files below an entry, without its sum, in order. There is
+// nothing but files and directories, which are ours alone.
 func entryFiles(entry string) (files []string, err error) {
 	err = filepath.WalkDir(entry, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && path == entry {
 			return nil
 		}
-		if err != nil || d.IsDir() {
+		if err != nil {
 			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() && !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is no file", path)
+		}
+		if err := onlyOurs(info); err != nil {
+			return fmt.Errorf("%s %w", path, err)
+		}
+		if info.IsDir() {
+			return nil
 		}
 		rel, err := filepath.Rel(entry, path)
 		if err == nil && rel != sumFile {
@@ -193,8 +270,8 @@ func sumOf(entry string, files []string) (string, error) {
 	return b.String(), nil
 }
 
-// prune removes the entries that were not loaded for the longest time until the
-// rest fits. The one in use stays.
+// prune removes the entries that were not loaded for long, and then those that
+// were not for the longest time until the rest fits. The one in use stays.
 func (c *codeCache) prune(inUse string) {
 	type entry struct {
 		path  string
@@ -215,8 +292,9 @@ func (c *codeCache) prune(inUse string) {
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
 	for _, e := range entries {
-		if total <= c.maxBytes {
-			break
+		old := !c.loaded[e.path] && time.Since(e.used) > unusedFor
+		if !old && total <= c.maxBytes {
+			continue
 		}
 		if e.path != inUse {
 			err = errors.Join(err, os.RemoveAll(e.path))

@@ -1,9 +1,14 @@
 package runtime_test
 
 import (
+	"errors"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +68,9 @@ func TestHost_cache_damaged(t *testing.T) {
 		"no file":       func() error { return os.Remove(code) },
 		"half a file":   func() error { return os.WriteFile(code, good[:len(good)/2], 0o600) },
 		"no sum":        func() error { return os.Remove(sum) },
+		"others write":  func() error { return os.Chmod(code, 0o622) },
+		"a link":        func() error { return errors.Join(os.Rename(code, code+"x"), os.Symlink(code+"x", code)) },
+		"a pipe":        func() error { return errors.Join(os.Remove(sum), syscall.Mkfifo(sum, 0o600)) },
 		"bad sum":       func() error { return os.WriteFile(sum, []byte("x"), 0o600) },
 	}
 	for _, at := range []int{0, 20, len(good) / 2, len(good) - 1} {
@@ -108,21 +116,91 @@ func TestHost_cache_unusable(t *testing.T) {
 	}
 }
 
-func TestNew_cacheMode(t *testing.T) {
+// Others may have read it; now they can not. It may be on another disk.
+func TestHost_cache_mode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	if err := os.Symlink(t.TempDir(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, runtime.Options{CacheDir: dir})
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 || h.CacheFault() != nil {
+		t.Errorf("mode %v, %v, %v, want 0700", info.Mode(), err, h.CacheFault())
+	}
+}
+
+// Where somebody else could have written, nothing is read and nothing written;
+// the actors run.
+func TestHost_cache_notOurs(t *testing.T) {
+	for name, prepare := range map[string]func(dir string) error{
+		"group can write": func(dir string) error { return errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o770)) },
+		"all can write":   func(dir string) error { return errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o702)) },
+		"a file":          func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+		"a link to where all can write": func(dir string) error {
+			return errors.Join(os.Mkdir(dir+"-open", 0o700), os.Chmod(dir+"-open", 0o777), os.Symlink(dir+"-open", dir))
+		},
+		"a link to nothing": func(dir string) error { return os.Symlink(dir+"-not", dir) },
+		"somebody else's": func(dir string) error {
+			if os.Geteuid() != 0 { // cannot give away what it owns
+				return os.Symlink("/usr", dir)
+			}
+			return errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, 12345, 12345))
+		},
+	} {
+		dir := filepath.Join(t.TempDir(), "cache")
+		if err := prepare(dir); err != nil {
+			t.Fatal(err)
+		}
+		var j journal
+		h := newHost(t, runtime.Options{CacheDir: dir, Logger: j.logger()})
+		if err := h.CacheFault(); err == nil || !strings.Contains(err.Error(), "compilation cache not used") || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: fault %v", name, err)
+		}
+		if !strings.Contains(j.String(), "compilation cache not used") {
+			t.Errorf("%s: log %s", name, j.String())
+		}
+		a := load(t, h, echoModule(), runtime.Limits{})
+		if out, err := a.Call(t.Context(), "Echo", []byte("x")); err != nil || string(out) != "x" {
+			t.Errorf("%s: got %q, %v", name, out, err)
+		}
+		if files := compiled(t, dir); len(files) > 0 {
+			t.Errorf("%s: it wrote %q", name, files)
+		}
+	}
+}
+
+// Code that an older engine or rewriter made goes when the new code is there.
+func TestHost_cache_otherVersion(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o777); err != nil {
+	load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+	code := compiled(t, dir)[0]
+	entry := filepath.Dir(filepath.Dir(code))
+	good, err := os.ReadFile(code)
+	if err != nil {
 		t.Fatal(err)
 	}
-	newHost(t, runtime.Options{CacheDir: dir})
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("mode %v, %v, want 0700", info.Mode(), err)
-	}
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	if err := os.RemoveAll(filepath.Dir(code)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runtime.New(runtime.Options{CacheDir: file, Logger: (&journal{}).logger(), Call: noHost}); err == nil || !strings.Contains(err.Error(), "compilation cache") {
-		t.Errorf("got %v", err)
+	old := filepath.Join(entry, "wazero-v1.0.0-amd64-linux", "00")
+	if err := os.Mkdir(filepath.Dir(old), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	sum := fmt.Sprintf("%08x 3 wazero-v1.0.0-amd64-linux/00\n", crc32.Checksum([]byte("old"), crc32.MakeTable(crc32.Castagnoli)))
+	for name, data := range map[string]string{old: "old", filepath.Join(entry, "sum"): sum} {
+		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var j journal
+	load(t, newHost(t, runtime.Options{CacheDir: dir, Logger: j.logger()}), echoModule(), runtime.Limits{})
+	if now, err := os.ReadFile(code); err != nil || string(now) != string(good) || j.String() != "" {
+		t.Errorf("the code: %v, log %s", err, j.String())
+	}
+	if files := compiled(t, dir); len(files) != 1 || files[0] != code {
+		t.Errorf("left: %q, want the new code only", files)
 	}
 }
 
@@ -138,6 +216,30 @@ func TestHost_cache_isPruned(t *testing.T) {
 	load(t, h, callModule(num(1), nil), runtime.Limits{})
 	if files := compiled(t, dir); len(files) != 1 || strings.HasPrefix(files[0], first) {
 		t.Errorf("left: %q, want the second module's only", files)
+	}
+}
+
+// What nobody loaded for months goes, but nothing of this process, whatever the
+// clock says.
+func TestHost_cache_isPrunedByAge(t *testing.T) {
+	dir := t.TempDir()
+	h := newHost(t, runtime.Options{CacheDir: dir})
+	load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+	stale := compiled(t, dir)
+	load(t, h, callModule(num(1), nil), runtime.Limits{})
+	entries, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(entries) != 2 {
+		t.Fatalf("entries %q, %v, want two", entries, err)
+	}
+	for _, e := range entries {
+		if err := os.Chtimes(e, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(t, h, callModule(num(2), nil), runtime.Limits{})
+	files := compiled(t, dir)
+	if len(files) != 2 || slices.Contains(files, stale[0]) {
+		t.Errorf("left: %q, want two without %q", files, stale)
 	}
 }
 

@@ -21,10 +21,12 @@ type HostCall func(ctx context.Context, actor, binding, namespace, operation str
 // Options of a Host.
 type Options struct {
 	// CacheDir keeps compiled code between starts. It is made, with mode 0700,
-	// since what is in it will be executed. "" for none.
+	// since what is in it will be executed, and not used where somebody else
+	// can write; see Host.CacheFault. "" for none.
 	CacheDir string
 	// MaxCacheBytes bounds CacheDir; modules that were not loaded for the
-	// longest time go first. Default 256 MiB.
+	// longest time go first, and those that were not for 90 days in any case.
+	// Default 256 MiB.
 	MaxCacheBytes int64
 	// Logger is required. Actors' output goes there with their identity.
 	Logger *slog.Logger
@@ -70,15 +72,16 @@ func New(o Options) (*Host, error) {
 	if o.IdleInstance <= 0 {
 		o.IdleInstance = time.Minute
 	}
-	cache, err := newCodeCache(o.CacheDir, o.MaxCacheBytes, o.Logger)
-	if err != nil {
-		return nil, err
-	}
 	return &Host{
-		log: o.Logger, call: o.Call, output: o.Output, cache: cache, idleFor: o.IdleInstance,
+		log: o.Logger, call: o.Call, output: o.Output, idleFor: o.IdleInstance,
+		cache:     newCodeCache(o.CacheDir, o.MaxCacheBytes, o.Logger),
 		compiling: make(chan struct{}, 1), modules: map[string]*module{}, actors: map[*Actor]struct{}{},
 	}, nil
 }
+
+// CacheFault says why the host does without Options.CacheDir; nil if it does
+// not. Actors run all the same, after a compilation at each start.
+func (h *Host) CacheFault() error { return h.cache.fault }
 
 // Load makes an actor of a verified module: it compiles it, or finds it in the
 // cache, and runs its initialisers once, so that a module that cannot start is

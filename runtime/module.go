@@ -20,6 +20,7 @@ type module struct {
 	runtime      wazero.Runtime
 	cache        wazero.CompilationCache // nil without a directory
 	compiled     wazero.CompiledModule
+	fromCache    bool     // nothing had to be compiled
 	initialisers []string // to call in each new instance, in this order
 }
 

@@ -213,6 +213,9 @@ func (n *Node) openRuntime() (err error) {
 			n.meterOf(actor).log.line(ctx, level, stream, text)
 		},
 	})
+	if err == nil && n.runtime.CacheFault() != nil {
+		n.health.degrade("compilation cache", "", n.runtime.CacheFault())
+	}
 	return err
 }
 
