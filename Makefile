@@ -84,6 +84,11 @@ race: ## all tests under the race detector, twice and shuffled
 integration: needs ## whole boxes against real parts: Mosquitto, a hub, links that break
 	$(GO) test -count=1 -timeout 20m ./test/... ./internal/node ./internal/demo
 
+.PHONY: foreign
+foreign: needs ## actors in C, Rust and AssemblyScript and with the TinyGo kit's library (installs their compilers when root)
+	@test/actors/needs.sh
+	$(GO) test -tags foreign -count=1 -timeout 20m ./test/actors
+
 .PHONY: crash
 crash: needs ## the tests that kill, COUNT times (3), each with another seed, and 10,000 messages for a box that was away
 	EDGED_DOWN_MESSAGES=10000 $(GO) test -count=$(COUNT) -timeout 40m -run '[Cc]rash|[Kk]ill' ./...

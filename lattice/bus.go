@@ -2,7 +2,6 @@ package lattice
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -26,8 +25,9 @@ type Bus struct {
 	handlers map[Entity]Handler
 	builtin  map[string]Entity // contract id → the provider every actor may reach without a link
 	links    map[linkKey]Link
-	grants   map[string]Grant // by actor key
-	aliases  map[string]string
+	grants   map[string]Grant    // by actor key
+	aliases  map[string][]string // the actors that claim a call alias, who did first in front
+	lattice  string              // its name, for errors
 }
 
 // NewBus returns a Bus that serves nothing yet.
@@ -37,8 +37,17 @@ func NewBus() *Bus {
 		builtin:  make(map[string]Entity),
 		links:    make(map[linkKey]Link),
 		grants:   make(map[string]Grant),
-		aliases:  make(map[string]string),
+		aliases:  make(map[string][]string),
+		lattice:  "default",
 	}
+}
+
+// SetLattice gives the lattice its name, which is "default" otherwise. Guests
+// see it in errors.
+func (b *Bus) SetLattice(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lattice = name
 }
 
 // Handle lets h serve e until remove is called. It fails with ErrTaken if
@@ -83,15 +92,18 @@ func (b *Bus) Builtin(contract string, e Entity) {
 }
 
 // SetGrant says what the claims of an actor allow. An actor without a grant
-// may call nothing.
+// may call nothing. A call alias stays with the actor that claimed it first, for
+// as long as that one claims it; see Conflicts.
 func (b *Bus) SetGrant(actor string, g Grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dropAlias(actor)
-	b.grants[actor] = g
-	if g.Alias != "" {
-		b.aliases[g.Alias] = actor
+	if old := b.grants[actor].Alias; old != g.Alias {
+		b.dropAlias(actor)
+		if g.Alias != "" {
+			b.aliases[g.Alias] = append(b.aliases[g.Alias], actor)
+		}
 	}
+	b.grants[actor] = g
 }
 
 // DeleteGrant forgets the actor.
@@ -103,9 +115,45 @@ func (b *Bus) DeleteGrant(actor string) {
 }
 
 func (b *Bus) dropAlias(actor string) {
-	if g, ok := b.grants[actor]; ok && g.Alias != "" && b.aliases[g.Alias] == actor {
-		delete(b.aliases, g.Alias)
+	alias := b.grants[actor].Alias
+	claim := slices.DeleteFunc(b.aliases[alias], func(a string) bool { return a == actor })
+	if len(claim) == 0 {
+		delete(b.aliases, alias)
+		return
 	}
+	b.aliases[alias] = claim
+}
+
+// Aliased returns the key of the actor that a call alias reaches, "" for none.
+func (b *Bus) Aliased(alias string) string {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if claim := b.aliases[alias]; len(claim) > 0 {
+		return claim[0]
+	}
+	return ""
+}
+
+// Conflict is a call alias that several actors claim.
+type Conflict struct {
+	Alias  string
+	Holder string   // whom it reaches: the first that claimed it
+	Others []string // whom it does not
+}
+
+// Conflicts returns the call aliases that several actors claim, ordered by
+// alias.
+func (b *Bus) Conflicts() []Conflict {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var all []Conflict
+	for alias, claim := range b.aliases {
+		if len(claim) > 1 {
+			all = append(all, Conflict{alias, claim[0], slices.Clone(claim[1:])})
+		}
+	}
+	slices.SortFunc(all, func(x, y Conflict) int { return compare(x.Alias, y.Alias) })
+	return all
 }
 
 // PutLink makes l known, in place of a link with the same actor, contract and
@@ -182,14 +230,24 @@ func depth(ctx context.Context) int {
 	return d
 }
 
-// HostCall is what a guest's __host_call becomes. It resolves binding and
-// namespace for the actor in the order of classic wasmCloud hosts (a built-in
-// contract, a link, an actor key, a call alias), checks the actor's claims,
-// and calls.
+// HostCall is what a guest's __host_call becomes. It resolves namespace, and
+// binding where that is a link name, for the actor in the order of classic
+// wasmCloud hosts, checks the actor's claims, and calls:
+//
+//  1. a built-in contract, which needs no link and is not replaced by one,
+//  2. a link of the actor under the name binding, "" meaning "default",
+//  3. the key of an actor, on this box or not,
+//  4. the call alias of an actor.
+//
+// The contracts of 1 and 2 have to be in the claims of a signed actor; a call to
+// an actor needs no claim.
+//
+// Errors: ErrNotGranted and ErrNoLink in the words of classic hosts, which guest
+// libraries may look for; ErrNoEntity; what the target answered.
 func (b *Bus) HostCall(ctx context.Context, actor, binding, namespace, operation string, payload []byte) ([]byte, error) {
 	target, contract, err := b.resolve(actor, binding, namespace)
 	if err != nil {
-		return nil, fmt.Errorf("Invocation not authorized: %w for %s", err, namespace) //nolint:staticcheck // the text classic hosts give
+		return nil, fmt.Errorf("Invocation not authorized: %w", err) //nolint:staticcheck // the text classic hosts give
 	}
 	return b.Call(ctx, Invocation{
 		Origin:    Entity{Key: actor},
@@ -208,26 +266,28 @@ func (b *Bus) resolve(actor, binding, namespace string) (target Entity, contract
 	defer b.mu.RUnlock()
 	g, ok := b.grants[actor]
 	if !ok {
-		return Entity{}, "", errors.New("unknown actor")
+		return Entity{}, "", fmt.Errorf("unknown actor %s", actor)
 	}
-	granted := !g.Signed || slices.Contains(g.Contracts, namespace)
-	if e, ok := b.builtin[namespace]; ok {
-		if !granted {
-			return Entity{}, "", ErrNotGranted
-		}
-		return e, namespace, nil
+	target, ok = b.builtin[namespace]
+	if !ok {
+		var l Link
+		l, ok = b.links[linkKey{actor, namespace, binding}]
+		target = Entity{Key: l.Provider, Link: l.Name}
 	}
-	if l, ok := b.links[linkKey{actor, namespace, binding}]; ok {
-		if !granted {
-			return Entity{}, "", ErrNotGranted
-		}
-		return Entity{Key: l.Provider, Link: l.Name}, namespace, nil
+	switch {
+	case ok && g.Signed && !slices.Contains(g.Contracts, namespace):
+		return Entity{}, "", fmt.Errorf("%w for %s", ErrNotGranted, namespace)
+	case ok:
+		return target, namespace, nil
 	}
-	if _, ok := b.grants[namespace]; ok {
+	if _, here := b.grants[namespace]; here || isModuleKey(namespace) {
 		return Entity{Key: namespace}, "", nil
 	}
-	if key, ok := b.aliases[namespace]; ok {
-		return Entity{Key: key}, "", nil
+	if claim := b.aliases[namespace]; len(claim) > 0 {
+		return Entity{Key: claim[0]}, "", nil
 	}
-	return Entity{}, "", ErrNoLink
+	return Entity{}, "", fmt.Errorf("%w for %s on %s", ErrNoLink, namespace, b.lattice)
 }
+
+// isModuleKey says whether s has the form of the key of a signed actor.
+func isModuleKey(s string) bool { return len(s) == 56 && s[0] == 'M' }

@@ -25,42 +25,95 @@ func handle(t *testing.T, b *lattice.Bus, e lattice.Entity, h lattice.Handler) {
 	t.Cleanup(remove)
 }
 
+// PROTOCOL 1.7: a built-in contract, then a link, then a key, then an alias,
+// each with the claims it needs and the errors classic hosts give.
 func TestBus_HostCall_resolves(t *testing.T) {
+	away := "M" + strings.Repeat("A", 55)
 	b := lattice.NewBus()
 	handle(t, b, lattice.Entity{Key: "logging"}, echo("logging"))
 	handle(t, b, lattice.Entity{Key: "store"}, echo("store"))
 	handle(t, b, lattice.Entity{Key: "MPONG"}, echo("pong"))
+	handle(t, b, lattice.Entity{Key: "app/plain"}, echo("plain"))
 	b.Builtin("wasmcloud:builtin:logging", lattice.Entity{Key: "logging"})
 	b.SetGrant("free", lattice.Grant{})
-	b.SetGrant("bound", lattice.Grant{Signed: true, Contracts: []string{"wasmcloud:keyvalue"}})
+	b.SetGrant("app/plain", lattice.Grant{})
+	b.SetGrant("bound", lattice.Grant{Signed: true, Contracts: []string{"", "wasmcloud:keyvalue"}})
 	b.SetGrant("MPONG", lattice.Grant{Signed: true, Alias: "wasmcloud/ponger"})
+	// Aliases that look like something else come last.
+	b.SetGrant("greedy", lattice.Grant{Alias: "wasmcloud:keyvalue"})
+	b.SetGrant("greedier", lattice.Grant{Alias: away})
 	for _, actor := range []string{"free", "bound"} {
 		b.PutLink(lattice.Link{Actor: actor, Contract: "wasmcloud:keyvalue", Name: "default", Provider: "store"})
 		b.PutLink(lattice.Link{Actor: actor, Contract: "edged:gpio", Name: "default", Provider: "store"})
+		b.PutLink(lattice.Link{Actor: actor, Contract: "wasmcloud:builtin:logging", Name: "default", Provider: "store"})
 	}
+	// A link may even have the name of an actor: links come first.
+	b.PutLink(lattice.Link{Actor: "free", Contract: "app/plain", Name: "linked", Provider: "store"})
 	tests := []struct{ actor, binding, namespace, want string }{
 		{"free", "default", "wasmcloud:builtin:logging", "logging logging wasmcloud:builtin:logging Op free"},
+		{"free", "", "wasmcloud:builtin:logging", "logging logging wasmcloud:builtin:logging Op free"},
+		{"free", "anything", "wasmcloud:builtin:logging", "logging logging wasmcloud:builtin:logging Op free"},
 		{"free", "default", "wasmcloud:keyvalue", "store store/default wasmcloud:keyvalue Op free"},
 		{"free", "", "wasmcloud:keyvalue", "store store/default wasmcloud:keyvalue Op free"},
-		{"free", "other", "wasmcloud:keyvalue", "missing link definition for wasmcloud:keyvalue"},
 		{"free", "", "MPONG", "pong MPONG  Op free"},
+		{"free", "default", "MPONG", "pong MPONG  Op free"},
 		{"free", "", "wasmcloud/ponger", "pong MPONG  Op free"},
-		{"free", "default", "wasmcloud:blobstore", "missing link definition for wasmcloud:blobstore"},
+		{"free", "whatever", "wasmcloud/ponger", "pong MPONG  Op free"},
+		{"free", "", "app/plain", "plain app/plain  Op free"},
+		{"free", "linked", "app/plain", "store store/linked app/plain Op free"},
 		{"bound", "default", "wasmcloud:keyvalue", "store store/default wasmcloud:keyvalue Op bound"},
-		{"bound", "default", "edged:gpio", "missing capability claim for edged:gpio"},
-		{"bound", "default", "wasmcloud:builtin:logging", "missing capability claim for wasmcloud:builtin:logging"},
 		{"bound", "", "wasmcloud/ponger", "pong MPONG  Op bound"},
-		{"stranger", "default", "wasmcloud:keyvalue", "unknown actor"},
+
+		{"free", "", away, "call Op of " + away + ": nobody serves it"},
+		{"free", "default", "wasmcloud:blobstore", "Invocation not authorized: missing link definition for wasmcloud:blobstore on home"},
+		{"free", "", "", "Invocation not authorized: missing link definition for  on home"},
+		{"bound", "default", "edged:gpio", "Invocation not authorized: missing capability claim for edged:gpio"},
+		{"bound", "default", "wasmcloud:builtin:logging", "Invocation not authorized: missing capability claim for wasmcloud:builtin:logging"},
+		{"bound", "default", "wasmcloud:messaging", "Invocation not authorized: missing link definition for wasmcloud:messaging on home"},
+		{"stranger", "default", "wasmcloud:keyvalue", "Invocation not authorized: unknown actor stranger"},
 	}
+	b.SetLattice("home")
 	for _, test := range tests {
 		reply, err := b.HostCall(t.Context(), test.actor, test.binding, test.namespace, "Op", nil)
 		got := string(reply)
 		if err != nil {
 			got = err.Error()
 		}
-		if !strings.Contains(got, test.want) {
+		if got != test.want {
 			t.Errorf("%s calls %q under %q: got %q, want %q", test.actor, test.namespace, test.binding, got, test.want)
 		}
+	}
+	// Under another name than that of a link, an alias is what is left.
+	if _, err := b.HostCall(t.Context(), "free", "other", "wasmcloud:keyvalue", "Op", nil); !errors.Is(err, lattice.ErrNoEntity) {
+		t.Errorf("greedy alias: got %v, want ErrNoEntity of an actor that nobody serves", err)
+	}
+}
+
+func TestBus_Conflicts(t *testing.T) {
+	b := lattice.NewBus()
+	b.SetGrant("free", lattice.Grant{})
+	for _, key := range []string{"M1", "M2", "M3"} {
+		handle(t, b, lattice.Entity{Key: key}, echo(key))
+		b.SetGrant(key, lattice.Grant{Alias: "ponger"})
+	}
+	reaches := func(want string) {
+		t.Helper()
+		if reply, err := b.HostCall(t.Context(), "free", "", "ponger", "Op", nil); err != nil || !strings.HasPrefix(string(reply), want) {
+			t.Errorf("got %s, %v, want %s", reply, err, want)
+		}
+	}
+	reaches("M1")
+	if c := b.Conflicts(); len(c) != 1 || c[0].Alias != "ponger" || c[0].Holder != "M1" || strings.Join(c[0].Others, " ") != "M2 M3" {
+		t.Errorf("got %+v", c)
+	}
+	b.SetGrant("M1", lattice.Grant{Alias: "ponger", Signed: true}) // an update keeps its place
+	reaches("M1")
+	b.DeleteGrant("M1")
+	reaches("M2")
+	b.SetGrant("M2", lattice.Grant{Alias: "other"})
+	reaches("M3")
+	if c := b.Conflicts(); len(c) != 0 {
+		t.Errorf("got %+v, want none", c)
 	}
 }
 

@@ -107,8 +107,12 @@ func (e *boundsError) Error() string {
 	return fmt.Sprintf("%s: %d bytes at %#x are outside of the guest's %d bytes of memory", e.fn, e.len, e.ptr, e.size)
 }
 
-// read gives a part of the guest's memory, valid until the guest runs again.
+// read gives a part of the guest's memory, valid until the guest runs again. No
+// bytes may be anywhere: guests in Zig have them at the end of the address space.
 func read(m api.Module, fn string, ptr, n uint64) []byte {
+	if uint32(n) == 0 {
+		return nil
+	}
 	b, ok := m.Memory().Read(uint32(ptr), uint32(n))
 	if !ok {
 		panic(&boundsError{fn, uint64(uint32(ptr)), uint64(uint32(n)), m.Memory().Size()})
@@ -117,14 +121,14 @@ func read(m api.Module, fn string, ptr, n uint64) []byte {
 }
 
 func write(m api.Module, fn string, ptr uint64, b []byte) {
-	if !m.Memory().Write(uint32(ptr), b) {
+	if len(b) > 0 && !m.Memory().Write(uint32(ptr), b) {
 		panic(&boundsError{fn, uint64(uint32(ptr)), uint64(len(b)), m.Memory().Size()})
 	}
 }
 
 func guestRequest(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	if !m.Memory().WriteString(uint32(stack[0]), in.operation) {
+	if in.operation != "" && !m.Memory().WriteString(uint32(stack[0]), in.operation) {
 		panic(&boundsError{"__guest_request", uint64(uint32(stack[0])), uint64(len(in.operation)), m.Memory().Size()})
 	}
 	write(m, "__guest_request", stack[1], in.payload)

@@ -14,6 +14,7 @@ need mosquitto mosquitto "the MQTT broker of the end-to-end tests"
 need strace strace "counts syncs"
 need ip iproute2 "makes a network of its own for a test"
 need qemu-arm-static qemu-user-static "runs the tests of the actor host as on ARM v7"
+need wat2wasm wabt "assembles the actors of some tests"
 has gcc || packages="$packages gcc libc6-dev" # the race detector is linked with it; make test does without
 [ -n "$packages" ] || exit 0
 

@@ -54,6 +54,18 @@ func (h *health) recover(part, name string) {
 	})
 }
 
+// names returns what of a part does not work.
+func (h *health) names(part string) (names []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for k := range h.degraded {
+		if k.part == part {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
 // reloaded notes how a reload ended.
 func (h *health) reloaded(at time.Time, err error) {
 	h.mu.Lock()

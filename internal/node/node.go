@@ -118,6 +118,7 @@ func New(o Options) (_ *Node, err error) {
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
 		core: core{up: make(chan struct{})},
 	}
+	n.bus.SetLattice(d.Lattice.Name)
 	n.bridge.log = n.part("bridges")
 	defer func() {
 		if err != nil {

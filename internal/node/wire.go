@@ -95,6 +95,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 			n.bus.DeleteGrant(a.key)
 		}
 	}
+	n.noteConflicts()
 	n.setBridges(context.WithoutCancel(ctx), next)
 	n.setCore(next)
 	more, err := n.rescue(ctx, &w, from)
@@ -102,6 +103,20 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 		n.log.Warn("messages of an inbox wait among the dead letters for edged dlq replay", "err", err)
 	}
 	return nil
+}
+
+// noteConflicts tells of call aliases that several actors claim: who calls by
+// one of them may get another actor than was meant.
+func (n *Node) noteConflicts() {
+	was := n.health.names("call alias")
+	n.health.recover("call alias", "")
+	for _, c := range n.bus.Conflicts() {
+		err := fmt.Errorf("calls go to actor %s, which claimed it first, and not to %s: sign each with an alias of its own", c.Holder, strings.Join(c.Others, ", "))
+		n.health.degrade("call alias", c.Alias, err)
+		if !slices.Contains(was, c.Alias) {
+			n.log.Warn("call alias is claimed by several actors", "alias", c.Alias, "actor", c.Holder, "not", strings.Join(c.Others, " "))
+		}
+	}
 }
 
 // checkKeys refuses two actors with one key: calls and links could not tell

@@ -135,7 +135,7 @@ func increment(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) {
 		return nil, fmt.Errorf("key %s: the counter leaves 32 bits", r.key)
 	}
 	it.items = []string{strconv.FormatInt(n, 10)}
-	return msgpack.AppendInt(nil, n), b.put(r.key, it)
+	return msgpack.AppendSigned(nil, n), b.put(r.key, it)
 }
 
 func listAdd(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) {

@@ -55,6 +55,21 @@ func AppendInt(b []byte, v int64) []byte {
 	}
 }
 
+// AppendSigned appends an integer in its shortest signed form. It is for what an
+// actor reads as a signed number: some kits read such a number in no other form.
+func AppendSigned(b []byte, v int64) []byte {
+	switch {
+	case v < 0x80:
+		return AppendInt(b, v)
+	case v <= math.MaxInt16:
+		return append16(append(b, 0xd1), uint16(v))
+	case v <= math.MaxInt32:
+		return append32(append(b, 0xd2), uint32(v))
+	default:
+		return append64(append(b, 0xd3), uint64(v))
+	}
+}
+
 // AppendUint appends an unsigned integer in its shortest form.
 func AppendUint(b []byte, v uint64) []byte {
 	switch {

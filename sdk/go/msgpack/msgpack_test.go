@@ -403,3 +403,18 @@ func FuzzDecoder(f *testing.F) {
 		}
 	})
 }
+
+func TestAppendSigned(t *testing.T) {
+	for v, want := range map[int64]string{
+		0: "00", 127: "7f", -1: "ff", -33: "d0df", 128: "d10080", 255: "d100ff", 32767: "d17fff", 32768: "d200008000", -32769: "d2ffff7fff",
+		1<<31 - 1: "d27fffffff", 1 << 31: "d30000000080000000",
+	} {
+		b := msgpack.AppendSigned(nil, v)
+		if got := hex.EncodeToString(b); got != want {
+			t.Errorf("%d: got %s, want %s", v, got, want)
+		}
+		if got := msgpack.NewDecoder(b).Int(); got != v {
+			t.Errorf("%d: read as %d", v, got)
+		}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !foreign
+
+package actors
+
+func prepare(string) error { return nil }

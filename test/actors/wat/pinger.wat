@@ -1,0 +1,27 @@
+;; Calls another actor by a call alias, as it was observed: an empty binding, an empty payload. What is empty lies at the
+;; end of the address space, as Zig has it.
+(module
+  (import "wasmbus" "__guest_request" (func $request (param i32 i32)))
+  (import "wasmbus" "__guest_response" (func $response (param i32 i32)))
+  (import "wasmbus" "__guest_error" (func $error (param i32 i32)))
+  (import "wasmbus" "__host_call" (func $host (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasmbus" "__host_response_len" (func $length (result i32)))
+  (import "wasmbus" "__host_response" (func $reply (param i32)))
+  (import "wasmbus" "__host_error_len" (func $errorLength (result i32)))
+  (import "wasmbus" "__host_error" (func $why (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 32) "wasmcloud/ponger")
+  (data (i32.const 64) "Pingpong.Ping")
+  (data (i32.const 512) "\81\a7healthy\c3")
+  (func (export "__guest_call") (param $op i32) (param $len i32) (result i32)
+    (call $request (i32.const 1024) (i32.const 4096))
+    (if (i32.eq (local.get $op) (i32.const 19))
+      (then (call $response (i32.const 512) (i32.const 10)) (return (i32.const 1))))
+    (if (i32.ne (i32.const 1) (call $host (i32.const -1) (i32.const 0) (i32.const 32) (i32.const 16) (i32.const 64) (i32.const 13) (i32.const -1) (i32.const 0)))
+      (then
+        (call $why (i32.const 4096))
+        (call $error (i32.const 4096) (call $errorLength))
+        (return (i32.const 0))))
+    (call $reply (i32.const 4096))
+    (call $response (i32.const 4096) (call $length))
+    (i32.const 1)))
