@@ -40,11 +40,16 @@ func actorTable(ctx context.Context, s settings) (t *table, err error) {
 	far, cancel := context.WithTimeout(ctx, 24*time.Hour)
 	defer cancel()
 
-	bare, err := newBareHost(ctx, echoModule())
+	bare, err := newBareHost(ctx, echoModule(), false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, bare.rt.Close(ctx)) }()
+	metered, err := newBareHost(ctx, echoModule(), true)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, metered.rt.Close(ctx)) }()
 	wm, err := newWapc(ctx, echoModule())
 	if err != nil {
 		return nil, err
@@ -72,6 +77,7 @@ func actorTable(ctx context.Context, s settings) (t *table, err error) {
 		{"edged", actorCaller(ctx, actor)},
 		{"edged, under a context with a deadline", actorCaller(far, actor)},
 		{"edged, a new context with a deadline each", deadlineCaller(ctx, actor)},
+		{"bare host, metered, with deadlines", func() (echo, error) { return metered.caller(ctx) }},
 		{"bare host", func() (echo, error) { return bare.caller(ctx) }},
 		{"wapc-go instance", wapcCaller(ctx, wm)},
 		{"wapc-go pool", wapcPoolCaller(ctx, lossy, false)},

@@ -16,6 +16,7 @@ import (
 	wapcwazero "github.com/wapc/wapc-go/engines/wazero"
 
 	"github.com/edged-io/edged/runtime"
+	"github.com/edged-io/edged/runtime/meter"
 )
 
 // An echo sends its payload through a guest and returns what comes back, good until the next call.
@@ -54,15 +55,18 @@ func deadlineCaller(ctx context.Context, a *runtime.Actor) caller {
 
 // --- the least that a waPC host can be
 
-// A bareHost is wazero with the two functions that the echo guest imports, and nothing that a host of foreign actors needs. It is
+// A bareHost is wazero with the functions that the echo guest imports, and nothing that a host of foreign actors needs. It is
 // what there is to reach.
 type bareHost struct {
 	rt       wazero.Runtime
 	compiled wazero.CompiledModule
+	metered  bool // the module counts its steps, and each call has a deadline
 }
 
 type bareInstance struct {
 	_         [64]byte // two instances on one cache line cost two cores a quarter of their calls
+	metered   bool
+	deadline  time.Time
 	ctx       context.Context
 	call      api.Function
 	operation string
@@ -76,13 +80,23 @@ type bareKey struct{}
 
 func bareOf(ctx context.Context) *bareInstance { return ctx.Value(bareKey{}).(*bareInstance) }
 
-func newBareHost(ctx context.Context, wasm []byte) (*bareHost, error) {
-	h := &bareHost{rt: wazero.NewRuntime(ctx)}
+// newBareHost takes the module as it is, or metered as edged does.
+func newBareHost(ctx context.Context, wasm []byte, metered bool) (*bareHost, error) {
+	h := &bareHost{rt: wazero.NewRuntime(ctx), metered: metered}
 	pair := []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}
 	_, err := h.rt.NewHostModuleBuilder("wapc").
 		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(bareRequest), pair, nil).Export("__guest_request").
 		NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(bareResponse), pair, nil).Export("__guest_response").
 		Instantiate(ctx)
+	if err == nil && metered {
+		one := pair[:1]
+		_, err = h.rt.NewHostModuleBuilder(meter.ImportModule).
+			NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(bareTick), one, one).Export(meter.ImportTick).
+			Instantiate(ctx)
+		if err == nil {
+			wasm, err = meter.Rewrite(wasm)
+		}
+	}
 	if err == nil {
 		h.compiled, err = h.rt.CompileModule(ctx, wasm)
 	}
@@ -108,9 +122,16 @@ func bareResponse(ctx context.Context, m api.Module, s []uint64) {
 	in.response = append(in.response[:0], b...)
 }
 
+func bareTick(ctx context.Context, _ api.Module, s []uint64) {
+	if time.Now().After(bareOf(ctx).deadline) {
+		panic("time limit")
+	}
+	s[0] = 100_000
+}
+
 // caller has an instance of its own.
 func (h *bareHost) caller(ctx context.Context) (echo, error) {
-	in := &bareInstance{}
+	in := &bareInstance{metered: h.metered}
 	in.ctx = context.WithValue(ctx, bareKey{}, in)
 	m, err := h.rt.InstantiateModule(in.ctx, h.compiled, wazero.NewModuleConfig().WithName(""))
 	if err != nil {
@@ -122,6 +143,9 @@ func (h *bareHost) caller(ctx context.Context) (echo, error) {
 
 func (in *bareInstance) echo(payload []byte) ([]byte, error) {
 	in.operation, in.payload = "Echo", payload
+	if in.metered {
+		in.deadline = time.Now().Add(time.Second)
+	}
 	in.stack[0], in.stack[1] = uint64(len(in.operation)), uint64(len(payload))
 	if err := in.call.CallWithStack(in.ctx, in.stack[:]); err != nil {
 		return nil, err
