@@ -9,7 +9,8 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"github.com/edged-io/edged/runtime/meter"
 )
 
 const maxErrorBytes = 4 << 10 // of an error text, in either direction
@@ -18,82 +19,71 @@ const maxErrorBytes = 4 << 10 // of an error text, in either direction
 // wasmCloud's and waPC's.
 var abiModules = []string{"wasmbus", "wapc"}
 
-const wasiModule = wasi_snapshot_preview1.ModuleName
-
-// A hostFunc is one function of the guest ABI: params i32 parameters, results
-// i32 results, both on the stack.
+// A hostFunc is a function that a guest may import; parameters and results are
+// on the stack.
 type hostFunc struct {
 	name            string
-	params, results int
+	params, results []api.ValueType
 	code            api.GoModuleFunc
 }
 
 var hostFuncs = []hostFunc{
-	{"__guest_request", 2, 0, guestRequest},
-	{"__guest_response", 2, 0, guestResponse},
-	{"__guest_error", 2, 0, guestError},
-	{"__host_call", 8, 1, hostCall},
-	{"__host_response_len", 0, 1, hostResponseLen},
-	{"__host_response", 1, 0, hostResponse},
-	{"__host_error_len", 0, 1, hostErrorLen},
-	{"__host_error", 1, 0, hostError},
-	{"__console_log", 2, 0, consoleLog},
+	{"__guest_request", i32s(2), i32s(0), guestRequest},
+	{"__guest_response", i32s(2), i32s(0), guestResponse},
+	{"__guest_error", i32s(2), i32s(0), guestError},
+	{"__host_call", i32s(8), i32s(1), hostCall},
+	{"__host_response_len", i32s(0), i32s(1), hostResponseLen},
+	{"__host_response", i32s(1), i32s(0), hostResponse},
+	{"__host_error_len", i32s(0), i32s(1), hostErrorLen},
+	{"__host_error", i32s(1), i32s(0), hostError},
+	{"__console_log", i32s(2), i32s(0), consoleLog},
 }
 
-// instantiateABI puts the functions that a guest may import into rt, as far as
-// it does, and returns their definitions by module and name. To make all of them
-// would take as long as loading a small guest from the cache.
+// instantiateABI puts the functions that the guest imports into rt, as far as
+// they exist, and returns their definitions by module and name. To make all of
+// them would take as long as loading a small guest from the cache.
 func instantiateABI(ctx context.Context, rt wazero.Runtime, guest wazero.CompiledModule) (map[string]map[string]api.FunctionDefinition, error) {
-	used := map[string]bool{}
+	used := map[string]map[string]bool{}
 	for _, f := range guest.ImportedFunctions() {
-		module, _, _ := f.Import()
-		used[module] = true
+		module, name, _ := f.Import()
+		if used[module] == nil {
+			used[module] = map[string]bool{}
+		}
+		used[module][name] = true
 	}
 	provided := map[string]map[string]api.FunctionDefinition{}
-	for _, name := range append([]string{wasiModule}, abiModules...) {
-		if !used[name] {
+	for _, module := range append([]string{meter.ImportModule, wasiModule}, abiModules...) {
+		if used[module] == nil {
 			continue
 		}
-		b := rt.NewHostModuleBuilder(name)
-		if name == wasiModule {
-			wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(b)
-			b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(procExit), i32s(1), nil).Export("proc_exit")
-		} else {
-			for _, f := range hostFuncs {
-				b.NewFunctionBuilder().WithGoModuleFunction(f.code, i32s(f.params), i32s(f.results)).Export(f.name)
+		b := rt.NewHostModuleBuilder(module)
+		for _, f := range hostFuncsOf(module) {
+			if used[module][f.name] {
+				b.NewFunctionBuilder().WithGoModuleFunction(f.code, f.params, f.results).Export(f.name)
 			}
 		}
 		m, err := b.Instantiate(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("host functions %s: %w", name, err)
+			return nil, fmt.Errorf("host functions %s: %w", module, err)
 		}
-		provided[name] = m.ExportedFunctionDefinitions()
+		provided[module] = m.ExportedFunctionDefinitions()
 	}
 	return provided, nil
+}
+
+func hostFuncsOf(module string) []hostFunc {
+	switch module {
+	case meter.ImportModule:
+		return []hostFunc{{meter.ImportTick, i32s(1), i32s(1), tick}}
+	case wasiModule:
+		return wasiHostFuncs()
+	}
+	return hostFuncs
 }
 
 func i32s(n int) []api.ValueType {
 	return bytes.Repeat([]byte{api.ValueTypeI32}, n)
 }
-
-// callContext tells the host functions which instance is calling. It is made
-// anew for each call: the engine's watcher may look at it a moment after the
-// call has ended.
-type callContext struct {
-	context.Context
-	in *instance
-}
-
-type instanceKey struct{}
-
-func (c *callContext) Value(key any) any {
-	if key == (instanceKey{}) {
-		return c.in
-	}
-	return c.Context.Value(key)
-}
-
-func instanceOf(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
 
 // A boundsError is a guest's pointer to where it has no memory. Host functions
 // panic with it; the engine turns that into a trap with the guest's stack.
@@ -128,41 +118,65 @@ func write(m api.Module, fn string, ptr uint64, b []byte) {
 
 func guestRequest(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
+	in.work(uint64(len(in.operation) + len(in.payload)))
 	if in.operation != "" && !m.Memory().WriteString(uint32(stack[0]), in.operation) {
 		panic(&boundsError{"__guest_request", uint64(uint32(stack[0])), uint64(len(in.operation)), m.Memory().Size()})
 	}
 	write(m, "__guest_request", stack[1], in.payload)
 }
 
+// guestResponse may be called again: the last response counts.
 func guestResponse(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	in.response = append([]byte{}, read(m, "__guest_response", stack[0], stack[1])...)
+	b := read(m, "__guest_response", stack[0], stack[1])
+	in.hand("response", len(b))
+	in.response = append(in.response[:in.given], b...)
 }
 
 func guestError(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	in.guestError = cleanText(string(read(m, "__guest_error", stack[0], stack[1])))
+	b := read(m, "__guest_error", stack[0], stack[1])
+	in.work(0)
+	in.guestError = cleanText(b)
 	in.guestFailed = true
 }
+
+// hand accounts for n bytes that leave the guest's memory for the host's. The
+// guest is held to its memory limit with them included: what is in flight for
+// an actor is never more than that.
+func (in *instance) hand(what string, n int) {
+	in.work(uint64(n))
+	if size := uint64(in.memory.held.Load()); size+uint64(n) > in.memory.limit && n > leastHanded {
+		in.memory.denied = fmt.Errorf("%w (%d bytes)", ErrMemory, in.memory.limit)
+		panic(&stopError{cause: fmt.Errorf("a %s of %d bytes beside %d bytes of memory", what, n, size), trap: true})
+	}
+}
+
+// leastHanded can be handed over in any case: a memory may be as large as its
+// limit.
+const leastHanded = 1 << 20
 
 // hostCall answers exactly 0 or 1: guest libraries differ in which other values
 // they take for a success.
 func hostCall(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	binding := string(read(m, "__host_call", stack[0], stack[1]))
-	namespace := string(read(m, "__host_call", stack[2], stack[3]))
-	operation := string(read(m, "__host_call", stack[4], stack[5]))
-	payload := bytes.Clone(read(m, "__host_call", stack[6], stack[7]))
-
-	in.hostResponse, in.hostError = nil, ""
-	response, err := in.callHost(binding, namespace, operation, payload)
-	if stopped := in.ctx.Err(); stopped != nil {
-		// The engine looks at the deadline in loops only; here it can be kept
-		// at once.
-		panic(stopped)
+	var name [3]string
+	for i := range name {
+		b := read(m, "__host_call", stack[2*i], stack[2*i+1])
+		in.work(uint64(len(b)))
+		if string(b) != in.names[i] { // a guest says the same again and again
+			if len(b) > maxNameBytes {
+				panic(&stopError{cause: fmt.Errorf("__host_call: a name of %d bytes, at most %d", len(b), maxNameBytes), trap: true})
+			}
+			in.names[i] = string(b)
+		}
 	}
+	payload := read(m, "__host_call", stack[6], stack[7])
+	in.hand("payload", len(payload))
+	in.hostResponse, in.hostError = nil, ""
+	response, err := in.callHost(in.names[0], in.names[1], in.names[2], bytes.Clone(payload))
 	if err != nil {
-		in.hostError = cleanText(err.Error())
+		in.hostError = cleanText([]byte(err.Error()))
 		stack[0] = 0
 		return
 	}
@@ -170,12 +184,17 @@ func hostCall(ctx context.Context, m api.Module, stack []uint64) {
 	stack[0] = 1
 }
 
+// maxNameBytes is how long a binding, a namespace or an operation may be.
+const maxNameBytes = 4 << 10
+
 func hostResponseLen(ctx context.Context, _ api.Module, stack []uint64) {
 	stack[0] = uint64(uint32(len(instanceOf(ctx).hostResponse)))
 }
 
 func hostResponse(ctx context.Context, m api.Module, stack []uint64) {
-	write(m, "__host_response", stack[0], instanceOf(ctx).hostResponse)
+	in := instanceOf(ctx)
+	in.work(uint64(len(in.hostResponse)))
+	write(m, "__host_response", stack[0], in.hostResponse)
 }
 
 func hostErrorLen(ctx context.Context, _ api.Module, stack []uint64) {
@@ -183,29 +202,22 @@ func hostErrorLen(ctx context.Context, _ api.Module, stack []uint64) {
 }
 
 func hostError(ctx context.Context, m api.Module, stack []uint64) {
-	write(m, "__host_error", stack[0], []byte(instanceOf(ctx).hostError))
+	in := instanceOf(ctx)
+	in.work(uint64(len(in.hostError)))
+	write(m, "__host_error", stack[0], []byte(in.hostError))
 }
 
 // consoleLog is for debug text and never fails, whatever the pointer.
 func consoleLog(ctx context.Context, m api.Module, stack []uint64) {
+	in := instanceOf(ctx)
+	in.work(0)
 	if b, ok := m.Memory().Read(uint32(stack[0]), uint32(stack[1])); ok {
-		instanceOf(ctx).actor.output.line(ctx, slog.LevelInfo, "console", bytes.TrimRight(b, "\r\n"))
+		b = bytes.TrimRight(b[:min(len(b), maxLineBytes)], "\r\n")
+		in.actor.output.line(in.ctx, slog.LevelInfo, "console", b)
 	}
 }
 
-// procExit replaces WASI's, which closes the module: guests of TinyGo leave
-// _start by proc_exit(0) and are called afterwards. It ends what is running,
-// with the guest's stack, and what that means is decided by who called.
-func procExit(_ context.Context, _ api.Module, stack []uint64) {
-	panic(&exitError{uint32(stack[0])})
-}
-
-// exitError is not the engine's own, for which it would drop the stack.
-type exitError struct{ code uint32 }
-
-func (e *exitError) Error() string { return fmt.Sprintf("the guest exited with code %d", e.code) }
-
 // cleanText makes a text from outside fit for a log line and an error.
-func cleanText(s string) string {
-	return strings.ToValidUTF8(s[:min(len(s), maxErrorBytes)], "\uFFFD")
+func cleanText(b []byte) string {
+	return strings.ToValidUTF8(string(b[:min(len(b), maxErrorBytes)]), "\uFFFD")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/edged-io/edged/sdk/go/msgpack"
@@ -37,26 +36,6 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Stats of an actor: totals since it was loaded, and what is there now.
-type Stats struct {
-	Calls       uint64 // ended, in any way
-	GuestErrors uint64 // the guest answered with an error
-	Traps       uint64 // in calls and while starting an instance, those for memory included
-	Timeouts    uint64 // stopped at Limits.Time
-	StepLimit   uint64 // stopped at Limits.Steps
-	MemoryLimit uint64 // traps after a growth of memory was refused
-	Cancelled   uint64 // stopped, or never begun, because the caller's context had ended
-	Waited      uint64 // found all instances busy and waited for one
-	Refused     uint64 // turned away without running: closed, or no room on the host
-	Started     uint64 // instances made
-	Discarded   uint64 // instances closed, for whatever reason
-	Recycled    uint64 // of them, those that had grown close to their memory limit
-	Steps       uint64 // run by all calls
-	Idle        int    // instances waiting for a call
-	Busy        int    // calls in progress
-	MemoryBytes uint64 // linear memory of all instances
-}
-
 // An Actor is a loaded module with an identity and limits. Its methods may be
 // called concurrently.
 type Actor struct {
@@ -67,7 +46,7 @@ type Actor struct {
 	output   *guestLog
 	pool     *pool
 
-	calls, guestErrors, traps, timeouts, memoryLimit, cancelled, refused, started, discarded, recycled atomic.Uint64
+	meters meters
 
 	released sync.Once // the module
 }
@@ -78,40 +57,61 @@ func (a *Actor) Identity() string { return a.identity }
 // Call has the actor handle an operation. It waits while MaxInstances calls are
 // in progress, as long as ctx lets it; the time limit begins when the guest
 // does. Whatever the guest asks of the host is done under ctx, with the call's
-// deadline.
+// deadline. The response is the caller's.
 //
 // Errors: a *GuestError if the actor answered with one; a *TrapError, which is
-// ErrMemory where a refused growth was the reason; ErrTimeLimit; ErrClosed; the
-// cause of ctx if it ended first.
+// ErrMemory where a refused growth was the reason; ErrTimeLimit; ErrStepLimit;
+// ErrDeadlock; ErrHostMemory; ErrClosed; the cause of ctx if it ended first.
 func (a *Actor) Call(ctx context.Context, operation string, payload []byte) ([]byte, error) {
-	in, err := a.pool.acquire(ctx)
+	return a.CallAppend(ctx, nil, operation, payload)
+}
+
+// CallAppend is Call for a caller with a buffer: it appends the response to dst
+// and returns the extended slice, or dst as it is with an error. With room in
+// dst, a call allocates nothing.
+func (a *Actor) CallAppend(ctx context.Context, dst []byte, operation string, payload []byte) ([]byte, error) {
+	in, err := a.acquire(ctx, operation)
 	if err != nil {
-		if errors.Is(err, ErrClosed) {
-			a.refused.Add(1)
-		} else {
-			a.cancelled.Add(1)
-		}
+		a.meters.failed(ctx, err)
+		return dst, err
+	}
+	defer a.release(in)
+	response, err := in.serve(ctx, dst, operation, payload)
+	if err != nil {
+		return dst, err
+	}
+	return response, nil
+}
+
+// acquire returns an instance for one call.
+func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error) {
+	in, slot, err := a.pool.acquire(ctx)
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("actor %s: %s: %w", a.identity, operation, err)
+	case in != nil:
+		return in, nil
 	}
-	var keep *instance
-	defer func() { a.pool.release(keep) }()
-	if in == nil {
-		if in, err = a.newInstance(ctx); err != nil {
-			a.count(ctx, err)
-			return nil, err
-		}
+	if in, err = newInstance(ctx, a, slot); err != nil {
+		a.pool.drop(slot)
+		return nil, err
 	}
-	response, err := in.serve(ctx, operation, payload)
-	a.count(ctx, err)
-	if in.reusable() {
-		keep = in
-	} else {
-		if !in.dead {
-			a.recycled.Add(1)
-		}
+	a.meters.started.Add(1)
+	a.pool.enter(in)
+	return in, nil
+}
+
+// release gives an instance to the next call if it may have it.
+func (a *Actor) release(in *instance) {
+	switch {
+	case in.dead:
 		in.discard()
+	case in.outgrown():
+		a.meters.recycled.Add(1)
+		in.discard()
+	default:
+		a.pool.put(in)
 	}
-	return response, err
 }
 
 // Healthy asks the actor for its health. An actor that does not know the
@@ -144,19 +144,9 @@ func (a *Actor) Healthy(ctx context.Context) error {
 	}
 	// An answer in another form is an answer.
 	if d.Done() == nil && !healthy {
-		return fmt.Errorf("%w: actor %s: %s", ErrUnhealthy, a.identity, cleanText(message))
+		return fmt.Errorf("%w: actor %s: %s", ErrUnhealthy, a.identity, cleanText([]byte(message)))
 	}
 	return nil
-}
-
-// Stats returns the actor's figures.
-func (a *Actor) Stats() Stats {
-	idle, busy := a.pool.len()
-	return Stats{
-		Calls: a.calls.Load(), GuestErrors: a.guestErrors.Load(), Traps: a.traps.Load(), Timeouts: a.timeouts.Load(),
-		MemoryLimit: a.memoryLimit.Load(), Cancelled: a.cancelled.Load(), Refused: a.refused.Load(),
-		Recycled: a.recycled.Load(), Started: a.started.Load(), Discarded: a.discarded.Load(), Idle: idle, Busy: busy,
-	}
 }
 
 // Close refuses further calls, waits for those in progress, which their time
@@ -176,36 +166,9 @@ func (a *Actor) Close(ctx context.Context) error {
 	return err
 }
 
-func (a *Actor) newInstance(ctx context.Context) (*instance, error) {
-	in, err := newInstance(ctx, a)
-	if err == nil {
-		a.started.Add(1)
-	}
-	return in, err
-}
-
-// discard closes an instance that was counted as started.
+// discard closes an instance that was entered into the pool.
 func (in *instance) discard() {
 	in.close()
-	in.actor.discarded.Add(1)
-}
-
-func (a *Actor) count(ctx context.Context, err error) {
-	a.calls.Add(1)
-	var guest *GuestError
-	var trap *TrapError
-	switch {
-	case err == nil:
-	case errors.As(err, &guest):
-		a.guestErrors.Add(1)
-	case errors.As(err, &trap):
-		a.traps.Add(1)
-		if errors.Is(err, ErrMemory) {
-			a.memoryLimit.Add(1)
-		}
-	case ctx.Err() != nil:
-		a.cancelled.Add(1)
-	default:
-		a.timeouts.Add(1)
-	}
+	in.actor.meters.discarded.Add(1)
+	in.actor.pool.drop(in.slot)
 }

@@ -113,10 +113,9 @@ func checkExports(c wazero.CompiledModule) (starts []string, err error) {
 }
 
 // checkMemory says whether a module fits into an actor's memory at all.
-func checkMemory(c wazero.CompiledModule, limit uint64) error {
-	const page = 64 << 10
-	if need := uint64(c.ExportedMemories()["memory"].Min()) * page; need > limit {
-		return faultf("the module begins with %d bytes of memory, the actor's limit is %d", need, limit)
+func checkMemory(m *module, limit uint64) error {
+	if m.leastMemory > limit {
+		return faultf("the module begins with %d bytes of memory, the actor's limit is %d", m.leastMemory, limit)
 	}
 	return nil
 }

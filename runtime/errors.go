@@ -16,6 +16,14 @@ var (
 	// ErrMemory: the actor asked for more memory than Limits.MemoryBytes and
 	// did not survive the refusal. It comes wrapped in a *TrapError.
 	ErrMemory = errors.New("memory limit exceeded")
+	// ErrStepLimit: the actor used up Limits.Steps in one call.
+	ErrStepLimit = errors.New("step limit exceeded")
+	// ErrDeadlock: the call could only have waited for itself: all instances of
+	// the actor are held by calls that wait for one another.
+	ErrDeadlock = errors.New("all instances are held by calls that wait for one another")
+	// ErrHostMemory: Options.MemoryBytes has no room for another instance, and
+	// none was idle. Trying again later can help.
+	ErrHostMemory = errors.New("the host's memory for actors is used up")
 	// ErrUnhealthy: the actor answered a health request with healthy=false or
 	// an error.
 	ErrUnhealthy = errors.New("actor is not healthy")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -38,6 +39,11 @@ type Options struct {
 	// IdleInstance is how long an instance beyond Limits.MinInstances waits
 	// for a call before it is closed. Default one minute.
 	IdleInstance time.Duration
+	// MemoryBytes is for the linear memory of all instances together. When it
+	// is used up, idle instances of any actor are given up; what then still
+	// does not fit is refused, a new instance with ErrHostMemory and a growth
+	// as one beyond the actor's own limit is. Default no bound but the actors'.
+	MemoryBytes uint64
 }
 
 // A Host loads actors. Its methods may be called concurrently.
@@ -49,6 +55,8 @@ type Host struct {
 	idleFor time.Duration
 
 	compiling chan struct{} // one at a time: compiling takes memory and a core
+	memory    budget
+	waits     waits
 
 	mu      sync.Mutex // guards what follows
 	modules map[string]*module
@@ -72,11 +80,14 @@ func New(o Options) (*Host, error) {
 	if o.IdleInstance <= 0 {
 		o.IdleInstance = time.Minute
 	}
-	return &Host{
+	h := &Host{
 		log: o.Logger, call: o.Call, output: o.Output, idleFor: o.IdleInstance,
 		cache:     newCodeCache(o.CacheDir, o.MaxCacheBytes, o.Logger),
 		compiling: make(chan struct{}, 1), modules: map[string]*module{}, actors: map[*Actor]struct{}{},
-	}, nil
+		waits: waits{by: map[*instance]*pool{}},
+	}
+	h.memory = budget{limit: int64(min(o.MemoryBytes, math.MaxInt64)), reclaim: h.reclaim}
+	return h, nil
 }
 
 // CacheFault says why the host does without Options.CacheDir; nil if it does
@@ -107,19 +118,19 @@ func (h *Host) load(ctx context.Context, identity string, wasm []byte, limits Li
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMemory(m.compiled, limits.MemoryBytes); err != nil {
+	if err := checkMemory(m, limits.MemoryBytes); err != nil {
 		return nil, errors.Join(err, h.release(ctx, m))
 	}
 	a := &Actor{
 		identity: identity, limits: limits, host: h, module: m,
 		output: &guestLog{identity, h.output},
-		pool:   newPool(limits.MinInstances, limits.MaxInstances, h.idleFor),
+		pool:   newPool(limits.MinInstances, limits.MaxInstances, h.idleFor, &h.waits),
 	}
-	in, err := a.newInstance(ctx)
+	in, err := a.acquire(ctx, "start")
 	if err != nil {
 		return nil, errors.Join(err, h.release(ctx, m))
 	}
-	a.pool.idle = append(a.pool.idle, in) // nobody else has the actor yet
+	a.release(in)
 	h.mu.Lock()
 	closed := h.closed
 	if !closed {
@@ -185,6 +196,22 @@ func (h *Host) forget(a *Actor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.actors, a)
+}
+
+// reclaim has idle instances of any actor give back n bytes, if there are any.
+func (h *Host) reclaim(n int64) {
+	h.mu.Lock()
+	actors := make([]*Actor, 0, len(h.actors))
+	for a := range h.actors {
+		actors = append(actors, a)
+	}
+	h.mu.Unlock()
+	for _, a := range actors {
+		if n <= 0 {
+			return
+		}
+		n -= a.pool.reclaim(n)
+	}
 }
 
 // Close closes all actors, waiting for their calls in progress, and refuses to

@@ -2,17 +2,18 @@ package runtime
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	goruntime "runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/edged-io/edged/runtime/meter"
 )
 
 // startLimit is how long a module's initialisers may run. It is not the actor's
@@ -26,63 +27,76 @@ type instance struct {
 	_ [64]byte
 
 	actor     *Actor
+	slot      int // in the pool
 	mod       api.Module
-	call      api.Function // __guest_call; looking it up anew costs 5 µs
-	memory    *guestMemory
+	call      api.Function      // __guest_call; looking it up anew costs 5 µs
+	counter   api.MutableGlobal // of steps that are left of the slice
+	engine    engineContext
+	callStack callStack // of what runs
+	memory    guestMemory
 	startSize uint32 // bytes of memory after the initialisers
-	stdout    *lineWriter
-	stderr    *lineWriter
-	idleSince time.Time
+	stdout    lineWriter
+	stderr    lineWriter
 	starting  bool // the initialisers are running
 	dead      bool // may not be called again
 
+	// What the pool and the statistics read; others write only here.
+	calls, guestErrors, steps atomic.Uint64
+	callsSwept                uint64 // calls at the last sweep; the pool's
+
+	// The limits of the call in progress.
+	slice       slice
+	stepsOfCall uint64 // up to the last tick
+	deadline    int64  // by clock; 0 until somebody looks at it
+	worked      uint64 // bytes moved by host functions since the last look
+
 	// The slots of the call in progress.
-	ctx          context.Context // ends with the call's deadline
+	ctx          context.Context // the caller's
+	host         *hostContext    // for what the guest asks of the host; nil until it does
 	operation    string
 	payload      []byte
-	response     []byte
+	response     []byte // what the caller gave, and the guest's response behind it
+	given        int    // bytes that the caller gave
 	guestError   string
 	guestFailed  bool // __guest_error was called
 	hostResponse []byte
 	hostError    string
+	names        [3]string // binding, namespace and operation of the last host call
 	stack        [2]uint64
 
 	_ [64]byte
 }
 
-// newInstance makes an instance of a's module and runs its initialisers.
-func newInstance(ctx context.Context, a *Actor) (*instance, error) {
+// newInstance makes an instance of a's module for a slot of its pool and runs
+// its initialisers.
+func newInstance(ctx context.Context, a *Actor, slot int) (*instance, error) {
 	in := &instance{
-		actor:    a,
-		memory:   &guestMemory{limit: a.limits.MemoryBytes},
-		stdout:   &lineWriter{log: a.output, level: slog.LevelInfo, stream: "stdout"},
-		stderr:   &lineWriter{log: a.output, level: slog.LevelWarn, stream: "stderr"},
-		starting: true,
+		actor: a, slot: slot, starting: true,
+		memory: guestMemory{limit: a.limits.MemoryBytes, budget: &a.host.memory},
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, startLimit, ErrTimeLimit)
-	defer cancel()
-	in.begin(limited, "start", nil)
-	err := in.start(limited)
-	if err != nil {
-		err = in.failure(ctx, err)
+	in.stdout = lineWriter{in: in, level: slog.LevelInfo, stream: "stdout"}
+	in.stderr = lineWriter{in: in, level: slog.LevelWarn, stream: "stderr"}
+	in.begin(ctx, nil, "start", nil)
+	if err := in.start(); err != nil {
+		err = in.failure(err)
 		in.close()
 		return nil, err
 	}
+	in.ran(int32(in.counter.Get()))
 	in.end()
-	in.starting = false
+	in.starting, in.dead = false, false
 	in.startSize = in.mod.Memory().Size()
 	return in, nil
 }
 
-func (in *instance) start(limited context.Context) error {
-	config := wazero.NewModuleConfig().WithName("").WithArgs("main.wasm").
-		WithStdout(in.stdout).WithStderr(in.stderr).
-		WithSysWalltime().WithSysNanotime().WithNanosleep(in.sleep).WithOsyield(goruntime.Gosched).
-		WithRandSource(rand.Reader).
-		WithStartFunctions() // ours to call: see below
-	ctx := &callContext{limited, in}
+func (in *instance) start() error {
 	m := in.actor.module
-	mod, err := m.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.memory), m.compiled, config)
+	if err := in.memory.open(m.leastMemory); err != nil {
+		return err
+	}
+	in.engine = engineContext{in: in, options: experimental.WithMemoryAllocator(context.Background(), &in.memory)}
+	mod, err := m.runtime.InstantiateModule(&in.engine, m.compiled, instanceConfig)
+	in.engine.options = nil
 	if err != nil {
 		if !strings.Contains(err.Error(), stackMark) {
 			// Nothing has run: a segment out of bounds, an import that is no
@@ -92,8 +106,11 @@ func (in *instance) start(limited context.Context) error {
 		return err
 	}
 	in.mod = mod
+	in.counter = mod.ExportedGlobal(meter.ExportCounter).(api.MutableGlobal)
 	for _, name := range m.initialisers {
-		_, err := mod.ExportedFunction(name).Call(ctx)
+		f := mod.ExportedFunction(name)
+		in.callStack = callStackOf(f)
+		err := f.CallWithStack(&in.engine, nil)
 		var exit *exitError
 		if errors.As(err, &exit) && exit.code == 0 {
 			continue // TinyGo leaves _start this way
@@ -102,68 +119,89 @@ func (in *instance) start(limited context.Context) error {
 			return err
 		}
 	}
-	in.call = mod.ExportedFunction("__guest_call")
+	in.ready()
 	return nil
 }
 
-// begin clears the slots for a call under ctx.
-func (in *instance) begin(ctx context.Context, operation string, payload []byte) {
+// instanceConfig gives the module no name, so that there can be many, and has
+// the initialisers left to us.
+var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+
+// ready makes the function that serves calls, with a call stack of its own.
+func (in *instance) ready() {
+	in.call = in.mod.ExportedFunction("__guest_call")
+	in.callStack = callStackOf(in.call)
+}
+
+// begin clears the slots for a call under ctx. It is dead until the call has
+// ended well.
+func (in *instance) begin(ctx context.Context, dst []byte, operation string, payload []byte) {
+	in.dead = true
 	in.ctx, in.operation, in.payload = ctx, operation, payload
-	in.response, in.guestError, in.guestFailed = nil, "", false
+	in.response, in.given = dst, len(dst)
+	in.guestError, in.guestFailed = "", false
 	in.hostResponse, in.hostError = nil, ""
-	in.stdout.reset()
-	in.stderr.reset()
+	in.slice.began, in.stepsOfCall, in.deadline, in.worked = 0, 0, 0, 0
+	if budget := in.actor.limits.Steps; budget > 0 && !in.starting && uint64(in.slice.left) > budget {
+		in.slice.left = int32(budget)
+		in.counter.Set(budget)
+	}
 }
 
 // end lets go of what the call was given.
 func (in *instance) end() {
+	if in.host != nil {
+		in.host.end()
+		in.host = nil
+	}
 	in.ctx, in.payload, in.response, in.hostResponse = nil, nil, nil, nil
-	in.stdout.flush()
-	in.stderr.flush()
+	in.stdout.end()
+	in.stderr.end()
 }
 
-// serve has the guest handle one operation. The response is the caller's.
-func (in *instance) serve(ctx context.Context, operation string, payload []byte) ([]byte, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, in.actor.limits.Time, ErrTimeLimit)
-	defer cancel()
-	in.begin(limited, operation, payload)
+// serve has the guest handle one operation. The response is appended to dst.
+func (in *instance) serve(ctx context.Context, dst []byte, operation string, payload []byte) ([]byte, error) {
+	in.begin(ctx, dst, operation, payload)
 	defer in.end()
 	in.stack[0], in.stack[1] = uint64(len(operation)), uint64(len(payload))
-	err := in.call.CallWithStack(&callContext{limited, in}, in.stack[:])
-	// A deadline that fires as the call ends closes the module a moment after
-	// the engine has reported success.
-	in.dead = err != nil || limited.Err() != nil
-	switch {
-	case err != nil:
-		return nil, in.failure(ctx, err)
-	case in.guestFailed || uint32(in.stack[0]) != 1:
+	err := in.call.CallWithStack(&in.engine, in.stack[:])
+	in.calls.Add(1)
+	in.ran(int32(in.counter.Get()))
+	if err != nil {
+		err = in.failure(err)
+		in.actor.meters.failed(ctx, err)
+		return nil, err
+	}
+	in.dead = false
+	if in.guestFailed || uint32(in.stack[0]) != 1 {
+		in.guestErrors.Add(1)
 		return nil, &GuestError{Actor: in.actor.identity, Operation: operation, Text: in.guestError}
 	}
 	return in.response, nil
 }
 
-// failure says why the engine stopped the guest. outer is the caller's context.
-func (in *instance) failure(outer context.Context, err error) error {
+// failure says why a guest was stopped, or why it could not begin.
+func (in *instance) failure(err error) error {
 	where := fmt.Sprintf("actor %s: %s", in.actor.identity, in.operation)
-	if outer.Err() != nil {
-		return fmt.Errorf("%s: %w", where, context.Cause(outer))
-	}
-	if in.ctx.Err() != nil {
-		limit := in.actor.limits.Time
-		if in.starting {
-			limit = startLimit
-		}
-		return fmt.Errorf("%s: %w (%v)", where, ErrTimeLimit, limit)
-	}
+	var stop *stopError
 	var fault *moduleFault
-	if errors.As(err, &fault) {
+	switch {
+	case errors.As(err, &stop) && errors.Is(stop.cause, ErrTimeLimit) && in.ctx.Err() == nil:
+		return fmt.Errorf("%s: %w (%v)", where, ErrTimeLimit, in.timeLimit())
+	case errors.As(err, &stop) && stop.cause == ErrStepLimit:
+		return fmt.Errorf("%s: %w (%d)", where, ErrStepLimit, in.actor.limits.Steps)
+	case errors.As(err, &stop) && !stop.trap:
+		return fmt.Errorf("%s: %w", where, stop.cause)
+	case errors.As(err, &fault):
 		return fault
+	case in.mod == nil && errors.Is(err, ErrHostMemory):
+		return fmt.Errorf("%s: %w", where, err)
 	}
 	trap := &TrapError{Actor: in.actor.identity, Operation: in.operation, Output: strings.ToValidUTF8(string(in.stderr.tail), "\uFFFD")}
 	trap.Reason, trap.Stack = splitTrap(err)
-	if in.memory.denied {
-		trap.cause = ErrMemory
-		trap.Reason = fmt.Sprintf("%v (%d bytes): %s", ErrMemory, in.actor.limits.MemoryBytes, trap.Reason)
+	if denied := in.memory.denied; denied != nil {
+		trap.cause = denied
+		trap.Reason = fmt.Sprintf("%v: %s", denied, trap.Reason)
 	}
 	return trap
 }
@@ -185,40 +223,54 @@ func splitTrap(err error) (reason, stack string) {
 	return strings.Join(strings.Fields(reason), " "), strings.TrimSpace(strings.Join(lines, "\n"))
 }
 
-// callHost performs what the guest asks for.
+// callHost performs what the guest asks for, and ends the guest if its time has
+// passed meanwhile.
 func (in *instance) callHost(binding, namespace, operation string, payload []byte) ([]byte, error) {
 	if in.starting {
 		return nil, fmt.Errorf("%s: an actor cannot call while it starts", operation)
 	}
-	return in.actor.host.call(in.ctx, in.actor.identity, binding, namespace, operation, payload)
+	now := clock()
+	in.stopIfOver(now)
+	if in.host == nil {
+		in.host = &hostContext{parent: in.ctx, in: in, deadline: time.Now().Add(time.Duration(in.deadline - now))}
+	}
+	response, err := in.actor.host.call(in.host, in.actor.identity, binding, namespace, operation, payload)
+	in.slice.began, in.worked = 0, 0
+	in.stopIfOver(clock())
+	return response, err
 }
 
-// sleep is the guest's, and ends with the call's deadline.
-func (in *instance) sleep(ns int64) {
-	t := time.NewTimer(time.Duration(ns))
+// sleep is the guest's, and ends with the call.
+func (in *instance) sleep(d time.Duration) {
+	now := clock()
+	in.stopIfOver(now)
+	t := time.NewTimer(min(d, time.Duration(in.deadline-now)))
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-in.ctx.Done():
 	}
+	in.slice.began = 0
+	in.stopIfOver(clock())
 }
 
-// reusable says whether the next call may have this instance. Memory only
-// grows, so one that has come close to the limit makes room for a fresh one
-// before a call fails in it; one that starts there is used all the same.
-func (in *instance) reusable() bool {
-	if in.dead {
-		return false
+// outgrown says whether the instance makes room for a fresh one: a memory never
+// shrinks, so one that has come close to the limit is given back before a call
+// fails in it. One that starts there is used all the same. A call stack that a
+// call has made large is given back alone.
+func (in *instance) outgrown() bool {
+	if in.stackBytes() > keptStackBytes {
+		in.ready()
 	}
 	size := in.mod.Memory().Size()
-	return size == in.startSize || uint64(size) <= in.actor.limits.MemoryBytes/4*3
+	return size != in.startSize && uint64(size) > in.actor.limits.MemoryBytes/4*3
 }
 
 // close frees what the instance holds. Nothing that wazero does here waits or
 // looks at the context.
 func (in *instance) close() {
-	in.stdout.flush()
-	in.stderr.flush()
+	in.stdout.end()
+	in.stderr.end()
 	if in.mod != nil {
 		if err := in.mod.Close(context.Background()); err != nil {
 			in.actor.host.log.Warn("close instance", "actor", in.actor.identity, "err", err)

@@ -79,7 +79,7 @@ func oddModules() map[string]struct {
 		"a giant table": {callModule(one, func(a *assembler) { a.tables = []byte{1, 0x70, 0, 0x80, 0x80, 0x80, 0x20} }),
 			"a table of 67108864 entries, the limit is 131072"},
 		"many tables": {callModule(one, func(a *assembler) { a.tables = append([]byte{17}, bytes.Repeat([]byte{0x70, 0, 1}, 17)...) }),
-			"has 17 tables, the limit is 16"},
+			"17 tables, the limit is 16, in the table section at byte"},
 		"more memory than allowed": {callModule(one, func(a *assembler) { a.mem(65) }),
 			"begins with 4259840 bytes of memory, the actor's limit is 4194304"},
 	}

@@ -1,51 +1,97 @@
 package runtime
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero/experimental"
+)
 
 // guestMemory gives one instance its linear memory and holds it to its limit.
 // The limit is kept here and not by the engine, so that a refusal is seen: a
 // guest that dies of one is reported as out of memory and not as "unreachable".
 type guestMemory struct {
 	limit  uint64 // bytes
+	budget *budget
 	region region
-	denied bool // a growth was refused
+	held   atomic.Int64 // bytes taken from the budget
+	denied error        // why a growth was refused; nil if none was
 }
 
 // A region is where the bytes are.
 type region interface {
-	// resize makes the first n bytes usable and returns them, or nil.
+	// resize makes the first n bytes usable, wherever they are then, and
+	// returns them, or nil. New ones are zero.
 	resize(n uint64) []byte
 	free()
 }
 
-// Allocate implements experimental.MemoryAllocator for one memory.
-func (g *guestMemory) Allocate(capacity, most uint64) experimental.LinearMemory {
-	g.region = newRegion(min(capacity, g.limit), min(most, g.limit))
-	return g
+// open takes hold of the first n bytes, before the engine asks for them: it
+// cannot be refused.
+func (g *guestMemory) open(n uint64) error {
+	g.region = newRegion()
+	if g.Reallocate(n) == nil {
+		return g.denied
+	}
+	return nil
 }
+
+// Allocate implements experimental.MemoryAllocator for one memory.
+func (g *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory { return g }
 
 // Reallocate implements experimental.LinearMemory.
 func (g *guestMemory) Reallocate(n uint64) []byte {
-	if n > g.limit {
-		g.denied = true
+	more := int64(n) - g.held.Load()
+	switch {
+	case n > g.limit:
+		g.denied = fmt.Errorf("%w (%d bytes)", ErrMemory, g.limit)
+		return nil
+	case !g.budget.take(more):
+		g.denied = fmt.Errorf("%w: %w (%d bytes)", ErrMemory, ErrHostMemory, g.budget.limit)
 		return nil
 	}
 	b := g.region.resize(n)
 	if b == nil {
-		g.denied = true
+		g.budget.give(more)
+		g.denied = fmt.Errorf("%w: the system has no more", ErrMemory)
+		return nil
 	}
+	g.held.Add(more)
 	return b
 }
 
 // Free implements experimental.LinearMemory. The engine does not call it on
-// every way out (a failed instantiation, a deadline that fires as the call
-// ends), so the instance calls it as well, and twice is fine.
+// every way out (a failed instantiation), so the instance calls it as well, and
+// twice is fine.
 func (g *guestMemory) Free() {
 	if g.region != nil {
 		g.region.free()
 		g.region = nil
+		g.budget.give(g.held.Swap(0))
 	}
 }
+
+// A budget is for the memory of all instances of a host.
+type budget struct {
+	limit   int64 // 0 for none
+	reclaim func(n int64)
+	used    atomic.Int64
+}
+
+// take takes n bytes, from idle instances if it must.
+func (b *budget) take(n int64) bool {
+	if used := b.used.Add(n); b.limit == 0 || used <= b.limit {
+		return true
+	}
+	b.reclaim(b.used.Load() - b.limit)
+	if b.used.Load() <= b.limit {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // heapRegion keeps the bytes on the Go heap; growing copies.
 type heapRegion struct{ buf []byte }

@@ -2,42 +2,42 @@ package runtime
 
 import "golang.org/x/sys/unix"
 
-// mapped reserves addresses for all that a memory may grow to: growing never
-// copies, pages cost nothing until they are touched, and the garbage collector
-// knows nothing of them.
+// mapped has its bytes in a mapping of its own: growing moves page tables and
+// never copies, pages cost nothing until they are touched, and the garbage
+// collector knows nothing of them. No addresses are held in reserve, of which a
+// 32-bit system has few.
 type mapped struct{ all []byte }
 
-// newRegion makes the first capacity bytes usable. Where the kernel gives no
-// mapping (a limit on address space), the memory comes from the heap.
-func newRegion(capacity, most uint64) region {
-	size := max(capacity, most, 1)
-	if size > 1<<46 || uint64(int(size)) != size {
-		return &heapRegion{}
-	}
-	all, err := unix.Mmap(-1, 0, int(size), unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err != nil {
-		return &heapRegion{}
-	}
-	m := &mapped{all}
-	if m.resize(capacity) == nil {
-		m.free()
-		return &heapRegion{}
-	}
-	return m
-}
+func newRegion() region { return &mapped{} }
 
 func (m *mapped) resize(n uint64) []byte {
-	if n > uint64(len(m.all)) {
+	size := int(max(n, 1))
+	if uint64(size) < n || size < 0 {
 		return nil
 	}
-	if n > 0 {
-		if err := unix.Mprotect(m.all[:n], unix.PROT_READ|unix.PROT_WRITE); err != nil {
-			return nil
+	var all []byte
+	var err error
+	if m.all == nil {
+		all, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err == nil {
+			// A page of 2 MiB for a guest that touches 40 KiB is a bad trade on a
+			// small box. An error means that there are no such pages.
+			_ = unix.Madvise(all, unix.MADV_NOHUGEPAGE)
 		}
+	} else {
+		all, err = unix.Mremap(m.all, size, unix.MREMAP_MAYMOVE)
 	}
-	return m.all[:n:n]
+	if err != nil {
+		return nil
+	}
+	m.all = all
+	return all[:n:n]
 }
 
 // free gives the addresses back. An error could only mean that they were not
 // ours.
-func (m *mapped) free() { _ = unix.Munmap(m.all) }
+func (m *mapped) free() {
+	if m.all != nil {
+		_ = unix.Munmap(m.all)
+	}
+}

@@ -2,4 +2,4 @@
 
 package runtime
 
-func newRegion(_, _ uint64) region { return &heapRegion{} }
+func newRegion() region { return &heapRegion{} }

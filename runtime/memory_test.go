@@ -2,12 +2,13 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 )
 
 func TestRegion_growsZeroedAndKeepsItsBytes(t *testing.T) {
 	const page = 64 << 10
-	for name, r := range map[string]region{"heap": &heapRegion{}, "platform": newRegion(page, 8*page)} {
+	for name, r := range map[string]region{"heap": &heapRegion{}, "platform": newRegion()} {
 		b := r.resize(page)
 		if len(b) != page || cap(b) != page {
 			t.Fatalf("%s: got %d of %d bytes", name, len(b), cap(b))
@@ -22,23 +23,20 @@ func TestRegion_growsZeroedAndKeepsItsBytes(t *testing.T) {
 }
 
 func TestGuestMemory_limit(t *testing.T) {
-	g := &guestMemory{limit: 1 << 20}
+	g := &guestMemory{limit: 1 << 20, budget: &budget{}}
+	if err := g.open(1 << 16); err != nil {
+		t.Fatal(err)
+	}
 	m := g.Allocate(1<<16, 1<<32)
-	if m.Reallocate(1<<20) == nil || g.denied {
+	if m.Reallocate(1<<20) == nil || g.denied != nil {
 		t.Error("refused at the limit")
 	}
-	if m.Reallocate(1<<20+1) != nil || !g.denied {
+	if m.Reallocate(1<<20+1) != nil || !errors.Is(g.denied, ErrMemory) {
 		t.Error("not refused beyond the limit")
 	}
 	m.Free()
 	g.Free()
-}
-
-// Where the kernel gives no addresses, the memory comes from the heap.
-func TestNewRegion_tooLargeToMap(t *testing.T) {
-	r := newRegion(1<<16, 1<<62)
-	defer r.free()
-	if b := r.resize(1 << 16); len(b) != 1<<16 {
-		t.Errorf("got %d bytes", len(b))
+	if used := g.budget.used.Load(); used != 0 {
+		t.Errorf("%d bytes were not given back", used)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"github.com/edged-io/edged/runtime/meter"
 )
 
 // A module is compiled code, shared by all actors that were loaded from the same
@@ -22,6 +24,7 @@ type module struct {
 	compiled     wazero.CompiledModule
 	fromCache    bool     // nothing had to be compiled
 	initialisers []string // to call in each new instance, in this order
+	leastMemory  uint64   // bytes that an instance begins with
 }
 
 // initialisers that a module may export, in the order of waPC hosts.
@@ -37,9 +40,9 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 	if err := checkHeader(wasm); err != nil {
 		return nil, err
 	}
-	wasm, err := limitTables(wasm)
+	wasm, err := meter.Rewrite(wasm)
 	if err != nil {
-		return nil, err
+		return nil, faultf("invalid module: %v", err)
 	}
 	began := time.Now()
 	m, err := h.cache.compile(ctx, digest, wasm)
@@ -53,7 +56,7 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 // newModule compiles wasm in a new engine, with cache where it is not nil. The
 // engine belongs to the module; the cache too.
 func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.CompilationCache) (m *module, err error) {
-	config := engineConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
+	config := engineConfig().WithDebugInfoEnabled(false)
 	if cache != nil {
 		config = config.WithCompilationCache(cache)
 	}
@@ -74,8 +77,11 @@ func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.Com
 	if err := checkImports(m.compiled, provided); err != nil {
 		return m, err
 	}
-	m.initialisers, err = checkExports(m.compiled)
-	return m, err
+	if m.initialisers, err = checkExports(m.compiled); err != nil {
+		return m, err
+	}
+	m.leastMemory = uint64(m.compiled.ExportedMemories()["memory"].Min()) << 16
+	return m, nil
 }
 
 // compileForeign keeps a fault of the compiler, met with bytes from outside,

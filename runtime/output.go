@@ -26,39 +26,37 @@ func (g *guestLog) line(ctx context.Context, level slog.Level, stream string, te
 // lineWriter cuts a guest's stdout or stderr into lines. It belongs to an
 // instance and is for its goroutine.
 type lineWriter struct {
-	log    *guestLog
+	in     *instance
 	level  slog.Level
 	stream string
 	rest   []byte // a line that has not ended
-	tail   []byte // the end of all that was written since the last reset
+	tail   []byte // the end of all that was written in this call
 }
 
-// Write implements io.Writer; it never fails.
-func (w *lineWriter) Write(p []byte) (int, error) {
+func (w *lineWriter) write(p []byte) {
 	w.tail = append(w.tail, p[max(0, len(p)-maxOutputBytes):]...)
 	w.tail = w.tail[max(0, len(w.tail)-maxOutputBytes):]
-	n := len(p)
 	for len(p) > 0 {
 		line, after, found := bytes.Cut(p, []byte{'\n'})
-		if len(w.rest) < maxLineBytes {
-			w.rest = append(w.rest, line...)
-		}
+		w.in.work(uint64(len(line)))
+		w.rest = append(w.rest, line[:min(len(line), maxLineBytes-len(w.rest))]...)
 		if found {
 			w.flush()
 		}
 		p = after
 	}
-	return n, nil
 }
 
 // flush ends the line that has been begun.
 func (w *lineWriter) flush() {
-	w.log.line(context.Background(), w.level, w.stream, w.rest)
+	w.in.actor.output.line(w.in.ctx, w.level, w.stream, w.rest)
 	w.rest = w.rest[:0]
 }
 
-// reset forgets what was written, for the next call.
-func (w *lineWriter) reset() {
-	w.flush()
+// end is the end of a call.
+func (w *lineWriter) end() {
+	if len(w.rest) > 0 {
+		w.flush()
+	}
 	w.tail = w.tail[:0]
 }

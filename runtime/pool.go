@@ -4,149 +4,348 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// A pool keeps an actor's instances: at most max in all, those that wait for
-// work on a stack, so that the warmest serves and the coldest can go. Who finds
-// all of them busy waits in turn.
+// A pool keeps an actor's instances, at most so many, each in a slot of its own
+// while it waits for work. Who finds all of them busy waits in turn.
+//
+// Cores do not meet in it as long as there is enough for all: each begins to
+// look where it found an instance the last time, takes it with one swap, and
+// puts it back with one store.
 type pool struct {
 	min     int
 	idleFor time.Duration
+	waits   *waits // of the host
+	slots   []slot
+	hints   sync.Pool // of *hint: where a core looks first
 
-	room    chan struct{} // a token for each call in progress; full when closed
-	closing chan struct{}
+	_    [64]byte
+	gate atomic.Int64 // waiting callers, and closedGate; 0 on the quick way
+	high atomic.Int64 // slots above have never been used
+	era  atomic.Int64 // hints of another one are forgotten
+	_    [64]byte
 
-	mu      sync.Mutex // guards what follows
-	idle    []*instance
-	sweeper *time.Timer // armed while there are more idle ones than min
+	mu      sync.Mutex  // guards what follows
+	size    int         // slots in use: idle, busy, or where an instance is being made
+	members []*instance // by slot; nil where there is none yet
+	queue   []*waiter   // callers that wait, in turn
+	waited  uint64      // callers that have
+	sweeper *time.Timer // armed while there are more than min
 	closed  bool
+	drained chan struct{} // closed when the pool is closed and empty
+	past    totals        // of instances that are no more
 
 	sweeps sync.WaitGroup // armed or running sweepers
-
-	closeMu sync.Mutex // one Close at a time; guards what follows
-	drained int        // tokens that Close holds
 }
 
-func newPool(minimum, maximum int, idleFor time.Duration) *pool {
-	return &pool{min: minimum, idleFor: idleFor, room: make(chan struct{}, maximum), closing: make(chan struct{})}
+// closedGate in gate: the pool is closed.
+const closedGate = 1 << 32
+
+// A slot is where one instance is while it is idle. It is as large as what a
+// core fetches at once.
+type slot struct {
+	idle atomic.Pointer[instance]
+	_    [120]byte
 }
 
-// acquire waits for its turn and returns an idle instance, or nil when one has
-// to be made. Each acquire is followed by a release.
-func (p *pool) acquire(ctx context.Context) (*instance, error) {
+type hint struct {
+	slot int
+	era  int64
+}
+
+// A waiter is a caller that waits for an instance, or for the right to make one
+// in a slot.
+type waiter struct{ turn chan grant }
+
+type grant struct {
+	in   *instance // nil: make one
+	slot int
+	err  error
+}
+
+func newPool(minimum, maximum int, idleFor time.Duration, w *waits) *pool {
+	return &pool{
+		min: minimum, idleFor: idleFor, waits: w, slots: make([]slot, maximum), members: make([]*instance, maximum),
+		hints: sync.Pool{New: func() any { return new(hint) }}, drained: make(chan struct{}),
+	}
+}
+
+// acquire waits for its turn and returns an idle instance, or nil and the slot
+// in which to make one. It is followed by a put or a drop.
+func (p *pool) acquire(ctx context.Context) (in *instance, slot int, err error) {
 	if ctx.Err() != nil { // an instance that meets it would be lost
-		return nil, context.Cause(ctx)
+		return nil, 0, context.Cause(ctx)
 	}
-	select {
-	case p.room <- struct{}{}:
-	case <-p.closing:
-		return nil, ErrClosed
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if p.gate.Load() == 0 {
+		if in := p.take(); in != nil {
+			return in, in.slot, nil
+		}
 	}
-	select {
-	case <-p.closing:
-		<-p.room
-		return nil, ErrClosed
+	return p.wait(ctx)
+}
+
+// take takes an idle instance, if there is one.
+func (p *pool) take() *instance {
+	h := p.hints.Get().(*hint)
+	if era := p.era.Load(); h.era != era {
+		*h = hint{era: era}
+	}
+	high := int(p.high.Load())
+	for range high {
+		if h.slot >= high {
+			h.slot = 0
+		}
+		s := &p.slots[h.slot]
+		if s.idle.Load() != nil {
+			if in := s.idle.Swap(nil); in != nil {
+				p.hints.Put(h)
+				return in
+			}
+		}
+		h.slot++
+	}
+	p.hints.Put(h)
+	return nil
+}
+
+// put gives an instance to the next caller.
+func (p *pool) put(in *instance) {
+	p.slots[in.slot].idle.Store(in)
+	switch gate := p.gate.Load(); {
+	case gate == 0:
+	case gate >= closedGate:
+		p.empty()
 	default:
+		p.mu.Lock()
+		p.serve()
+		p.mu.Unlock()
+	}
+}
+
+// drop empties the slot of an instance that is no more, or was never made.
+func (p *pool) drop(slot int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if in := p.members[slot]; in != making {
+		p.past.add(in)
+	}
+	p.members[slot] = nil
+	p.size--
+	p.serve()
+	if p.closed && p.size == 0 {
+		close(p.drained)
+	}
+}
+
+// enter makes an instance known that has been made for its slot.
+func (p *pool) enter(in *instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members[in.slot] = in
+}
+
+// serve gives waiting callers what there is. p.mu is held.
+func (p *pool) serve() {
+	for len(p.queue) > 0 {
+		g, ok := p.spare()
+		if !ok {
+			return
+		}
+		p.queue[0].turn <- g
+		p.queue = p.queue[1:]
+		p.gate.Add(-1)
+	}
+}
+
+// spare finds an idle instance or room for one. p.mu is held.
+func (p *pool) spare() (grant, bool) {
+	if in := p.take(); in != nil {
+		return grant{in: in, slot: in.slot}, true
+	}
+	if p.size == len(p.slots) {
+		return grant{}, false
+	}
+	// A slot is free when it has no member and nobody is making one for it.
+	// The latter are marked with a placeholder.
+	for i, m := range p.members {
+		if m == nil {
+			p.members[i] = making
+			p.size++
+			p.high.Store(max(p.high.Load(), int64(i)+1))
+			p.arm()
+			return grant{slot: i}, true
+		}
+	}
+	panic("runtime: a pool with room has no free slot")
+}
+
+// making stands for an instance that is being made.
+var making = &instance{}
+
+// wait is the slow way: there is no idle instance, or others wait already.
+func (p *pool) wait(ctx context.Context) (*instance, int, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, 0, ErrClosed
+	}
+	if len(p.queue) == 0 {
+		if g, ok := p.spare(); ok {
+			p.mu.Unlock()
+			return g.in, g.slot, nil
+		}
+	}
+	w := &waiter{turn: make(chan grant, 1)}
+	p.queue = append(p.queue, w)
+	p.waited++
+	// A put that has not seen the gate has put its instance where it is found
+	// now.
+	p.gate.Add(1)
+	p.serve()
+	p.mu.Unlock()
+
+	leave, err := p.waits.begin(ctx, p)
+	if err == nil {
+		defer leave()
+		select {
+		case g := <-w.turn:
+			return g.in, g.slot, g.err
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.idle); n > 0 {
-		in := p.idle[n-1]
-		p.idle[n-1] = nil
-		p.idle = p.idle[:n-1]
-		return in, nil
-	}
-	return nil, nil
-}
-
-// release gives the turn back, and an instance for the next caller unless it is
-// nil.
-func (p *pool) release(in *instance) {
-	if in != nil {
-		in.idleSince = time.Now()
-		p.mu.Lock()
-		p.idle = append(p.idle, in)
-		if len(p.idle) > p.min && p.sweeper == nil {
-			p.arm(p.idleFor)
+	for i, q := range p.queue {
+		if q == w {
+			p.queue = append(p.queue[:i:i], p.queue[i+1:]...)
+			p.gate.Add(-1)
+			return nil, 0, err
 		}
-		p.mu.Unlock()
 	}
-	// Only now: an acquire that gets this token must find the instance.
-	<-p.room
+	// Its turn came meanwhile.
+	g := <-w.turn
+	return g.in, g.slot, g.err
 }
 
-// arm has sweep run after d. p.mu is held.
-func (p *pool) arm(d time.Duration) {
+// arm has sweep run, while there are more instances than are kept. p.mu is held.
+func (p *pool) arm() {
+	if p.sweeper != nil || p.closed || p.size <= p.min {
+		return
+	}
 	p.sweeps.Add(1)
-	p.sweeper = time.AfterFunc(d, func() {
+	p.sweeper = time.AfterFunc(p.idleFor, func() {
 		defer p.sweeps.Done()
 		p.sweep()
 	})
 }
 
-// sweep closes instances that nobody has needed for a while.
+// sweep closes instances that nobody has called since the sweep before, and
+// has all cores look from the first slot on again, so that they need no more
+// instances than they must.
 func (p *pool) sweep() {
 	p.mu.Lock()
 	p.sweeper = nil
 	var cold []*instance
-	if !p.closed {
-		limit := time.Now().Add(-p.idleFor)
-		n := 0
-		for n < len(p.idle)-p.min && !p.idle[n].idleSince.After(limit) {
-			n++
+	for i := len(p.slots) - 1; i >= 0 && p.size-len(cold) > p.min && !p.closed; i-- {
+		in := p.slots[i].idle.Load()
+		if in == nil {
+			continue
 		}
-		cold = append(cold, p.idle[:n]...)
-		clear(p.idle[copy(p.idle, p.idle[n:]):])
-		p.idle = p.idle[:len(p.idle)-n]
-		if len(p.idle) > p.min {
-			p.arm(max(time.Until(p.idle[0].idleSince.Add(p.idleFor)), time.Second))
+		if calls := in.calls.Load(); calls != in.callsSwept {
+			in.callsSwept = calls
+		} else if p.slots[i].idle.CompareAndSwap(in, nil) {
+			cold = append(cold, in)
 		}
 	}
+	p.era.Add(1)
+	p.arm()
 	p.mu.Unlock()
 	for _, in := range cold {
 		in.discard()
 	}
 }
 
-// len is how many instances wait and how many calls are in progress.
-func (p *pool) len() (idle, busy int) {
+// reclaim closes idle instances until they have given back n bytes, and returns
+// how many it got.
+func (p *pool) reclaim(n int64) (got int64) {
+	for i := len(p.slots) - 1; i >= 0 && got < n; i-- {
+		if in := p.slots[i].idle.Swap(nil); in != nil {
+			got += in.memory.held.Load()
+			in.discard()
+		}
+	}
+	return got
+}
+
+// totals are what instances have counted.
+type totals struct {
+	calls, guestErrors, steps uint64
+	memory                    int64
+}
+
+func (t *totals) add(in *instance) {
+	t.calls += in.calls.Load()
+	t.guestErrors += in.guestErrors.Load()
+	t.steps += in.steps.Load()
+}
+
+// figures are sums over all instances, those that are no more included, and
+// what there is now.
+func (p *pool) figures() (sum totals, idle, busy int, waited uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.idle), min(len(p.room), cap(p.room))
+	sum = p.past
+	for i, in := range p.members {
+		if in == nil || in == making {
+			continue
+		}
+		sum.add(in)
+		sum.memory += in.memory.held.Load()
+		if p.slots[i].idle.Load() != nil {
+			idle++
+		}
+	}
+	return sum, idle, p.size - idle, p.waited
 }
 
 // close refuses further calls, waits for those in progress, and closes all
 // instances. If ctx ends first it may be called again to go on waiting.
 func (p *pool) close(ctx context.Context) error {
-	p.closeMu.Lock()
-	defer p.closeMu.Unlock()
-	select {
-	case <-p.closing:
-	default:
-		close(p.closing)
-	}
-	for p.drained < cap(p.room) {
-		select {
-		case p.room <- struct{}{}:
-			p.drained++
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %d calls in progress: %w", len(p.room)-p.drained, context.Cause(ctx))
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		for _, w := range p.queue {
+			w.turn <- grant{err: ErrClosed}
+		}
+		p.queue = nil
+		p.gate.Store(closedGate)
+		if p.size == 0 {
+			close(p.drained)
+		}
+		if p.sweeper != nil && p.sweeper.Stop() {
+			p.sweeps.Done()
 		}
 	}
-	p.mu.Lock()
-	p.closed = true
-	if p.sweeper != nil && p.sweeper.Stop() {
-		p.sweeps.Done()
-	}
-	idle := p.idle
-	p.idle = nil
 	p.mu.Unlock()
 	p.sweeps.Wait()
-	for _, in := range idle {
-		in.discard()
+	p.empty()
+	select {
+	case <-p.drained:
+		return nil
+	case <-ctx.Done():
+		_, _, busy, _ := p.figures()
+		return fmt.Errorf("wait for %d calls in progress: %w", busy, context.Cause(ctx))
 	}
-	return nil
+}
+
+// empty closes what is idle.
+func (p *pool) empty() {
+	for i := range p.slots {
+		if in := p.slots[i].idle.Swap(nil); in != nil {
+			in.discard()
+		}
+	}
 }

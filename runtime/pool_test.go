@@ -1,0 +1,183 @@
+package runtime_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/edged-io/edged/runtime"
+)
+
+func TestActor_CallAppend(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), echoModule(), runtime.Limits{})
+	out, err := a.CallAppend(t.Context(), []byte("so: "), "Echo", []byte("x"))
+	if err != nil || string(out) != "so: x" {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out, err = a.CallAppend(t.Context(), []byte("kept"), "Echo", nil); err == nil || string(out) != "kept" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// A warm call allocates nothing, its limits in force.
+func TestActor_CallAppend_allocatesNothing(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), echoModule(), runtime.Limits{Steps: 1 << 20})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	payload, buf := bytes.Repeat([]byte{1}, 128), make([]byte, 0, 128)
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, err := a.CallAppend(ctx, buf, "Echo", payload); err != nil {
+			t.Error(err)
+		}
+	}); n >= 1 && !raceEnabled {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// An actor that calls itself holds an instance for each call. When there are no
+// more, the next one is refused at once: nobody could ever end the wait.
+func TestActor_Call_itself(t *testing.T) {
+	const instances = 3
+	var a *runtime.Actor
+	depth := 0
+	h := newHost(t, runtime.Options{Call: func(ctx context.Context, _, _, _, _ string, _ []byte) ([]byte, error) {
+		depth++
+		return a.Call(ctx, "Test.Call", []byte("l t o p"))
+	}})
+	a = load(t, h, guest(t), runtime.Limits{MaxInstances: instances})
+	_, err := a.Call(t.Context(), "Test.Call", []byte("l t o p"))
+	var guestErr *runtime.GuestError
+	if !errors.As(err, &guestErr) || !strings.Contains(err.Error(), runtime.ErrDeadlock.Error()) || depth != instances {
+		t.Errorf("depth %d: got %v", depth, err)
+	}
+	if s := a.Stats(); s.Refused != 1 || s.Waited != 1 || s.Timeouts != 0 || s.Started != instances {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// Two actors that call each other, each with one instance: of two calls that
+// would wait for one another for ever, one is refused and the other served.
+func TestActor_Call_eachOther(t *testing.T) {
+	actors := map[string]*runtime.Actor{}
+	both := make(chan struct{})
+	var met sync.WaitGroup
+	met.Add(2)
+	h := newHost(t, runtime.Options{Call: func(ctx context.Context, _, _, target, operation string, _ []byte) ([]byte, error) {
+		if operation == "Meet" {
+			met.Done()
+			<-both
+			return actors[target].Call(ctx, "Test.Echo", []byte("served"))
+		}
+		return nil, errors.New("who is that")
+	}})
+	for _, name := range []string{"a", "b"} {
+		var err error
+		if actors[name], err = h.Load(t.Context(), name, guest(t), runtime.Limits{MaxInstances: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		met.Wait()
+		close(both)
+	}()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	served, refused := 0, 0
+	for from, to := range map[string]string{"a": "b", "b": "a"} {
+		wg.Go(func() {
+			out, err := actors[from].Call(t.Context(), "Test.Call", []byte("l "+to+" Meet p"))
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && string(out) == "served":
+				served++
+			case err != nil && strings.Contains(err.Error(), runtime.ErrDeadlock.Error()):
+				refused++
+			default:
+				t.Errorf("%s: got %q, %v", from, out, err)
+			}
+		})
+	}
+	wg.Wait()
+	if served != 1 || refused != 1 {
+		t.Errorf("%d served and %d refused, want one of each", served, refused)
+	}
+}
+
+// A call from within another waits like any other as long as somebody can end
+// the wait.
+func TestActor_Call_nestedWaits(t *testing.T) {
+	var inner *runtime.Actor
+	hold, held := make(chan struct{}), make(chan struct{})
+	h := newHost(t, runtime.Options{Call: func(ctx context.Context, _, _, _, operation string, _ []byte) ([]byte, error) {
+		if operation == "Hold" {
+			close(held)
+			<-hold
+			return nil, nil
+		}
+		return inner.Call(ctx, "Test.Echo", []byte("served"))
+	}})
+	inner = load(t, h, guest(t), runtime.Limits{MaxInstances: 1})
+	outer := load(t, h, guest(t), runtime.Limits{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := inner.Call(t.Context(), "Test.Call", []byte("l t Hold p")); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	wg.Go(func() {
+		if out, err := outer.Call(t.Context(), "Test.Call", []byte("l t Inner p")); err != nil || string(out) != "served" {
+			t.Errorf("got %q, %v", out, err)
+		}
+	})
+	eventually(t, func() bool { return inner.Stats().Waited == 1 })
+	close(hold)
+	wg.Wait()
+}
+
+// With a budget for the host, idle instances make room; where there are none,
+// a new instance is refused.
+func TestHost_memoryBudget(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	h := newHost(t, runtime.Options{MemoryBytes: 8 << 20, Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) {
+		arrived <- struct{}{}
+		<-release
+		return nil, nil
+	}})
+	a, b := load(t, h, guest(t), runtime.Limits{}), load(t, h, guest(t), runtime.Limits{})
+	c, err := h.Load(t.Context(), "lab/third", guest(t), runtime.Limits{})
+	if err != nil {
+		t.Fatalf("with idle instances to give up: %v", err)
+	}
+	if sa, sb, sc := a.Stats(), b.Stats(), c.Stats(); sa.Discarded+sb.Discarded == 0 || sa.MemoryBytes+sb.MemoryBytes+sc.MemoryBytes > 8<<20 {
+		t.Errorf("stats %+v, %+v, %+v", sa, sb, sc)
+	}
+	var wg sync.WaitGroup
+	for range 2 { // of 3 MiB each
+		wg.Go(func() {
+			if _, err := a.Call(t.Context(), "Test.Call", []byte("l t o p")); err != nil {
+				t.Error(err)
+			}
+		})
+		<-arrived
+	}
+	_, err = b.Call(t.Context(), "Test.Echo", nil)
+	if !errors.Is(err, runtime.ErrHostMemory) {
+		t.Errorf("got %v, want ErrHostMemory", err)
+	}
+	if s := b.Stats(); s.Refused != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	close(release)
+	wg.Wait()
+	if _, err := b.Call(t.Context(), "Test.Echo", nil); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}

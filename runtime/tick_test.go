@@ -1,0 +1,127 @@
+package runtime_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edged-io/edged/runtime"
+)
+
+// rounds is a module that runs a loop as often as its payload has bytes, times
+// 1000, and answers with nothing.
+func roundsModule() []byte {
+	// local.get 1, 1000, i32.mul, local.set 1; block loop local.get 1 i32.eqz
+	// br_if 1, local.get 1 1 i32.sub local.set 1, br 0 end end
+	loop := slices.Concat(arg(1), num(1000), []byte{0x6c, 0x21, 1, 0x02, 0x40, 0x03, 0x40}, arg(1), []byte{0x45, 0x0d, 1},
+		arg(1), num(1), []byte{0x6b, 0x21, 1, 0x0c, 0, 0x0b, 0x0b}, num(1))
+	return callModule(loop, nil)
+}
+
+func TestActor_Call_stepLimit(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), roundsModule(), runtime.Limits{Steps: 50_000})
+	before := a.Stats().Steps
+	if _, err := a.Call(t.Context(), "Op", make([]byte, 40)); err != nil {
+		t.Errorf("40,000 rounds: %v", err)
+	}
+	ran := a.Stats().Steps - before
+	if ran < 40_000 || ran > 40_100 {
+		t.Errorf("40,000 rounds: %d steps", ran)
+	}
+	for range 3 { // what one call has left is not the next one's
+		if _, err := a.Call(t.Context(), "Op", make([]byte, 49)); err != nil {
+			t.Errorf("49,000 rounds: %v", err)
+		}
+	}
+	_, err := a.Call(t.Context(), "Op", make([]byte, 60))
+	if !errors.Is(err, runtime.ErrStepLimit) || !strings.Contains(err.Error(), "step limit exceeded (50000)") {
+		t.Errorf("60,000 rounds: got %v, want ErrStepLimit", err)
+	}
+	if s := a.Stats(); s.StepLimit != 1 || s.Traps != 0 || s.Timeouts != 0 || s.Discarded != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	if _, err := a.Call(t.Context(), "Op", make([]byte, 40)); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A guest that loops without a host call is stopped when its caller leaves.
+func TestActor_Call_cancelledInALoop(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), callModule(append(endless, num(1)...), nil), runtime.Limits{Time: time.Minute})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	left := errors.New("the caller left")
+	time.AfterFunc(10*time.Millisecond, func() { cancel(left) })
+	_, err := a.Call(ctx, "Op", nil)
+	if !errors.Is(err, left) {
+		t.Errorf("got %v, want the cause", err)
+	}
+	if s := a.Stats(); s.Cancelled != 1 || s.Timeouts != 0 || s.Discarded != 1 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// The caller's own deadline is not taken for the actor's limit.
+func TestActor_Call_callersDeadline(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), callModule(append(endless, num(1)...), nil), runtime.Limits{Time: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := a.Call(ctx, "Op", nil); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, runtime.ErrTimeLimit) {
+		t.Errorf("got %v, want DeadlineExceeded", err)
+	}
+}
+
+// What a guest asks of the host is under a context with its deadline, which
+// ends with the call.
+func TestActor_Call_contextOfAHostCall(t *testing.T) {
+	var kept context.Context
+	h := newHost(t, runtime.Options{Call: func(ctx context.Context, _, _, _, operation string, _ []byte) ([]byte, error) {
+		kept = ctx
+		deadline, ok := ctx.Deadline()
+		if left := time.Until(deadline); !ok || left > 300*time.Millisecond {
+			t.Errorf("%v left, want at most 300ms", left)
+		}
+		if operation == "Wait" {
+			<-ctx.Done()
+			if ctx.Err() == nil || !errors.Is(context.Cause(ctx), runtime.ErrTimeLimit) {
+				t.Errorf("got %v, cause %v", ctx.Err(), context.Cause(ctx))
+			}
+		} else if ctx.Err() != nil {
+			t.Errorf("%s: %v", operation, ctx.Err())
+		}
+		return nil, nil
+	}})
+	a := load(t, h, guest(t), runtime.Limits{Time: 300 * time.Millisecond})
+	if _, err := a.Call(t.Context(), "Test.Call", []byte("l t Return p")); err != nil && !errors.Is(err, runtime.ErrTimeLimit) {
+		t.Error(err)
+	}
+	if kept.Err() == nil {
+		t.Error("the context of a host call lives on after the call")
+	}
+	child, cancel := context.WithCancel(kept)
+	defer cancel()
+	<-child.Done()
+	if _, err := a.Call(t.Context(), "Test.Call", []byte("l t Wait p")); !errors.Is(err, runtime.ErrTimeLimit) {
+		t.Errorf("got %v, want ErrTimeLimit", err)
+	}
+}
+
+// Recursion is stopped while its stack is small.
+func TestActor_Call_recursionIsBounded(t *testing.T) {
+	for name, code := range map[string][]byte{
+		"direct":      slices.Concat(arg(0), arg(1), call(4)),
+		"with a loop": slices.Concat([]byte{0x03, 0x40, 0x0b}, arg(0), arg(1), call(4)),
+	} {
+		a := load(t, newHost(t, runtime.Options{}), callModule(code, nil), runtime.Limits{})
+		_, err := a.Call(t.Context(), "Op", nil)
+		var trap *runtime.TrapError
+		if !errors.As(err, &trap) || trap.Reason != "stack overflow" {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if s := a.Stats(); s.Traps != 1 || s.Discarded != 1 {
+			t.Errorf("%s: stats %+v", name, s)
+		}
+	}
+}
