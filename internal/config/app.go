@@ -9,23 +9,25 @@ const ManifestName = "app.toml"
 
 // Contract ids of the built-in providers.
 const (
-	ContractKeyValue  = "wasmcloud:keyvalue"
-	ContractPubSub    = "edged:pubsub"
-	ContractMessaging = "wasmcloud:messaging"
-	ContractGPIO      = "edged:gpio"
-	ContractLogging   = "wasmcloud:builtin:logging"
-	ContractNumberGen = "wasmcloud:builtin:numbergen"
+	ContractKeyValue   = "wasmcloud:keyvalue"
+	ContractPubSub     = "edged:pubsub"
+	ContractMessaging  = "wasmcloud:messaging"
+	ContractGPIO       = "edged:gpio"
+	ContractHTTPServer = "wasmcloud:httpserver"
+	ContractLogging    = "wasmcloud:builtin:logging"
+	ContractNumberGen  = "wasmcloud:builtin:numbergen"
 )
 
 // Built-in providers, as Link.Provider names them. A manifest says pubsub.mqtt, pubsub.nats or pubsub.local, by where messages come from
 // and go to; an actor publishes in the same way to each, so that all are links to one provider.
 const (
-	ProviderKeyValue  = "keyvalue"
-	ProviderPubSub    = "pubsub"
-	ProviderMessaging = "messaging"
-	ProviderGPIO      = "gpio"
-	ProviderLogging   = "logging"
-	ProviderNumberGen = "numbergen"
+	ProviderKeyValue   = "keyvalue"
+	ProviderPubSub     = "pubsub"
+	ProviderMessaging  = "messaging"
+	ProviderGPIO       = "gpio"
+	ProviderHTTPServer = "httpserver"
+	ProviderLogging    = "logging"
+	ProviderNumberGen  = "numbergen"
 )
 
 // App is a checked manifest. Capabilities are translated: each is a link, and a source or line where it brings messages in or moves hardware.
@@ -44,6 +46,7 @@ type App struct {
 	Local         []LocalSource
 	Messaging     []MessagingSource
 	GPIO          []GPIOLine
+	HTTP          []HTTPServer
 	Subscriptions []Subscription
 }
 

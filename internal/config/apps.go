@@ -18,15 +18,21 @@ const (
 	maxSubjects = 4096 // of all streams of a box
 )
 
+// LoadApps reads the apps of the box as the function of that name does, and checks them as CheckApps of the device file.
+func (d *Device) LoadApps() ([]*App, error) {
+	apps, faults := loadApps(d.Apps.Dir, d.CheckApps)
+	return apps, faults.err()
+}
+
 // LoadApps reads each folder in dir that has an app.toml, in the order of their names; everything else in dir is ignored, and so are folders whose name
 // begins with a dot. A dir that does not exist has no apps. When something is wrong, within an app or between them, the error is a Faults, and the apps
 // without a fault of their own are returned beside it.
 func LoadApps(dir string) ([]*App, error) {
-	apps, faults := loadApps(dir)
+	apps, faults := loadApps(dir, CheckApps)
 	return apps, faults.err()
 }
 
-func loadApps(dir string) ([]*App, Faults) {
+func loadApps(dir string, check func([]*App) Faults) ([]*App, Faults) {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
 		return nil, nil
@@ -49,7 +55,7 @@ func loadApps(dir string) ([]*App, Faults) {
 			apps = append(apps, app)
 		}
 	}
-	return apps, append(faults, CheckApps(apps)...)
+	return apps, append(faults, check(apps)...)
 }
 
 // isApp reports whether a folder has a manifest, readable or not.
@@ -62,7 +68,7 @@ func isApp(folder string, e fs.DirEntry) bool {
 }
 
 // CheckApps returns what is wrong between apps that are right by themselves, nil if nothing: names of apps, streams and subscriptions and GPIO lines that two
-// of them have, and streams whose subjects overlap.
+// of them have, streams whose subjects overlap, and HTTP requests that two of them take.
 func CheckApps(apps []*App) Faults {
 	var faults Faults
 	first := make(map[string]string)  // owner of a name, by kind and name
@@ -102,7 +108,7 @@ func CheckApps(apps []*App) Faults {
 			claim(a, "gpio line", l.Chip+"/"+strconv.Itoa(l.Line))
 		}
 	}
-	return append(append(faults, overlaps(apps)...), pushes(apps)...).sorted()
+	return slices.Concat(faults, overlaps(apps), pushes(apps), httpConflicts(apps)).sorted()
 }
 
 // pushes finds subjects to push to that a stream of another app holds.

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 // builder turns a manifest into an App and notes what is wrong with it.
 type builder struct {
 	*document
+	files  fs.FS // of the folder of the app
 	app    *App
 	m      *manifest
 	names  map[string]string // what has a name, by kind and name: the path of the first
@@ -51,11 +53,11 @@ func loadApp(dir string) (*App, Faults) {
 	if err != nil {
 		return unread(err)
 	}
-	return decodeApp(dir, data, root.Stat)
+	return decodeApp(dir, data, root.FS())
 }
 
-// decodeApp builds the app of a manifest. stat finds a file of the app's folder.
-func decodeApp(dir string, data []byte, stat func(string) (os.FileInfo, error)) (*App, Faults) {
+// decodeApp builds the app of a manifest. files are those of the app's folder.
+func decodeApp(dir string, data []byte, files fs.FS) (*App, Faults) {
 	doc := parse(filepath.Join(dir, ManifestName), data)
 	if doc.faults != nil {
 		return nil, doc.faults
@@ -65,6 +67,7 @@ func decodeApp(dir string, data []byte, stat func(string) (os.FileInfo, error)) 
 	sum := sha256.Sum256(data)
 	b := &builder{
 		document: doc,
+		files:    files,
 		m:        &m,
 		app:      &App{Dir: dir, Digest: "sha256:" + hex.EncodeToString(sum[:]), Name: m.Name, Version: m.Version},
 		names:    make(map[string]string),
@@ -77,9 +80,10 @@ func decodeApp(dir string, data []byte, stat func(string) (os.FileInfo, error)) 
 	if m.Version == "" || len(m.Version) > 64 || strings.ContainsFunc(m.Version, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		b.fault("version", "must be 1 to 64 printable characters without spaces, got %q", clip(m.Version))
 	}
-	b.actors(stat)
+	b.actors()
 	b.streams()
 	b.grants()
+	b.httpConflicts()
 	b.subscriptions()
 	return b.app, doc.faults
 }
@@ -100,11 +104,11 @@ func (b *builder) unique(kind, path, name string) {
 	b.names[kind+" "+name] = path
 }
 
-func (b *builder) actors(stat func(string) (os.FileInfo, error)) {
+func (b *builder) actors() {
 	for i, a := range b.m.Actors {
 		path := item("actor", i)
 		b.named("actor", child(path, "name"), a.Name)
-		b.checkModule(child(path, "module"), a.Module, stat)
+		b.checkModule(child(path, "module"), a.Module)
 		l := a.Limits
 		if l.MinInstances > l.Instances {
 			b.fault(child(child(path, "limits"), "min_instances"), "is %d, and limits.instances is %d", l.MinInstances, l.Instances)
@@ -113,12 +117,12 @@ func (b *builder) actors(stat func(string) (os.FileInfo, error)) {
 	}
 }
 
-func (b *builder) checkModule(path, file string, stat func(string) (os.FileInfo, error)) {
+func (b *builder) checkModule(path, file string) {
 	if !filepath.IsLocal(file) || strings.Contains(file, `\`) || file == "." {
 		b.fault(path, "want a file in the folder of the app, got %q", clip(file))
 		return
 	}
-	info, err := stat(file)
+	info, err := fs.Stat(b.files, file)
 	switch {
 	case err != nil:
 		b.fault(path, "file %q: %v", clip(file), plainCause(err))

@@ -75,7 +75,7 @@ func Sample() []byte { return slices.Clone(sample) }
 func Check(devicePath string) error {
 	d, faults := loadDevice(devicePath)
 	if d != nil && d.Apps.Dir != "" {
-		_, more := loadApps(d.Apps.Dir)
+		_, more := loadApps(d.Apps.Dir, d.CheckApps)
 		faults = append(faults, more...)
 	}
 	return faults.err()

@@ -91,7 +91,7 @@ func (d *document) setDefault(path string, v reflect.Value, tag reflect.StructTa
 	d.set(path, list, v, tag, true)
 }
 
-// set gives a field the value of a key. With text a number or boolean may be a string.
+// set gives a field the value of a key. With text a number or boolean may be a string, and so may a list, with commas between.
 func (d *document) set(path string, raw any, v reflect.Value, tag reflect.StructTag, text bool) {
 	if s, ok := raw.(string); ok && text {
 		raw = untext(s, v)
@@ -265,6 +265,12 @@ func untext(s string, v reflect.Value) any {
 		if b, err := strconv.ParseBool(s); err == nil {
 			return b
 		}
+	case v.Kind() == reflect.Slice:
+		list := []any{}
+		for one := range strings.SplitSeq(s, ",") {
+			list = append(list, strings.TrimSpace(one))
+		}
+		return list
 	case v.Kind() == reflect.Int || v.Kind() == reflect.Int64:
 		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return n

@@ -22,6 +22,7 @@ type Device struct {
 	Lattice Lattice  `toml:"lattice"`
 	NATS    NATS     `toml:"nats"`
 	MQTT    MQTT     `toml:"mqtt"`
+	HTTP    HTTP     `toml:"http"`
 	Hub     *Hub     `toml:"hub"` // nil for a box without a hub
 	Trust   Trust    `toml:"trust"`
 	Apps    Apps     `toml:"apps"`
@@ -178,6 +179,7 @@ func (d *document) checkDevice(c *Device) {
 	d.checkName("lattice.name", c.Lattice.Name)
 	d.checkListen("nats", c.NATS.Listen, c.NATS.Insecure)
 	d.checkListen("mqtt", c.MQTT.Listen, c.MQTT.Insecure)
+	d.checkHTTP(c.HTTP)
 	d.checkListen("admin", c.Admin.Listen, c.Admin.Insecure)
 	if c.Hub != nil {
 		d.checkHub(c.Hub)

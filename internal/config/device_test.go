@@ -93,6 +93,7 @@ func TestLoadDevice_defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Device{
+		HTTP:    config.HTTP{Listen: []string{"127.0.0.1:*", "[::1]:*"}},
 		Device:  config.Identity{ID: "press-7", StateDir: filepath.Join(dir, "state")},
 		Lattice: config.Lattice{Name: "default"},
 		NATS:    config.NATS{Listen: "127.0.0.1:4222"},

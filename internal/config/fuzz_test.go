@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"io/fs"
 	"testing"
 	"testing/fstest"
 )
@@ -46,9 +45,10 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte("[[capability]]\nname='pubsub.local'\nconfig=[{topic='a/#'},{a.b=1}]\n[[stream]]\nsubjects=['>',1]\n"))
 	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[capability]]\nname='pubsub.mqtt'\nconfig=[{url='mqtts://h',ca='/c',will={topic='w'},queue='u/+',publish='p/#'}]\n"))
 	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[capability]]\nname='pubsub.nats'\nconfig=[{url='nats://h',publish='p'},{url='ws://h',topic='a.>',qos=0}]\n"))
+	f.Add([]byte("specversion='0.2'\nname='a'\nversion='1'\n[[actor]]\nname='x'\nmodule='thermostat.wasm'\n[[capability]]\nname='httpserver'\nconfig=[{listen='[::1]:0',hosts=['a.b'],routes=['GET /{x}/y','/'],tls={cert='/c',key='/k'},cors={}},{port=1,config_json='{}'}]\n"))
 	files := fstest.MapFS{"thermostat.wasm": {}}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		a, faults := decodeApp("app", data, func(name string) (fs.FileInfo, error) { return files.Stat(name) })
+		a, faults := decodeApp("app", data, files)
 		checkFaults(t, faults, a != nil, data)
 		if len(faults) > 0 {
 			return

@@ -33,12 +33,13 @@ var builtins = map[string]builtin{
 	"pubsub.nats":  {ContractPubSub, ProviderPubSub, (*builder).nats},
 	"pubsub.local": {ContractPubSub, ProviderPubSub, (*builder).local},
 	"messaging":    {ContractMessaging, ProviderMessaging, (*builder).messaging},
+	"httpserver":   {ContractHTTPServer, ProviderHTTPServer, (*builder).httpServer},
 	"logging":      {ContractLogging, ProviderLogging, (*builder).none},
 	"numbergen":    {ContractNumberGen, ProviderNumberGen, (*builder).none},
 }
 
 // builtinNames is for faults.
-const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, logging or numbergen"
+const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, httpserver, logging or numbergen"
 
 // grants translates capabilities and links.
 func (b *builder) grants() {
@@ -83,12 +84,12 @@ func (b *builder) onlyStrings(t table) {
 	}
 }
 
-// grant adds a link, or to the link that is there: several pubsub, messaging or gpio capabilities of one actor are one link.
+// grant adds a link, or to the link that is there: several pubsub, messaging, httpserver or gpio capabilities of one actor are one link.
 func (b *builder) grant(g grant) {
 	p := builtins[g.provider]
 	key := linkKey{g.actor, p.contract, g.link}
 	n, again := b.links[key]
-	if again && !slices.Contains([]string{ProviderPubSub, ProviderGPIO, ProviderMessaging}, p.provider) {
+	if again && !slices.Contains([]string{ProviderPubSub, ProviderGPIO, ProviderMessaging, ProviderHTTPServer}, p.provider) {
 		b.fault(g.path, "actor %q has a link %q for %s already", g.actor, g.link, p.contract)
 		return
 	}
@@ -103,6 +104,9 @@ func (b *builder) grant(g grant) {
 		if len(g.configs) > 1 {
 			b.fault(g.configs[1].path, "keyvalue takes one configuration")
 		}
+	}
+	if p.provider == ProviderHTTPServer && len(g.configs) == 0 { // its defaults
+		g.configs = []table{{path: g.path}}
 	}
 	for _, t := range g.configs {
 		p.config(b, g, t, l)

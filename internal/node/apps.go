@@ -58,12 +58,12 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 // compatible leaves out apps that are at odds with one before them, by a name,
 // a subject or a line.
 func (n *Node) compatible(found []*config.App) []*config.App {
-	if len(config.CheckApps(found)) == 0 {
+	if len(n.o.Device.CheckApps(found)) == 0 {
 		return found
 	}
 	var kept []*config.App
 	for _, c := range found {
-		if faults := config.CheckApps(append(slices.Clip(kept), c)); len(faults) > 0 {
+		if faults := n.o.Device.CheckApps(append(slices.Clip(kept), c)); len(faults) > 0 {
 			n.leaveOut(c, faults)
 			continue
 		}
@@ -132,7 +132,7 @@ func (n *Node) applyApp(ctx context.Context, dir string) error {
 			all = append(all, a.config)
 		}
 	}
-	if faults := config.CheckApps(all); len(faults) > 0 {
+	if faults := n.o.Device.CheckApps(all); len(faults) > 0 {
 		return faults
 	}
 	return n.change(ctx, all)
@@ -155,7 +155,7 @@ func (n *Node) findApps() ([]*config.App, error) {
 			pushed[c.Name] = true
 		}
 	}
-	local, err := config.LoadApps(n.o.Device.Apps.Dir)
+	local, err := n.o.Device.LoadApps()
 	if err != nil {
 		errs = append(errs, err)
 	}
@@ -166,7 +166,7 @@ func (n *Node) findApps() ([]*config.App, error) {
 		}
 		found = append(found, c)
 	}
-	if faults := config.CheckApps(found); len(faults) > 0 && err == nil {
+	if faults := n.o.Device.CheckApps(found); len(faults) > 0 && err == nil {
 		errs = append(errs, faults)
 	}
 	return found, errors.Join(errs...)
@@ -218,6 +218,7 @@ func (n *Node) swap(ctx context.Context, next appSet) error {
 	n.o.Failpoint("swap-after-commit")
 	n.forget(old, next, onDisk{})
 	n.setApps(next)
+	n.httpChanged()
 	for name, a := range old {
 		if next[name] != a {
 			n.discard(lasting, a)
@@ -328,6 +329,9 @@ func digestApp(c *config.App) (string, error) {
 			return "", fmt.Errorf("app %s: %w", c.Name, err)
 		}
 		fmt.Fprintln(h, a.Name, digest)
+	}
+	for _, s := range c.HTTP { // they may be in a file of their own
+		fmt.Fprintln(h, s.Name, s.Settings.JSON())
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }

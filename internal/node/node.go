@@ -30,6 +30,7 @@ import (
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/providers/gpio"
+	"github.com/edged-io/edged/providers/httpserver"
 	"github.com/edged-io/edged/providers/keyvalue"
 	"github.com/edged-io/edged/providers/logging"
 	"github.com/edged-io/edged/providers/messaging"
@@ -79,6 +80,7 @@ type Node struct {
 	bus      *lattice.Bus
 	runtime  *runtime.Host
 	gpio     *gpio.Provider
+	http     *httpserver.Provider
 	pubsub   *pubsub.Provider
 	builtin  map[string]providers.Provider // by the name that links give
 	listener *mqtt.Listener                // nil without one
@@ -90,10 +92,11 @@ type Node struct {
 	meters   meters
 	serving  chan struct{} // closed when the box is ready; it calls nobody before
 
-	apply  sync.Mutex // held while apps change
-	apps   appSet
-	bridge bridges
-	core   core
+	apply   sync.Mutex // held while apps change
+	telling sync.Mutex // held while addresses are written
+	apps    appSet
+	bridge  bridges
+	core    core
 
 	lastSeen store.Stats // Alive's own
 }
@@ -184,10 +187,11 @@ func (n *Node) openProviders() (err error) {
 	}
 	n.pubsub = pubsub.New(n.db, streams{n}, device)
 	n.builtin = map[string]providers.Provider{
-		config.ProviderKeyValue:  keyvalue.New(n.db),
-		config.ProviderPubSub:    n.pubsub,
-		config.ProviderMessaging: messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
-		config.ProviderGPIO:      n.gpio,
+		config.ProviderKeyValue:   keyvalue.New(n.db),
+		config.ProviderPubSub:     n.pubsub,
+		config.ProviderMessaging:  messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
+		config.ProviderGPIO:       n.gpio,
+		config.ProviderHTTPServer: n.openHTTP(),
 		config.ProviderLogging: logging.New(func(ctx context.Context, actor string, level slog.Level, text string) {
 			n.meterOf(actor).log.line(ctx, level, "", text)
 		}),

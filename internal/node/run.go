@@ -46,6 +46,12 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
+	g.start("http", n.http.Run)
+	select {
+	case <-n.http.Ready():
+	case <-ctx.Done():
+		return nil
+	}
 	g.start("socket", n.serveSocket)
 	if n.admin != nil {
 		g.start("admin", n.serveAdmin)
@@ -54,13 +60,9 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		g.start("remote", n.serveRemote)
 	}
 	g.start("updates", n.runUpdates)
-	addr, err := n.writeAddresses()
-	if err != nil { // a disk that is full must not keep the box from working
-		n.log.Error("addresses are not told", "err", err)
-		n.health.degrade("addresses", "", err)
-	}
 	n.health.setReady()
-	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin)
+	addr := n.tellAddresses()
+	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin, "http", addr.HTTP)
 	ready(addr)
 	// Nobody outside is called before, so that a start without a network is
 	// like any other.
@@ -143,6 +145,9 @@ type Addresses struct {
 	NATS  string `json:"nats"`
 	MQTT  string `json:"mqtt"`
 	Admin string `json:"admin"`
+	// HTTP has an address for each place where an actor takes HTTP requests, by
+	// <app>-httpserver-<n>, n counting from 1 in the order of the manifest.
+	HTTP map[string]string `json:"http,omitempty"`
 }
 
 // writeAddresses tells others where the box can be reached: addresses.json, and
@@ -154,6 +159,14 @@ func (n *Node) writeAddresses() (Addresses, error) {
 	}
 	if n.admin != nil {
 		a.Admin = n.admin.Addr().String()
+	}
+	for _, l := range n.http.Listeners() {
+		if l.Addr != "" {
+			if a.HTTP == nil {
+				a.HTTP = make(map[string]string)
+			}
+			a.HTTP[l.Name] = l.Addr
+		}
 	}
 	login := n.broker.LinkLogin()
 	return a, errors.Join(

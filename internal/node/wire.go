@@ -26,7 +26,7 @@ func (n *Node) configure(ctx context.Context, streams []broker.Stream, subs []su
 	return n.broker.Configure(ctx, streams, all)
 }
 
-// pause keeps messages from the apps that next changes, or leaves out, and
+// pause keeps messages and HTTP requests from the apps that next changes, or leaves out, and
 // waits until their handlers have ended: no turn sees half of a change. goOn ends
 // it for what is configured by then.
 func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err error) {
@@ -40,16 +40,21 @@ func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err er
 			names = append(names, s.Name)
 		}
 	}
-	goOn = func() {
+	resume := func() {
 		for _, name := range names {
 			_ = n.broker.Resume(name, nil) // not configured any more
 		}
 	}
 	if err := n.broker.Pause(ctx, names...); err != nil {
-		goOn()
+		resume()
 		return nil, err
 	}
-	return goOn, nil
+	resumeHTTP, err := n.pauseHTTP(ctx, old, next)
+	if err != nil {
+		resume()
+		return nil, err
+	}
+	return func() { resume(); resumeHTTP() }, nil
 }
 
 func modulePath(c *config.App, a config.Actor) string {
@@ -157,12 +162,12 @@ func (a *app) key(name string) string {
 
 // links returns what an app links, providers by the name of the built-in ones.
 // The GPIO provider has a link for each line; actors reach all of them under
-// the name in the manifest.
+// the name in the manifest. Those of HTTP are set together, by setHTTP.
 func (a *app) links() (bus, own []lattice.Link) {
 	for _, l := range a.config.Links {
 		b := lattice.Link{Actor: a.key(l.Actor), Contract: l.Contract, Name: l.Name, Provider: l.Provider, Values: l.Values}
 		bus = append(bus, b)
-		if l.Provider != config.ProviderGPIO {
+		if l.Provider != config.ProviderGPIO && l.Provider != config.ProviderHTTPServer {
 			own = append(own, b)
 		}
 	}
@@ -244,7 +249,7 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 			n.bus.PutLink(l)
 		}
 	}
-	return nil
+	return n.setHTTP(ctx, next)
 }
 
 // sorted returns the apps by name.

@@ -2,6 +2,8 @@
 
 package actor
 
+import "github.com/edged-io/edged/sdk/go/msgpack"
+
 // A Host does what an actor asks for, in a program that is no actor.
 type Host func(link, target, operation string, payload []byte) ([]byte, error)
 
@@ -38,4 +40,23 @@ func hostCall(link, target, operation string, payload []byte) (response []byte, 
 		return nil, err.Error(), false
 	}
 	return response, "", true
+}
+
+// Serve calls the handler of OnHTTP with a request, as the box would do: for
+// tests of actors.
+func Serve(r Request) (Response, error) {
+	answer, err := Invoke(handleRequest, appendRequest(nil, r))
+	if err != nil {
+		return Response{}, err
+	}
+	return decodeResponse(answer)
+}
+
+func appendRequest(b []byte, r Request) []byte {
+	b = msgpack.AppendMapHeader(b, 5)
+	b = msgpack.AppendString(msgpack.AppendString(b, "method"), r.Method)
+	b = msgpack.AppendString(msgpack.AppendString(b, "path"), r.Path)
+	b = msgpack.AppendString(msgpack.AppendString(b, "queryString"), r.Query)
+	b = appendHeader(msgpack.AppendString(b, "header"), r.Header)
+	return msgpack.AppendBin(msgpack.AppendString(b, "body"), r.Body)
 }

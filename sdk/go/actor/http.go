@@ -22,11 +22,14 @@ type Response struct {
 	Body   []byte
 }
 
+// handleRequest is the operation of wasmcloud:httpserver.
+const handleRequest = "HttpServer.HandleRequest"
+
 // OnHTTP registers the handler of HTTP requests (wasmcloud:httpserver). What it
 // returns is sent when the turn is committed; an error is answered with status
 // 500.
 func OnHTTP(h func(Request) (Response, error)) {
-	Handle("HttpServer.HandleRequest", func(payload []byte) ([]byte, error) {
+	Handle(handleRequest, func(payload []byte) ([]byte, error) {
 		request, err := decodeRequest(payload)
 		if err != nil {
 			return nil, err
@@ -80,12 +83,37 @@ func appendResponse(b []byte, r Response) []byte {
 	}
 	b = msgpack.AppendMapHeader(b, 3)
 	b = msgpack.AppendInt(msgpack.AppendString(b, "statusCode"), int64(r.Status))
-	b = msgpack.AppendMapHeader(msgpack.AppendString(b, "header"), len(r.Header))
-	for key, values := range r.Header {
+	b = appendHeader(msgpack.AppendString(b, "header"), r.Header)
+	return msgpack.AppendBin(msgpack.AppendString(b, "body"), r.Body)
+}
+
+func appendHeader(b []byte, h map[string][]string) []byte {
+	b = msgpack.AppendMapHeader(b, len(h))
+	for key, values := range h {
 		b = msgpack.AppendArrayHeader(msgpack.AppendString(b, key), len(values))
 		for _, v := range values {
 			b = msgpack.AppendString(b, v)
 		}
 	}
-	return msgpack.AppendBin(msgpack.AppendString(b, "body"), r.Body)
+	return b
+}
+
+func decodeResponse(payload []byte) (r Response, err error) {
+	d := msgpack.NewDecoder(payload)
+	for range d.Map() {
+		switch string(d.Key()) {
+		case "statusCode":
+			r.Status = int(d.IntIn(0, 65535))
+		case "header":
+			r.Header = decodeHeader(d)
+		case "body":
+			r.Body = d.Bin()
+		default:
+			d.Skip()
+		}
+	}
+	if err := d.Done(); err != nil {
+		return Response{}, errors.New("response: " + err.Error())
+	}
+	return r, nil
 }
