@@ -104,17 +104,19 @@ func openPlain(path string) (*os.File, error) {
 // of the file, ends the process. So everything is read here first, once, with
 // plain reads: the trees, every value with its checksum, and whether the parts
 // agree. The first that is wrong is an error.
-func checkFile(path string) (notes []string, err error) {
+//
+// What values take, by space, is counted on the way.
+func checkFile(path string) (notes []string, used spaces, err error) {
 	f, err := openPlain(path)
 	if err != nil {
-		return nil, err
+		return nil, used, err
 	}
 	defer f.Close()
 	a := newAudit(context.Background(), f, true)
 	if err := a.file(path); err != nil {
-		return nil, err
+		return nil, used, err
 	}
-	return a.r.Notes, nil
+	return a.r.Notes, a.spaces, nil
 }
 
 // audit reads a file whole, once, and holds its parts against each other. It
@@ -140,6 +142,7 @@ type audit struct {
 	aheads  map[uint32]uint64   // sequences of streams that may have been told
 	gone    []keyRange          // where messages can not be read
 	holed   map[string]bool     // buckets of which something is missing
+	spaces  spaces
 }
 
 // auditStream is a stream by its record, its counters and its messages.
@@ -413,6 +416,9 @@ func (a *audit) element(flags uint32, key, value []byte) error {
 	case string(bucketDead):
 		var d DeadLetter
 		ok = len(key) == 8 && getJSON(key, value, &d) == nil && d.ID == binary.BigEndian.Uint64(key)
+	case string(bucketState):
+		a.spaces.countState(key, body)
+		ok = true
 	default:
 		ok = true
 	}

@@ -185,6 +185,13 @@ func (c *clock) load(tx *bolt.Tx, o *Options) error {
 // no wall clock moves it. It is good for saying when something expires.
 func (db *DB) Elapsed() time.Duration { return db.clock.now() }
 
+// Age is how long ago the store's own time was own, with the time that the store
+// was closed since then, as far as that is known. It is never more than real
+// time has gone.
+func (db *DB) Age(own time.Duration) time.Duration {
+	return db.clock.line.Load().between(own, db.clock.now())
+}
+
 // Now is the best estimate of real time, and how far it can be trusted. A wall
 // clock that is known to be right (Options.ClockSynced) is followed. When it is
 // not, the time goes on from when it last was, while the store is open; a clock

@@ -244,6 +244,9 @@ func (db *DB) tryWrite(group []*Turn, withHeld bool) error {
 	case err == nil:
 		db.mu.Lock()
 		w.apply()
+		for _, t := range all {
+			db.releaseGrowth(t)
+		}
 		db.state.committed(all)
 		db.settled(group, withHeld)
 		db.mu.Unlock()
@@ -375,6 +378,11 @@ func (db *DB) confirmer() {
 				for _, fn := range t.after {
 					fn()
 				}
+			}
+			if t.err != nil && t.spaces != nil {
+				db.mu.Lock()
+				db.releaseGrowth(t)
+				db.mu.Unlock()
 			}
 			t.tellEnd(t.err == nil)
 			t.done(t.err)

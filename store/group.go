@@ -15,6 +15,7 @@ type groupWrite struct {
 	withHeld  bool // the group begins with all that is held
 	streams   map[*stream]*streamWrite
 	positions map[*subscription]*position
+	grown     spaces // by what, and not what they hold
 	dead      deadWrite
 	parks     parkWrite
 	line      *timeline
@@ -107,7 +108,8 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 		}
 	}
 	w.acknowledge(group)
-	if err := putState(tx.Bucket(bucketState), state); err != nil {
+	var err error
+	if w.grown, err = putState(tx.Bucket(bucketState), state); err != nil {
 		return err
 	}
 	now, _ := w.db.clock.real()
@@ -218,22 +220,6 @@ func (w *groupWrite) putMessage(messages, ids *bolt.Bucket, p *pendingMessage, a
 		hashes = append(hashes, h[:]...)
 	}
 	return ids.Put(key, seal(key, hashes))
-}
-
-func putState(b *bolt.Bucket, state map[stateKey][]byte) error {
-	for k, v := range state {
-		key := []byte(k)
-		var err error
-		if v == nil {
-			err = b.Delete(key)
-		} else {
-			err = b.Put(key, seal(key, v))
-		}
-		if err != nil {
-			return fmt.Errorf("space %s, key %s: %w", k[1:1+k[0]], k[1+k[0]:], err)
-		}
-	}
-	return nil
 }
 
 func (w *groupWrite) acknowledge(group []*Turn) {
@@ -471,6 +457,9 @@ func (w *groupWrite) apply() {
 		if c.fresh || len(c.stays) > 0 {
 			s.wakeWatchers()
 		}
+	}
+	for _, i := range w.grown.all {
+		w.db.spaces.add(i.Name, i.Keys, i.Bytes)
 	}
 	w.dead.apply(w.db)
 	w.parks.apply(w.db)

@@ -208,6 +208,7 @@ func (m *model) compare(t *rapid.T, db *store.DB) {
 	if !maps.Equal(state, m.state) {
 		t.Fatalf("state %v, want %v", state, m.state)
 	}
+	wantSpace(t, db, "space", 0)
 	if n := db.DeadLetterCount(); n != m.dead {
 		t.Fatalf("%d dead letters, want %d", n, m.dead)
 	}

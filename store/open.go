@@ -80,7 +80,7 @@ func open(path string, o Options) (_ *DB, err error) {
 			return nil, err
 		}
 	}
-	notes, err := checkFile(path)
+	notes, used, err := checkFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func open(path string, o Options) (_ *DB, err error) {
 		return nil, err
 	}
 	db := &DB{
-		o: o, log: o.Logger, runID: newRunID(), notes: notes,
+		o: o, log: o.Logger, runID: newRunID(), notes: notes, spaces: used,
 		streams:   make(map[string]*stream),
 		subs:      make(map[string]*subscription),
 		dead:      newDeadLetters(),

@@ -35,7 +35,7 @@ func salvageLocked(ctx context.Context, path string) (r *Report, err error) {
 		err = removeStale(path)
 	}
 	if err == nil {
-		if _, err = checkFile(path); errors.Is(err, ErrDamaged) {
+		if _, _, err = checkFile(path); errors.Is(err, ErrDamaged) {
 			var o Options
 			o.setDefaults()
 			if r, err = salvage(ctx, path, o); err == nil {

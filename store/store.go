@@ -68,6 +68,11 @@ type Options struct {
 	Dir string
 	// MaxBytes bounds what streams and dead letters hold together. 0 means 1 GiB.
 	MaxBytes int64
+	// MaxState bounds what spaces hold together, for PutWithin. 0 means no bound.
+	MaxState int64
+	// MaxKept bounds what turns with a bound of their own (Turn.Bound) keep
+	// together. 0 means no bound.
+	MaxKept int64
 	// MaxMessage bounds a message with its subject and header. 0 means 8 MiB.
 	MaxMessage int
 	// Logger takes the story of the store; nil discards it.
@@ -138,6 +143,7 @@ type DB struct {
 	delays  delays
 	queue   queue
 	state   stateView
+	spaces  spaces
 	holds   holds
 
 	changed   broadcast      // after each commit, release and failure
@@ -149,6 +155,7 @@ type DB struct {
 	loops     sync.WaitGroup // writer and confirmer; Close waits
 	failed    chan struct{}
 	turns     atomic.Uint64 // numbers turns for their ids
+	kept      atomic.Int64  // bytes, by turns under way
 	stats     stats
 	closeOnce sync.Once
 

@@ -29,6 +29,10 @@ type Turn struct {
 	after       []func()
 	afterEnd    []func(committed bool)
 	size        int64
+	spaces      map[string]*spaceTurn // that it writes with PutWithin, or deletes from
+
+	kept  int64 // bytes, until it is queued or discarded
+	bound int64 // of kept; 0 for none
 
 	loose       bool
 	irrevocable bool
@@ -164,6 +168,39 @@ func (db *DB) attempt(ctx context.Context, t *Turn, alone bool, fn func(context.
 	return t.Commit()
 }
 
+// What a turn keeps for a message, or a key that it has read, beside what is in
+// them.
+const (
+	pendingOverhead = 512
+	readOverhead    = 96
+)
+
+// Bound lets t keep at most so many bytes until it is committed: messages,
+// values, keys that it has read, and what Keep is told of. What would be beyond
+// that fails with ErrTooLarge, and with ErrFull what all such turns together can
+// not keep (Options.MaxKept). The first bound that a turn is given stays.
+func (t *Turn) Bound(bytes int64) {
+	if t.bound == 0 {
+		t.bound = bytes
+	}
+}
+
+// Keep says that so many bytes more, which may be negative, are kept for t until
+// it has ended.
+func (t *Turn) Keep(bytes int64) error {
+	if t.bound > 0 && bytes > 0 {
+		if t.kept+bytes > t.bound {
+			return fmt.Errorf("the turn keeps %d bytes until it is committed, and may keep %d: %w", t.kept, t.bound, ErrTooLarge)
+		}
+		if most := t.db.o.MaxKept; most > 0 && t.db.kept.Load()+bytes > most {
+			return fmt.Errorf("turns under way keep %d bytes, and may keep %d together: %w", t.db.kept.Load(), most, ErrFull)
+		}
+	}
+	t.kept += bytes
+	t.db.kept.Add(bytes)
+	return nil
+}
+
 // stale says whether something that t read has changed, which makes any error
 // of its handler meaningless.
 func (t *Turn) stale() bool {
@@ -206,7 +243,17 @@ func (t *Turn) Get(space, key string) (value []byte, ok bool, err error) {
 	if v, ok := t.writes[k]; ok {
 		return v, v != nil, nil
 	}
+	return t.read(k)
+}
+
+// read is Get without what t wrote itself.
+func (t *Turn) read(k stateKey) (value []byte, ok bool, err error) {
 	db := t.db
+	if _, again := t.reads[k]; !again {
+		if err := t.Keep(int64(len(k)) + readOverhead); err != nil {
+			return nil, false, err
+		}
+	}
 	db.mu.Lock()
 	if err := db.usable(); err != nil {
 		db.mu.Unlock()
@@ -230,10 +277,7 @@ func (t *Turn) Put(space, key string, value []byte) error {
 	if len(value) > maxValue {
 		return fmt.Errorf("put %s in space %s: value of %d bytes, at most %d: %w", key, space, len(value), maxValue, ErrTooLarge)
 	}
-	if value == nil {
-		value = []byte{}
-	}
-	return t.write(space, key, value)
+	return t.write(space, key, nonNil(value))
 }
 
 // Delete stages the removal of key from space. It is no error if there is no
@@ -253,11 +297,23 @@ func (t *Turn) write(space, key string, value []byte) error {
 			return err
 		}
 	}
+	more := int64(len(k) + len(value) + 32)
+	if old, again := t.writes[k]; again {
+		more = int64(len(value) - len(old))
+	}
+	if value != nil {
+		err = t.Keep(more)
+	} else {
+		err = t.deleted(space, k)
+	}
+	if err != nil {
+		return err
+	}
 	if t.writes == nil {
 		t.writes = make(map[stateKey][]byte)
 	}
 	t.writes[k] = value
-	t.size += int64(len(k) + len(value) + 32)
+	t.size += more
 	return nil
 }
 
@@ -282,6 +338,9 @@ func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
 	size := m.size()
 	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || limit > 0 && size > limit {
 		return nil, fmt.Errorf("publish %s to stream %s: message of %d bytes: %w", m.Subject, stream, size-messageOverhead, ErrTooLarge)
+	}
+	if err := t.Keep(size + pendingOverhead); err != nil {
+		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, err)
 	}
 	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}, given: !m.Time.IsZero()}
 	p.identify()
@@ -361,6 +420,9 @@ func (t *Turn) Discard() {
 	t.db.mu.Lock()
 	was := t.ended
 	t.db.end(t)
+	if !was {
+		t.db.releaseGrowth(t)
+	}
 	t.db.mu.Unlock()
 	if !was {
 		t.tellEnd(false)

@@ -205,12 +205,19 @@ func (c *checker) look(db *store.DB, cut int) (*view, error) {
 		}
 		v.positions[name] = p
 	}
+	bytes := int64(0)
 	err := db.List(space, "", func(key string, value []byte) error {
 		v.state[key] = string(value)
+		bytes += int64(len(key)+len(value)) + 32
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, s := range db.Spaces(space) {
+		if s.Name == space && (s.Bytes != bytes || s.Keys != int64(len(v.state)) || s.Reserved != 0) {
+			return nil, fmt.Errorf("the state is counted as %+v, and is %d bytes under %d keys", s, bytes, len(v.state))
+		}
 	}
 	return v, db.DeadLetters(func(d store.DeadLetter) error {
 		it, err := c.item(d.Data, cut)
