@@ -9,8 +9,9 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
+// engines are the two of wazero; the first is the second where it has no compiler.
 var engines = map[string]wazero.RuntimeConfig{
-	"compiler":    wazero.NewRuntimeConfigCompiler().WithCoreFeatures(allFeatures),
+	"compiler":    wazero.NewRuntimeConfig().WithCoreFeatures(allFeatures),
 	"interpreter": wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(allFeatures),
 }
 

@@ -60,7 +60,7 @@ func randomModule(seed uint64) (wasm []byte, functions []signature) {
 	m.globals = [][]byte{
 		cat(i32, 1, c32(150+g.IntN(200)), opEnd),
 		cat(i32, 1, c32(g.IntN(100)), opEnd),
-		cat(i64, 1, c64(g.IntN(1<<40)), opEnd),
+		cat(i64, 1, c64(g.Int64N(1<<40)), opEnd),
 		cat(f64, 1, 0x44, make([]byte, 8), opEnd),
 		cat(funcref, 0, op(0xd2, g.IntN(len(g.functions))), opEnd),
 	}
@@ -157,7 +157,7 @@ func (g *generator) constant(t byte) []byte {
 	case i32:
 		return c32([]int{0, 1, -1, 7, 300, 70000, g.IntN(1 << 20)}[g.IntN(7)])
 	case i64:
-		return c64([]int{0, 1, -1, 1 << 40, g.IntN(1 << 50)}[g.IntN(5)])
+		return c64([]int64{0, 1, -1, 1 << 40, g.Int64N(1 << 50)}[g.IntN(5)])
 	case f64:
 		return cat(c32(g.IntN(1000)-500), 0xb7)
 	default:

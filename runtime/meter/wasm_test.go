@@ -139,7 +139,7 @@ func sleb(n int64) (out []byte) {
 
 func c32(n int) []byte { return cat(0x41, sleb(int64(n))) }
 
-func c64(n int) []byte { return cat(0x42, sleb(int64(n))) }
+func c64(n int64) []byte { return cat(0x42, sleb(n)) }
 
 func op(code byte, index int) []byte { return cat(code, uleb(index)) }
 

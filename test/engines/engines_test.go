@@ -6,14 +6,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
-// The interpreter keeps no compiled code.
-const compilerOnly = "_cache_"
+// tests are those of a package that are not for an interpreter, or take too long in an emulator, without the others.
+type tests struct{ dir, skip string }
 
-// packages with tests that run guests.
-var packages = []string{"runtime"}
+var (
+	host = tests{"runtime", "_cache_"} // there is no compiled code to keep
+	// One of six parts of the random modules; the suite of the standard is run on both engines anyway.
+	meter = tests{"runtime/meter", "_specSuite|_randomModulesSame/compiler|_randomModulesSame/interpreter-[12]"}
+)
 
 func TestRuntime_armv7(t *testing.T) {
 	t.Parallel()
@@ -21,32 +25,32 @@ func TestRuntime_armv7(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v; make needs installs it, Debian has it in qemu-user-static", err)
 	}
-	run(t, []string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"}, nil, emulator)
+	run(t, []string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"}, nil, []string{emulator}, host, meter)
 }
 
 func TestRuntime_interpreted(t *testing.T) {
 	t.Parallel()
-	run(t, []string{"CGO_ENABLED=0"}, []string{"EDGED_TEST_INTERPRETER=1"})
+	run(t, []string{"CGO_ENABLED=0"}, []string{"EDGED_TEST_INTERPRETER=1"}, nil, host)
 }
 
-// run builds the tests of the packages with one environment and runs them with another, by a command before the program.
-func run(t *testing.T, build, test []string, command ...string) {
+// run builds the tests of packages with one environment and runs them with another, by a command before the program.
+func run(t *testing.T, build, test, command []string, packages ...tests) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range packages {
-		dir, program := filepath.Join(root, filepath.FromSlash(name)), filepath.Join(t.TempDir(), "test")
+	for _, p := range packages {
+		dir, program := filepath.Join(root, filepath.FromSlash(p.dir)), filepath.Join(t.TempDir(), "test")
 		compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, ".")
 		compile.Dir, compile.Env = dir, append(os.Environ(), build...)
 		if out, err := compile.CombinedOutput(); err != nil {
-			t.Fatalf("build the tests of %s: %v\n%s", name, err, out)
+			t.Fatalf("build the tests of %s: %v\n%s", p.dir, err, out)
 		}
-		args := append(append([]string{}, command...), program, "-test.timeout=10m", "-test.skip="+compilerOnly)
+		args := slices.Concat(command, []string{program, "-test.timeout=10m", "-test.skip=" + p.skip})
 		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), test...)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, out)
+			t.Errorf("%s: %v\n%s", p.dir, err, out)
 		}
 	}
 }
