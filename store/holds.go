@@ -6,33 +6,25 @@ import (
 	"slices"
 )
 
-// holds are the rights of turns that must not lose a conflict: a turn that is
-// irrevocable holds the keys it has read or written, and a turn that lost too
-// often holds everything while it runs alone. DB.mu guards it.
+// holds are the rights of turns that must not lose a conflict: one that is
+// irrevocable holds the keys it has read or written, and one that lost too often
+// those that it has met in all its attempts. Nobody ever holds more than keys:
+// whoever shares none with a turn does not wait for it, however slow it is.
+// DB.mu guards it.
 type holds struct {
 	db    *DB
 	keys  map[stateKey]*Turn
-	turns map[*Turn]struct{} // irrevocable ones under way
-	waits map[*Turn]*Turn    // who waits for whom, among irrevocable turns
-	lone  *Turn              // runs alone
-	next  bool               // a turn waits to run alone: nobody else becomes irrevocable
-	door  chan struct{}      // capacity 1: held by the turn that runs, or waits to run, alone
+	waits map[*Turn]*Turn // who waits for whom, among turns that act at once
 }
 
 func newHolds(db *DB) holds {
-	return holds{
-		db: db, keys: make(map[stateKey]*Turn), turns: make(map[*Turn]struct{}),
-		waits: make(map[*Turn]*Turn), door: make(chan struct{}, 1),
-	}
+	return holds{db: db, keys: make(map[stateKey]*Turn), waits: make(map[*Turn]*Turn)}
 }
 
 // blocker returns a turn whose rights the writes of t would break, or nil.
 func (h *holds) blocker(t *Turn) *Turn {
 	if len(t.writes) == 0 {
 		return nil // what only publishes or acknowledges makes nobody lose
-	}
-	if h.lone != nil && h.lone != t {
-		return h.lone
 	}
 	for k := range t.writes {
 		if o := h.keys[k]; o != nil && o != t {
@@ -73,8 +65,8 @@ func (t *Turn) Irrevocable(ctx context.Context) error {
 }
 
 // Exclusive says whether other turns may have to wait until t ends: it is
-// irrevocable, or runs alone after it lost too often.
-func (t *Turn) Exclusive() bool { return t.irrevocable || t.alone }
+// irrevocable, or holds its keys because it lost too often.
+func (t *Turn) Exclusive() bool { return t.irrevocable || t.insists }
 
 // seize makes t irrevocable if nothing stands against it now.
 func (h *holds) seize(t *Turn) (done bool, err error) {
@@ -92,9 +84,6 @@ func (h *holds) seize(t *Turn) (done bool, err error) {
 		h.db.hurryUp()
 		return false, nil
 	}
-	if h.next && h.lone != t {
-		return false, nil
-	}
 	for _, k := range t.keys() {
 		if o := h.keys[k]; o != nil && o != t {
 			return false, h.waitFor(t, o)
@@ -105,7 +94,6 @@ func (h *holds) seize(t *Turn) (done bool, err error) {
 		h.keys[k] = t
 	}
 	t.irrevocable = true
-	h.turns[t] = struct{}{}
 	return true, nil
 }
 
@@ -135,46 +123,50 @@ func (h *holds) waitFor(t, o *Turn) error {
 	return nil
 }
 
-// hold takes k for t if t is irrevocable: a key it touches now must not make
-// it lose later. Another irrevocable turn's key can not be waited for here, in
-// the middle of a handler, without a risk of two waiting for each other; the
-// call fails. Call it with db.mu held.
+// hold takes k for t if t must not lose: a key it touches now must not make it
+// lose later. What another turn holds can not be waited for here, in the middle
+// of a handler, without a risk of two waiting for each other. One that is
+// irrevocable fails; any other goes on, and does its work again if it has to.
+// Call it with db.mu held.
 func (t *Turn) hold(k stateKey) error {
 	h := &t.db.holds
 	o := h.keys[k]
 	if o != nil && o != t && t.causedBy(o) {
 		return ErrDeadlock
 	}
-	if !t.irrevocable || o == t {
+	if !t.irrevocable && !t.insists || o == t {
+		return nil
+	}
+	if o != nil && !t.irrevocable {
 		return nil
 	}
 	if o != nil {
-		return fmt.Errorf("key %s is held by another turn that acts at once: %w", k[1+k[0]:], ErrDeadlock)
+		return fmt.Errorf("key %s is held by another turn that must not lose: %w", k[1+k[0]:], ErrDeadlock)
 	}
 	h.keys[k] = t
 	return nil
 }
 
-// goAlone holds back all other turns that write keys until t has ended.
-func (h *holds) goAlone(ctx context.Context, t *Turn) error {
-	select {
-	case h.door <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	t.alone = true // from here on the end of t opens the door
+// insist makes t hold keys before it has read any of them. It waits for all at
+// once, so that two that wait can not wait for each other.
+func (h *holds) insist(ctx context.Context, t *Turn, keys map[stateKey]struct{}) error {
 	db := h.db
 	for {
 		changed := db.changed.wait()
 		db.mu.Lock()
-		h.next = true
-		if len(h.turns) == 0 {
-			h.lone = t
+		o := h.anyHolder(keys)
+		if o == nil {
+			for k := range keys {
+				h.keys[k] = t
+			}
+			t.insists = true
 		}
-		alone := h.lone == t
 		db.mu.Unlock()
-		if alone {
+		switch {
+		case o == nil:
 			return nil
+		case t.causedBy(o):
+			return ErrDeadlock
 		}
 		select {
 		case <-changed:
@@ -184,21 +176,26 @@ func (h *holds) goAlone(ctx context.Context, t *Turn) error {
 	}
 }
 
+func (h *holds) anyHolder(keys map[stateKey]struct{}) *Turn {
+	for k := range keys {
+		if o := h.keys[k]; o != nil {
+			return o
+		}
+	}
+	return nil
+}
+
 // release gives up whatever t holds, and says whether that was anything. Call
 // it with db.mu held.
 func (h *holds) release(t *Turn) bool {
 	delete(h.waits, t)
-	if t.irrevocable {
-		delete(h.turns, t)
-		for k, o := range h.keys {
-			if o == t {
-				delete(h.keys, k)
-			}
+	if !t.irrevocable && !t.insists {
+		return false
+	}
+	for k, o := range h.keys {
+		if o == t {
+			delete(h.keys, k)
 		}
 	}
-	if t.alone {
-		h.lone, h.next = nil, false
-		<-h.door
-	}
-	return t.irrevocable || t.alone
+	return true
 }

@@ -123,7 +123,6 @@ func (db *DB) end(t *Turn) {
 		return
 	}
 	t.ended = true
-	db.kept.Add(-t.kept)
 	delete(db.state.active, t)
 	if db.holds.release(t) {
 		db.changed.fire()

@@ -96,8 +96,8 @@ func TestTurn_Irrevocable_twoInACircle(t *testing.T) {
 	}
 }
 
-// Losing again and again ends: the ninth run has nobody beside it.
-func TestDB_Do_runsAloneInTheEnd(t *testing.T) {
+// Losing again and again ends: the ninth run holds the keys that it has met.
+func TestDB_Do_holdsItsKeysInTheEnd(t *testing.T) {
 	db := open(t, t.TempDir())
 	runs := 0
 	var wg sync.WaitGroup
@@ -125,6 +125,61 @@ func TestDB_Do_runsAloneInTheEnd(t *testing.T) {
 	wg.Wait()
 	if v := value(t, db, "s", "n"); v != "9" {
 		t.Fatalf("got %s, want 9: who was held back has to go on", v)
+	}
+}
+
+// Who shares no key with a turn that lost too often does not wait for it.
+func TestDB_Do_holdsNobodyElse(t *testing.T) {
+	db := open(t, t.TempDir())
+	runs := 0
+	err := db.Do(t.Context(), func(_ context.Context, turn *store.Turn) error {
+		runs++
+		if _, _, err := turn.Get("s", "n"); err != nil {
+			return err
+		}
+		if runs <= 8 {
+			return errors.Join(increment(t.Context(), db, "n"), turn.Put("s", "mine", nil))
+		}
+		// Both would wait for ever.
+		act := db.Begin()
+		defer act.Discard()
+		return errors.Join(increment(t.Context(), db, "other"), act.Put("s", "act", nil), act.Irrevocable(t.Context()), turn.Put("s", "mine", nil))
+	})
+	if err != nil || runs != 9 {
+		t.Fatalf("%d runs, %v; want 9", runs, err)
+	}
+}
+
+// A turn that lost too often, and meets a key that another one holds, does its
+// work again.
+func TestDB_Do_meetsAHeldKey(t *testing.T) {
+	db := open(t, t.TempDir())
+	holder := db.Begin()
+	defer holder.Discard()
+	holder.Put("s", "held", []byte("1"))
+	if err := holder.Irrevocable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	err := db.Do(t.Context(), func(_ context.Context, turn *store.Turn) error {
+		runs++
+		if _, _, err := turn.Get("s", "n"); err != nil {
+			return err
+		}
+		if runs <= 8 {
+			return errors.Join(increment(t.Context(), db, "n"), turn.Put("s", "mine", nil))
+		}
+		v, _, err := turn.Get("s", "held")
+		if err == nil && runs == 9 {
+			err = holder.Commit()
+		}
+		return errors.Join(err, turn.Put("s", "held", append(v, '2')))
+	})
+	if err != nil || runs != 10 {
+		t.Fatalf("%d runs, %v; want 10", runs, err)
+	}
+	if v := value(t, db, "s", "held"); v != "12" {
+		t.Errorf("got %s, want 12", v)
 	}
 }
 

@@ -228,69 +228,6 @@ func TestTurn_PutWithin_diskFull(t *testing.T) {
 	wantSpace(t, db, "kv/b", 0)
 }
 
-func TestTurn_Bound(t *testing.T) {
-	db := openWith(t, store.Options{Dir: t.TempDir(), MaxKept: 100_000})
-	if err := db.EnsureStream(store.StreamConfig{Name: "s"}); err != nil {
-		t.Fatal(err)
-	}
-	publish := func(turn *store.Turn, n int) error {
-		_, err := turn.Publish("s", store.Message{Subject: "s", Data: make([]byte, n)})
-		return err
-	}
-	turn := db.Begin()
-	turn.Bound(10_000)
-	turn.Bound(1 << 40) // the first one stays
-	n := 0
-	for ; publish(turn, 0) == nil; n++ {
-	}
-	if n < 10 || n > 20 {
-		t.Errorf("%d messages without a byte", n)
-	}
-	for name, err := range map[string]error{
-		"publish": publish(turn, 1000), "put": turn.Put("x", "k", make([]byte, 1000)), "keep": turn.Keep(1000),
-	} {
-		if !errors.Is(err, store.ErrTooLarge) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	// What it wrote over and over counts once.
-	writer := db.Begin()
-	writer.Bound(10_000)
-	for range 100 {
-		if err := writer.Put("x", "k", make([]byte, 5000)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 100 {
-		if _, _, err := writer.Get("x", fmt.Sprint(i)); err != nil {
-			if i < 10 || !errors.Is(err, store.ErrTooLarge) {
-				t.Errorf("read %d: %v", i, err)
-			}
-			break
-		} else if i == 99 {
-			t.Error("reads are not bounded")
-		}
-	}
-	// One without a bound is let in, and counts.
-	system := db.Begin()
-	if err := publish(system, 90_000); err != nil {
-		t.Fatal(err)
-	}
-	other := db.Begin()
-	other.Bound(10_000)
-	if err := publish(other, 5000); !errors.Is(err, store.ErrFull) {
-		t.Errorf("all together: %v", err)
-	}
-	system.Discard()
-	writer.Discard()
-	if err := publish(other, 5000); err != nil {
-		t.Error(err)
-	}
-	if err := errors.Join(turn.Commit(), other.Commit()); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestDB_spacesModel runs turns side by side that fill two spaces to their
 // limits, and holds every answer against what it has to be.
 func TestDB_spacesModel(t *testing.T) {

@@ -70,11 +70,12 @@ type Options struct {
 	MaxBytes int64
 	// MaxState bounds what spaces hold together, for PutWithin. 0 means no bound.
 	MaxState int64
-	// MaxKept bounds what turns with a bound of their own (Turn.Bound) keep
-	// together. 0 means no bound.
-	MaxKept int64
 	// MaxMessage bounds a message with its subject and header. 0 means 8 MiB.
 	MaxMessage int
+	// MaxStaged bounds what turns that are bounded (Turn.Bound) hold in memory, one
+	// and all together, beside 256 KiB that each may hold in any case. 0 means
+	// 64 MiB.
+	MaxStaged int64
 	// Logger takes the story of the store; nil discards it.
 	Logger *slog.Logger
 	// Now is the wall clock; nil means time.Now.
@@ -104,6 +105,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.MaxMessage <= 0 {
 		o.MaxMessage = 8 << 20
+	}
+	if o.MaxStaged <= 0 {
+		o.MaxStaged = 64 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -155,7 +159,7 @@ type DB struct {
 	loops     sync.WaitGroup // writer and confirmer; Close waits
 	failed    chan struct{}
 	turns     atomic.Uint64 // numbers turns for their ids
-	kept      atomic.Int64  // bytes, by turns under way
+	borrowed  atomic.Int64  // bytes that bounded turns hold
 	stats     stats
 	closeOnce sync.Once
 
@@ -174,12 +178,15 @@ type Stats struct {
 	// DiskFull says that the disk has no room: only what acknowledges, and
 	// streams of priority 9, are served.
 	DiskFull bool
+	// Bounded counts what was refused to bounded turns because they, or all of
+	// them, held too much.
+	Bounded uint64
 	// DeadLettersDropped counts dead letters that went because there was no room
 	// for all of them.
 	DeadLettersDropped uint64
 }
 
-type stats struct{ turns, commits atomic.Uint64 }
+type stats struct{ turns, commits, bounded atomic.Uint64 }
 
 // Stats returns the counters. It is cheap.
 func (db *DB) Stats() Stats {
@@ -191,6 +198,7 @@ func (db *DB) Stats() Stats {
 		Bytes:    db.storedBytes(),
 		Queued:   len(db.queue.turns),
 		DiskFull: db.full.on,
+		Bounded:  db.stats.bounded.Load(),
 
 		DeadLettersDropped: db.dead.dropped,
 	}

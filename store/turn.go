@@ -31,12 +31,13 @@ type Turn struct {
 	size        int64
 	spaces      map[string]*spaceTurn // that it writes with PutWithin, or deletes from
 
-	kept  int64 // bytes, until it is queued or discarded
-	bound int64 // of kept; 0 for none
+	kept     int64 // bytes in memory, reads included
+	bounded  bool  // kept may not grow for ever
+	borrowed int64 // of what all bounded turns may hold
 
 	loose       bool
 	irrevocable bool
-	alone       bool
+	insists     bool // lost too often, and holds what it has met
 	ended       bool
 	order       uint64        // its place in the queue, from 1
 	wait        time.Duration // how long it may be in memory alone; see DB.wait
@@ -115,25 +116,32 @@ func (db *DB) Begin() *Turn {
 // has the same.
 func (t *Turn) ID() string { return t.db.runID + "-" + strconv.FormatUint(t.number, 10) }
 
-// maxConflicts is how often a turn may lose before it runs alone.
+// maxConflicts is how often a turn may lose before it holds its keys.
 const maxConflicts = 8
 
 // Do runs fn in a turn and commits it. If ctx carries a turn, fn joins that
 // one, and it is the other's beginner who commits. Otherwise, when another
-// turn changed what fn read, fn runs again from the start, the ninth time with
-// every other turn held back. An error of fn discards the turn and is
-// returned as it is.
+// turn changed what fn read, fn runs again from the start; from the ninth time
+// on others that want to write the keys it has met so far are held back. An
+// error of fn discards the turn and is returned as it is.
 func (db *DB) Do(ctx context.Context, fn func(ctx context.Context, t *Turn) error) error {
 	if t := TurnFrom(ctx); t != nil {
 		return fn(ctx, t)
 	}
+	var met map[stateKey]struct{} // by attempts that lost
 	for try := 0; ; try++ {
 		held := db.changed.wait()
 		t := db.Begin()
 		t.causes = causes(ctx)
-		err := db.attempt(ctx, t, try >= maxConflicts, fn)
+		err := db.attempt(ctx, t, try >= maxConflicts, met, fn)
 		if !errors.Is(err, ErrConflict) {
 			return err
+		}
+		if met == nil {
+			met = make(map[stateKey]struct{})
+		}
+		for _, k := range t.keys() {
+			met[k] = struct{}{}
 		}
 		if t.blocked() {
 			// The key is held by a turn that can not lose. Running again
@@ -151,10 +159,10 @@ func (db *DB) Do(ctx context.Context, fn func(ctx context.Context, t *Turn) erro
 	}
 }
 
-func (db *DB) attempt(ctx context.Context, t *Turn, alone bool, fn func(context.Context, *Turn) error) error {
+func (db *DB) attempt(ctx context.Context, t *Turn, insist bool, met map[stateKey]struct{}, fn func(context.Context, *Turn) error) error {
 	defer t.Discard()
-	if alone {
-		if err := db.holds.goAlone(ctx, t); err != nil {
+	if insist {
+		if err := db.holds.insist(ctx, t, met); err != nil {
 			return err
 		}
 	}
@@ -166,39 +174,6 @@ func (db *DB) attempt(ctx context.Context, t *Turn, alone bool, fn func(context.
 		return err
 	}
 	return t.Commit()
-}
-
-// What a turn keeps for a message, or a key that it has read, beside what is in
-// them.
-const (
-	pendingOverhead = 512
-	readOverhead    = 96
-)
-
-// Bound lets t keep at most so many bytes until it is committed: messages,
-// values, keys that it has read, and what Keep is told of. What would be beyond
-// that fails with ErrTooLarge, and with ErrFull what all such turns together can
-// not keep (Options.MaxKept). The first bound that a turn is given stays.
-func (t *Turn) Bound(bytes int64) {
-	if t.bound == 0 {
-		t.bound = bytes
-	}
-}
-
-// Keep says that so many bytes more, which may be negative, are kept for t until
-// it has ended.
-func (t *Turn) Keep(bytes int64) error {
-	if t.bound > 0 && bytes > 0 {
-		if t.kept+bytes > t.bound {
-			return fmt.Errorf("the turn keeps %d bytes until it is committed, and may keep %d: %w", t.kept, t.bound, ErrTooLarge)
-		}
-		if most := t.db.o.MaxKept; most > 0 && t.db.kept.Load()+bytes > most {
-			return fmt.Errorf("turns under way keep %d bytes, and may keep %d together: %w", t.db.kept.Load(), most, ErrFull)
-		}
-	}
-	t.kept += bytes
-	t.db.kept.Add(bytes)
-	return nil
 }
 
 // stale says whether something that t read has changed, which makes any error
@@ -249,11 +224,6 @@ func (t *Turn) Get(space, key string) (value []byte, ok bool, err error) {
 // read is Get without what t wrote itself.
 func (t *Turn) read(k stateKey) (value []byte, ok bool, err error) {
 	db := t.db
-	if _, again := t.reads[k]; !again {
-		if err := t.Keep(int64(len(k)) + readOverhead); err != nil {
-			return nil, false, err
-		}
-	}
 	db.mu.Lock()
 	if err := db.usable(); err != nil {
 		db.mu.Unlock()
@@ -262,6 +232,11 @@ func (t *Turn) read(k stateKey) (value []byte, ok bool, err error) {
 	if err := t.hold(k); err != nil {
 		db.mu.Unlock()
 		return nil, false, err
+	}
+	if err := t.keepRead(k); err != nil {
+		db.mu.Unlock()
+		space, key := k.split()
+		return nil, false, fmt.Errorf("get %s in space %s: %w", key, space, err)
 	}
 	v, ok := db.state.read(t, k)
 	db.mu.Unlock()
@@ -301,10 +276,10 @@ func (t *Turn) write(space, key string, value []byte) error {
 	if old, again := t.writes[k]; again {
 		more = int64(len(value) - len(old))
 	}
-	if value != nil {
-		err = t.Keep(more)
-	} else {
+	if value == nil { // which makes room, and is never refused
 		err = t.deleted(space, k)
+	} else if err = t.Keep(more); err != nil {
+		err = fmt.Errorf("write %s in space %s: %w", key, space, err)
 	}
 	if err != nil {
 		return err
@@ -339,7 +314,7 @@ func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
 	if len(m.Subject) > 1<<16-1 || size-messageOverhead > int64(db.o.MaxMessage) || limit > 0 && size > limit {
 		return nil, fmt.Errorf("publish %s to stream %s: message of %d bytes: %w", m.Subject, stream, size-messageOverhead, ErrTooLarge)
 	}
-	if err := t.Keep(size + pendingOverhead); err != nil {
+	if err := t.Keep(size + pendingBytes); err != nil {
 		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, err)
 	}
 	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}, given: !m.Time.IsZero()}
@@ -431,6 +406,7 @@ func (t *Turn) Discard() {
 
 // tellEnd runs what wants to know the fate of t.
 func (t *Turn) tellEnd(committed bool) {
+	t.giveBack()
 	for _, fn := range t.afterEnd {
 		fn(committed)
 	}

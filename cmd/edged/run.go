@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edged-io/edged/internal/cgroup"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/node"
 )
@@ -77,8 +78,14 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	if start == "" {
 		now = nil // the machine's, which may be known to be right
 	}
+	limit := cgroup.MemoryLimit()
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit / node.HeapShare)
+		log.Info("memory is limited by the cgroup", "bytes", limit)
+	}
 	n, err := node.New(node.Options{
-		Device: d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
+		MemoryLimit: limit,
+		Device:      d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
 		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")),
 		Faults: func(err error) {
 			var faults config.Faults

@@ -167,11 +167,15 @@ func (a *actor) serve(ctx context.Context, inv lattice.Invocation) ([]byte, erro
 		return nil, fmt.Errorf("actor %s: %s: %w", a.key, inv.Operation, err)
 	}
 	defer a.meter.done()
+	t := store.TurnFrom(ctx)
+	if t != nil {
+		t.Bound()
+	}
 	reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
 	if err != nil {
 		return nil, &blamed{err, a.app + "/" + a.config.Name, a.version}
 	}
-	if t := store.TurnFrom(ctx); t != nil && inv.Origin == (lattice.Entity{}) {
+	if t != nil && inv.Origin == (lattice.Entity{}) {
 		t.AfterCommit(func() { a.turns.Add(1) })
 	}
 	return reply, nil

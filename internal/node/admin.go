@@ -48,6 +48,7 @@ type collector struct{ n *Node }
 
 var (
 	descTurns     = prometheus.NewDesc("edged_store_turns_total", "Turns committed.", nil, nil)
+	descBounded   = prometheus.NewDesc("edged_store_bounded_total", "Reads, writes and messages refused to turns of actors that held too much.", nil, nil)
 	descCommits   = prometheus.NewDesc("edged_store_commits_total", "Groups of turns written.", nil, nil)
 	descBytes     = prometheus.NewDesc("edged_store_held_bytes", "Bytes held by streams and dead letters.", nil, nil)
 	descDead      = prometheus.NewDesc("edged_store_dead_letters", "Dead letters.", nil, nil)
@@ -63,7 +64,7 @@ var (
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTurns, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances, descLimits, descMemory} {
+	for _, d := range []*prometheus.Desc{descTurns, descBounded, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances, descLimits, descMemory} {
 		ch <- d
 	}
 }
@@ -78,6 +79,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.n.db.Stats()
 	count(descTurns, s.Turns)
 	count(descCommits, s.Commits)
+	count(descBounded, s.Bounded)
 	gauge(descBytes, float64(s.Bytes))
 	gauge(descDead, float64(c.n.db.DeadLetterCount()))
 	dropped := map[string]uint64{"full": 0, "age": 0, "expired": 0, "restart": 0}

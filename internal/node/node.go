@@ -62,6 +62,9 @@ type Options struct {
 	// Failpoint, in tests of crashes, is called at named points and may end the
 	// process there.
 	Failpoint func(point string)
+	// MemoryLimit is what the kernel lets the process have, in bytes; 0 for any
+	// amount. Actors and turns get a part of it; see memory.go.
+	MemoryLimit int64
 	// HubPing is the interval of pings on the link to the hub; 0 leaves it to the
 	// broker.
 	HubPing time.Duration
@@ -149,6 +152,7 @@ func (n *Node) openStore() error {
 		Dir:        n.stateDir,
 		MaxBytes:   int64(d.Store.MaxBytes),
 		MaxMessage: int(d.Limits.MaxMessage) + 64<<10, // its subject comes on top
+		MaxStaged:  n.o.MemoryLimit / turnShare,
 		Logger:     n.part("store"),
 		Now:        n.wall,
 		Failpoint: func(point string) error {

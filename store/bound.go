@@ -1,0 +1,66 @@
+package store
+
+import "fmt"
+
+const (
+	// freeBytes is what a bounded turn may hold in any case.
+	freeBytes = 256 << 10
+	// readBytes is about what it takes to remember that a key was read, beside
+	// the key.
+	readBytes = 64
+	// pendingBytes is about what it takes to keep a message, beside what is in it.
+	pendingBytes = 512
+	// maxBoundReads is how many keys a bounded turn may read: all of them are
+	// looked at, with everybody waiting, when it ends.
+	maxBoundReads = 1 << 14
+)
+
+// Bound says that what fills t is foreign: from here on it may hold only so much
+// in memory, and read so many keys. What is beyond that fails, with ErrTooLarge,
+// or with ErrFull where other turns hold too much just now.
+func (t *Turn) Bound() { t.bounded = true }
+
+// Keep accounts for n more bytes that are kept in memory for t until its fate is
+// known, by t itself or by who waits for its end (AfterCommit). It fails as Bound
+// says; a negative n gives back.
+func (t *Turn) Keep(n int64) error {
+	t.kept += n
+	over := t.kept - freeBytes
+	if !t.bounded || over <= t.borrowed {
+		return nil
+	}
+	most := t.db.o.MaxStaged
+	if t.kept > most {
+		t.kept -= n
+		t.db.stats.bounded.Add(1)
+		return fmt.Errorf("the turn holds %d bytes of state and messages, and may hold %d: %w", t.kept, most, ErrTooLarge)
+	}
+	// In steps, so that few calls meet the others.
+	want := over - t.borrowed + freeBytes
+	if now := t.db.borrowed.Add(want); now > most {
+		t.db.borrowed.Add(-want)
+		t.kept -= n
+		t.db.stats.bounded.Add(1)
+		return fmt.Errorf("turns hold %d bytes of state and messages together, and may hold %d: %w", now-want, most, ErrFull)
+	}
+	t.borrowed += want
+	return nil
+}
+
+// giveBack ends the account of t.
+func (t *Turn) giveBack() {
+	t.db.borrowed.Add(-t.borrowed)
+	t.borrowed = 0
+}
+
+// keepRead is Keep for a key that is read, perhaps again. Call it with db.mu held.
+func (t *Turn) keepRead(k stateKey) error {
+	if _, again := t.reads[k]; again || !t.bounded {
+		return nil
+	}
+	if len(t.reads) >= maxBoundReads {
+		t.db.stats.bounded.Add(1)
+		return fmt.Errorf("the turn has read %d keys, and may read no more: %w", len(t.reads), ErrTooLarge)
+	}
+	return t.Keep(int64(len(k) + readBytes))
+}
