@@ -7,3 +7,6 @@ func Interpret() (restore func()) {
 	interpreted = true
 	return func() { interpreted = before }
 }
+
+// Interpreted says whether they do.
+func Interpreted() bool { return interpreted }

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
@@ -95,7 +94,7 @@ func (in *instance) start() error {
 		return err
 	}
 	in.engine = engineContext{in: in, options: experimental.WithMemoryAllocator(context.Background(), &in.memory)}
-	mod, err := m.runtime.InstantiateModule(&in.engine, m.compiled, instanceConfig)
+	mod, err := m.instantiate(&in.engine)
 	in.engine.options = nil
 	if err != nil {
 		if !strings.Contains(err.Error(), stackMark) {
@@ -122,10 +121,6 @@ func (in *instance) start() error {
 	in.ready()
 	return nil
 }
-
-// instanceConfig gives the module no name, so that there can be many, and has
-// the initialisers left to us.
-var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
 
 // ready makes the function that serves calls, with a call stack of its own.
 func (in *instance) ready() {

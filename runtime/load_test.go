@@ -225,3 +225,17 @@ func FuzzLoad(f *testing.F) {
 		_, _ = a.Call(ctx, "Fuzz.Op", []byte("payload"))
 	})
 }
+
+// An element segment out of its table: the engine leaves it out, or, with 32
+// bits, cannot make an instance. The host goes on.
+func TestHost_Load_elementsFarOut(t *testing.T) {
+	h := newHost(t, runtime.Options{})
+	_, err := h.Load(t.Context(), "lab/guest", callModule(num(1), func(a *assembler) {
+		a.tables = []byte{1, 0x70, 0, 10}
+		a.raw = append(a.raw, slices.Concat([]byte{9, 7, 1, 0}, num(-1), []byte{0x0b, 1, 0}))
+	}), runtime.Limits{})
+	if err != nil && !errors.Is(err, runtime.ErrModule) {
+		t.Errorf("got %v", err)
+	}
+	load(t, h, echoModule(), runtime.Limits{})
+}

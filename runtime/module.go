@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 
 	"github.com/edged-io/edged/runtime/meter"
 )
@@ -97,6 +98,22 @@ func compileForeign(ctx context.Context, rt wazero.Runtime, wasm []byte) (c waze
 		return nil, &compileError{err}
 	}
 	return c, nil
+}
+
+// instanceConfig gives the module no name, so that there can be many, and has
+// the initialisers left to us.
+var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+
+// instantiate keeps a fault of the engine from ending the daemon, as
+// compileForeign does: with 32 bits, an element segment that begins close to the
+// end of the numbers is one.
+func (m *module) instantiate(ctx context.Context) (mod api.Module, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the engine failed: %v", r)
+		}
+	}()
+	return m.runtime.InstantiateModule(ctx, m.compiled, instanceConfig)
 }
 
 // A compileError may be the module's fault or the cache's.

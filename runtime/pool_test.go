@@ -25,17 +25,22 @@ func TestActor_CallAppend(t *testing.T) {
 	}
 }
 
-// A warm call allocates nothing, its limits in force.
+// A warm call allocates nothing, its limits in force; the interpreter needs three
+// allocations of its own.
 func TestActor_CallAppend_allocatesNothing(t *testing.T) {
 	a := load(t, newHost(t, runtime.Options{}), echoModule(), runtime.Limits{Steps: 1 << 20})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	payload, buf := bytes.Repeat([]byte{1}, 128), make([]byte, 0, 128)
+	most := 0.
+	if runtime.Interpreted() {
+		most = 3
+	}
 	if n := testing.AllocsPerRun(1000, func() {
 		if _, err := a.CallAppend(ctx, buf, "Echo", payload); err != nil {
 			t.Error(err)
 		}
-	}); n >= 1 && !raceEnabled {
+	}); n >= most+1 && !raceEnabled {
 		t.Errorf("%v allocations", n)
 	}
 }
