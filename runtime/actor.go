@@ -12,11 +12,12 @@ import (
 
 // Limits of an actor. The zero value of a field means its default.
 type Limits struct {
-	MemoryBytes  uint64        // of one instance; default 32 MiB
-	Time         time.Duration // of one call, waiting for host calls included; default 5 s
-	Steps        uint64        // of one call: loop rounds and function entries; 0 for no bound but Time
-	MinInstances int           // kept warm once they were made; default 1
-	MaxInstances int           // calls in progress at once; further ones wait; default 8
+	MemoryBytes      uint64        // of one instance; default 32 MiB
+	Time             time.Duration // of one call, waiting for host calls included; default 5 s
+	Steps            uint64        // of one call: loop rounds and function entries; 0 for no bound but Time
+	MinInstances     int           // kept warm once they were made; default 1
+	MaxInstances     int           // calls in progress at once; further ones wait; default 8
+	CallsPerInstance int           // after which an instance is replaced, 1 for one of its own for each call; 0 for no bound
 }
 
 func (l Limits) withDefaults() Limits {
@@ -106,7 +107,7 @@ func (a *Actor) release(in *instance) {
 	switch {
 	case in.dead:
 		in.discard()
-	case in.outgrown():
+	case in.outgrown(), in.usedUp():
 		a.meters.recycled.Add(1)
 		in.discard()
 	default:

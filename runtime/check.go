@@ -42,8 +42,9 @@ func checkHeader(wasm []byte) error {
 	return nil
 }
 
-// checkImports names everything that the module needs and nobody provides.
-func checkImports(c wazero.CompiledModule, provided map[string]map[string]api.FunctionDefinition) error {
+// checkImports names everything that the module needs and nobody provides. wasm
+// is the rewritten module.
+func checkImports(wasm []byte, c wazero.CompiledModule, provided map[string]map[string]api.FunctionDefinition) error {
 	var missing []string
 	for _, f := range c.ImportedFunctions() {
 		module, name, _ := f.Import()
@@ -58,10 +59,7 @@ func checkImports(c wazero.CompiledModule, provided map[string]map[string]api.Fu
 			missing = append(missing, fmt.Sprintf("%s.%s as %s (it is %s)", module, name, signature(f), signature(have)))
 		}
 	}
-	for _, m := range c.ImportedMemories() {
-		module, name, _ := m.Import()
-		missing = append(missing, module+"."+name+" (a memory; an actor exports its own)")
-	}
+	missing = append(missing, importedData(wasm)...)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -72,6 +70,73 @@ func checkImports(c wazero.CompiledModule, provided map[string]map[string]api.Fu
 		missing = missing[:most]
 	}
 	return faultf("imports what no host provides: %s%s; an actor may import %s and %s", strings.Join(missing, ", "), more, strings.Join(abiModules, ", "), wasiModule)
+}
+
+// importedData names the imports that are no functions. The engine tells only
+// some of them. wasm has been rewritten and is therefore well-formed up to here.
+func importedData(wasm []byte) (names []string) {
+	const importSection = 2
+	kinds := map[byte]string{1: "a table", 2: "a memory", 3: "a global", 4: "a tag"}
+	in := wasmReader{wasm[8:]}
+	for len(in.buf) > 0 {
+		id := in.byte()
+		body := wasmReader{in.bytes(in.uint())}
+		if id != importSection {
+			continue
+		}
+		for range body.uint() {
+			module, name := body.bytes(body.uint()), body.bytes(body.uint())
+			kind := body.byte()
+			switch kind {
+			case 0: // a function: its type
+				body.uint()
+			case 1: // type and limits
+				body.byte()
+				body.limits()
+			case 2:
+				body.limits()
+			default: // a type and whether it changes; an attribute and a type
+				body.byte()
+				body.uint()
+			}
+			if what := kinds[kind]; what != "" {
+				names = append(names, fmt.Sprintf("%s.%s (%s; an actor has its own)", module, name, what))
+			}
+		}
+	}
+	return names
+}
+
+// A wasmReader reads what is known to be well-formed; what is not reads as
+// nothing.
+type wasmReader struct{ buf []byte }
+
+func (r *wasmReader) byte() byte {
+	if b := r.bytes(1); len(b) == 1 {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *wasmReader) bytes(n uint64) []byte {
+	n = min(n, uint64(len(r.buf)))
+	b := r.buf[:n]
+	r.buf = r.buf[n:]
+	return b
+}
+
+func (r *wasmReader) uint() uint64 {
+	v, n := binary.Uvarint(r.buf)
+	r.bytes(uint64(max(n, 0)))
+	return v
+}
+
+func (r *wasmReader) limits() {
+	bounded := r.uint()&1 == 1
+	r.uint()
+	if bounded {
+		r.uint()
+	}
 }
 
 func hintFor(module, name string) string {

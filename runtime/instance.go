@@ -137,6 +137,7 @@ func (in *instance) begin(ctx context.Context, dst []byte, operation string, pay
 	in.guestError, in.guestFailed = "", false
 	in.hostResponse, in.hostError = nil, ""
 	in.slice.began, in.stepsOfCall, in.deadline, in.worked = 0, 0, 0, 0
+	// Without a budget the counter is read in ticks only.
 	if budget := in.actor.limits.Steps; budget > 0 && !in.starting && uint64(in.slice.left) > budget {
 		in.slice.left = int32(budget)
 		in.counter.Set(budget)
@@ -161,7 +162,9 @@ func (in *instance) serve(ctx context.Context, dst []byte, operation string, pay
 	in.stack[0], in.stack[1] = uint64(len(operation)), uint64(len(payload))
 	err := in.call.CallWithStack(&in.engine, in.stack[:])
 	in.calls.Add(1)
-	in.ran(int32(in.counter.Get()))
+	if in.actor.limits.Steps > 0 {
+		in.ran(int32(in.counter.Get()))
+	}
 	if err != nil {
 		err = in.failure(err)
 		in.actor.meters.failed(ctx, err)
@@ -213,7 +216,7 @@ func splitTrap(err error) (reason, stack string) {
 	}
 	lines := strings.Split(stack, "\n")
 	for i, l := range lines {
-		lines[i] = strings.TrimSpace(l)
+		lines[i] = strings.TrimPrefix(strings.TrimSpace(l), ".") // of a module without a name
 	}
 	return strings.Join(strings.Fields(reason), " "), strings.TrimSpace(strings.Join(lines, "\n"))
 }
@@ -259,6 +262,12 @@ func (in *instance) outgrown() bool {
 	}
 	size := in.mod.Memory().Size()
 	return size != in.startSize && uint64(size) > in.actor.limits.MemoryBytes/4*3
+}
+
+// usedUp says whether it has served as many calls as an instance may.
+func (in *instance) usedUp() bool {
+	most := in.actor.limits.CallsPerInstance
+	return most > 0 && in.calls.Load() >= uint64(most)
 }
 
 // close frees what the instance holds. Nothing that wazero does here waits or

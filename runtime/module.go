@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -75,7 +76,7 @@ func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.Com
 	if err != nil {
 		return m, err
 	}
-	if err := checkImports(m.compiled, provided); err != nil {
+	if err := checkImports(wasm, m.compiled, provided); err != nil {
 		return m, err
 	}
 	if m.initialisers, err = checkExports(m.compiled); err != nil {
@@ -101,8 +102,9 @@ func compileForeign(ctx context.Context, rt wazero.Runtime, wasm []byte) (c waze
 }
 
 // instanceConfig gives the module no name, so that there can be many, and has
-// the initialisers left to us.
-var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+// the initialisers left to us. The engine's own source of random numbers, which
+// nobody reads, would take half of the time of a small instance to seed.
+var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader)
 
 // instantiate keeps a fault of the engine from ending the daemon, as
 // compileForeign does: with 32 bits, an element segment that begins close to the

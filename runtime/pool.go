@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // A pool keeps an actor's instances, at most so many, each in a slot of its own
@@ -19,12 +20,11 @@ type pool struct {
 	idleFor time.Duration
 	waits   *waits // of the host
 	slots   []slot
-	hints   sync.Pool // of *hint: where a core looks first
+	hints   [32]hint // where to look first, by goroutine
 
 	_    [64]byte
 	gate atomic.Int64 // waiting callers, and closedGate; 0 on the quick way
 	high atomic.Int64 // slots above have never been used
-	era  atomic.Int64 // hints of another one are forgotten
 	_    [64]byte
 
 	mu      sync.Mutex  // guards what follows
@@ -51,8 +51,16 @@ type slot struct {
 }
 
 type hint struct {
-	slot int
-	era  int64
+	slot atomic.Int64
+	_    [56]byte
+}
+
+// hint is the one of this goroutine, by where its stack is. Two may share one;
+// they only look a little longer then.
+func (p *pool) hint() *hint {
+	var here byte
+	at := uint64(uintptr(unsafe.Pointer(&here))) >> 11
+	return &p.hints[at*0x9e3779b97f4a7c15>>59]
 }
 
 // A waiter is a caller that waits for an instance, or for the right to make one
@@ -68,7 +76,7 @@ type grant struct {
 func newPool(minimum, maximum int, idleFor time.Duration, w *waits) *pool {
 	return &pool{
 		min: minimum, idleFor: idleFor, waits: w, slots: make([]slot, maximum), members: make([]*instance, maximum),
-		hints: sync.Pool{New: func() any { return new(hint) }}, drained: make(chan struct{}),
+		drained: make(chan struct{}),
 	}
 }
 
@@ -88,25 +96,25 @@ func (p *pool) acquire(ctx context.Context) (in *instance, slot int, err error) 
 
 // take takes an idle instance, if there is one.
 func (p *pool) take() *instance {
-	h := p.hints.Get().(*hint)
-	if era := p.era.Load(); h.era != era {
-		*h = hint{era: era}
-	}
+	h := p.hint()
+	first := int(h.slot.Load())
 	high := int(p.high.Load())
-	for range high {
-		if h.slot >= high {
-			h.slot = 0
+	for i := range high {
+		at := first + i
+		if at >= high {
+			at -= high
 		}
-		s := &p.slots[h.slot]
-		if s.idle.Load() != nil {
-			if in := s.idle.Swap(nil); in != nil {
-				p.hints.Put(h)
-				return in
+		s := &p.slots[at]
+		if s.idle.Load() == nil {
+			continue
+		}
+		if in := s.idle.Swap(nil); in != nil {
+			if at != first {
+				h.slot.Store(int64(at))
 			}
+			return in
 		}
-		h.slot++
 	}
-	p.hints.Put(h)
 	return nil
 }
 
@@ -260,7 +268,9 @@ func (p *pool) sweep() {
 			cold = append(cold, in)
 		}
 	}
-	p.era.Add(1)
+	for i := range p.hints {
+		p.hints[i].slot.Store(0)
+	}
 	p.arm()
 	p.mu.Unlock()
 	for _, in := range cold {

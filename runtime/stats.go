@@ -19,8 +19,8 @@ type Stats struct {
 	Refused     uint64 // turned away without running: closed, or no room on the host
 	Started     uint64 // instances made
 	Discarded   uint64 // instances closed, for whatever reason
-	Recycled    uint64 // of them, those that had grown close to their memory limit
-	Steps       uint64 // run by all calls
+	Recycled    uint64 // of them, those that had grown close to their memory limit or served their number of calls
+	Steps       uint64 // run by all instances; what is left of a slice is counted with it, unless Limits.Steps is set
 	Idle        int    // instances waiting for a call
 	Busy        int    // calls in progress
 	MemoryBytes uint64 // linear memory of all instances

@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -108,17 +109,34 @@ func TestActor_Call_contextOfAHostCall(t *testing.T) {
 	}
 }
 
-// Recursion is stopped while its stack is small.
+// Recursion is stopped while its stack is small, however large its frames are.
 func TestActor_Call_recursionIsBounded(t *testing.T) {
-	for name, code := range map[string][]byte{
-		"direct":      slices.Concat(arg(0), arg(1), call(4)),
-		"with a loop": slices.Concat([]byte{0x03, 0x40, 0x0b}, arg(0), arg(1), call(4)),
+	direct := slices.Concat(arg(0), arg(1), call(4))
+	const locals = 4000
+	wide := slices.Clone(direct) // all locals live across the call
+	for i := range locals {
+		// Above the call: its first parameter and i, each in a local; below: their sum.
+		wide = slices.Concat(arg(0), []byte{0xad, 0x42, byte(i & 0x3f), 0x7c, 0x21}, uleb(2+i), wide, []byte{0xad, 0x20}, uleb(2+i), []byte{0x7c, 0xa7})
+	}
+	for name, c := range map[string]struct {
+		code   []byte
+		locals int
+	}{
+		"direct":      {direct, 0},
+		"with a loop": {slices.Concat([]byte{0x03, 0x40, 0x0b}, direct), 0},
+		"wide frames": {wide, locals},
 	} {
-		a := load(t, newHost(t, runtime.Options{}), callModule(code, nil), runtime.Limits{})
+		a := load(t, newHost(t, runtime.Options{CacheDir: none}), callModule(c.code, func(a *assembler) { a.locals = c.locals }), runtime.Limits{})
+		var before, after goruntime.MemStats
+		goruntime.ReadMemStats(&before)
 		_, err := a.Call(t.Context(), "Op", nil)
+		goruntime.ReadMemStats(&after)
 		var trap *runtime.TrapError
 		if !errors.As(err, &trap) || trap.Reason != "stack overflow" {
 			t.Errorf("%s: got %v", name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 24<<20 {
+			t.Errorf("%s: took %d bytes", name, took)
 		}
 		if s := a.Stats(); s.Traps != 1 || s.Discarded != 1 {
 			t.Errorf("%s: stats %+v", name, s)

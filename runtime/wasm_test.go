@@ -3,18 +3,26 @@ package runtime_test
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // An assembler puts modules together byte by byte, for guests that no compiler
 // would make.
 type assembler struct {
-	types   [][2]int // parameters and results, all i32
+	types   [][2]string // parameters and results, a byte for each
 	imports []asmImport
 	funcs   []asmFunc
 	exports []asmExport
 	tables  []byte // body of the section; nil for none
 	memory  []byte // limits; nil for none
 	raw     [][]byte
+	locals  int // of the last function
+	data    []asmData
+}
+
+type asmData struct {
+	at    int
+	bytes []byte
 }
 
 type asmImport struct {
@@ -23,8 +31,9 @@ type asmImport struct {
 }
 
 type asmFunc struct {
-	typ  int
-	code []byte
+	typ    int
+	locals int // beside the parameters, i64
+	code   []byte
 }
 
 type asmExport struct {
@@ -33,8 +42,13 @@ type asmExport struct {
 	index int
 }
 
+// typ is the index of a type of so many i32.
 func (a *assembler) typ(params, results int) int {
-	t := [2]int{params, results}
+	return a.typeOf(strings.Repeat("\x7f", params), strings.Repeat("\x7f", results))
+}
+
+func (a *assembler) typeOf(params, results string) int {
+	t := [2]string{params, results}
 	if i := slices.Index(a.types, t); i >= 0 {
 		return i
 	}
@@ -56,7 +70,7 @@ func (a *assembler) fn(export string, params, results int, code ...byte) byte {
 			index++
 		}
 	}
-	a.funcs = append(a.funcs, asmFunc{a.typ(params, results), append(code, 0x0b)})
+	a.funcs = append(a.funcs, asmFunc{typ: a.typ(params, results), code: append(code, 0x0b)})
 	if export != "" {
 		a.exports = append(a.exports, asmExport{export, 0, index})
 	}
@@ -83,17 +97,21 @@ func (a *assembler) bytes() []byte {
 	}
 	var types, imports, funcs, exports, codes [][]byte
 	for _, t := range a.types {
-		b := append([]byte{0x60}, uleb(t[0])...)
-		b = append(b, slices.Repeat([]byte{0x7f}, t[0])...)
-		b = append(b, uleb(t[1])...)
-		types = append(types, append(b, slices.Repeat([]byte{0x7f}, t[1])...))
+		types = append(types, slices.Concat([]byte{0x60}, str(t[0]), str(t[1])))
 	}
 	for _, i := range a.imports {
 		imports = append(imports, slices.Concat(str(i.module), str(i.name), i.kind))
 	}
-	for _, f := range a.funcs {
+	for i, f := range a.funcs {
+		if i == len(a.funcs)-1 {
+			f.locals = a.locals
+		}
 		funcs = append(funcs, uleb(f.typ))
-		body := append([]byte{0}, f.code...) // no locals
+		body := []byte{0}
+		if f.locals > 0 {
+			body = append(append([]byte{1}, uleb(f.locals)...), 0x7e)
+		}
+		body = append(body, f.code...)
 		codes = append(codes, append(uleb(len(body)), body...))
 	}
 	for _, e := range a.exports {
@@ -113,6 +131,11 @@ func (a *assembler) bytes() []byte {
 		out = append(out, r...)
 	}
 	section(10, codes)
+	var data [][]byte
+	for _, d := range a.data {
+		data = append(data, slices.Concat([]byte{0}, num(d.at), []byte{0x0b}, str(string(d.bytes))))
+	}
+	section(11, data)
 	return out
 }
 
