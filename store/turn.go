@@ -35,6 +35,7 @@ type Turn struct {
 	bounded  bool  // kept may not grow for ever
 	borrowed int64 // of what all bounded turns may hold
 
+	calls       uint64 // as counted by NextCall
 	loose       bool
 	irrevocable bool
 	insists     bool // lost too often, and holds what it has met
@@ -410,6 +411,14 @@ func (t *Turn) tellEnd(committed bool) {
 	for _, fn := range t.afterEnd {
 		fn(committed)
 	}
+}
+
+// NextCall counts the calls to the outside that are made in t, from 1: with the
+// same work they get the same numbers in each attempt, which is a part of what a
+// repeat is recognised by.
+func (t *Turn) NextCall() uint64 {
+	t.calls++
+	return t.calls
 }
 
 type turnKey struct{}
