@@ -14,6 +14,7 @@ const (
 	ContractMessaging  = "wasmcloud:messaging"
 	ContractGPIO       = "edged:gpio"
 	ContractHTTPServer = "wasmcloud:httpserver"
+	ContractHTTPClient = "wasmcloud:httpclient"
 	ContractLogging    = "wasmcloud:builtin:logging"
 	ContractNumberGen  = "wasmcloud:builtin:numbergen"
 )
@@ -26,6 +27,7 @@ const (
 	ProviderMessaging  = "messaging"
 	ProviderGPIO       = "gpio"
 	ProviderHTTPServer = "httpserver"
+	ProviderHTTPClient = "httpclient"
 	ProviderLogging    = "logging"
 	ProviderNumberGen  = "numbergen"
 )
@@ -105,7 +107,7 @@ type Link struct {
 	Contract string
 	Provider string // ProviderKeyValue, …
 	Name     string // "default" unless the manifest says otherwise
-	// Values are, for keyvalue: "bucket"; for gpio: "lines", as CHIP/LINE with a space between; else empty.
+	// Values are, for keyvalue: "bucket"; for gpio: "lines", as CHIP/LINE with a space between; for httpclient, those of providers/httpclient; else empty.
 	Values map[string]string
 }
 

@@ -23,12 +23,15 @@ type Device struct {
 	NATS    NATS     `toml:"nats"`
 	MQTT    MQTT     `toml:"mqtt"`
 	HTTP    HTTP     `toml:"http"`
-	Hub     *Hub     `toml:"hub"` // nil for a box without a hub
-	Trust   Trust    `toml:"trust"`
-	Apps    Apps     `toml:"apps"`
-	Store   Store    `toml:"store"`
-	Limits  Limits   `toml:"limits"`
-	Admin   Admin    `toml:"admin"`
+
+	HTTPClient HTTPClient `toml:"http_client"`
+
+	Hub    *Hub   `toml:"hub"` // nil for a box without a hub
+	Trust  Trust  `toml:"trust"`
+	Apps   Apps   `toml:"apps"`
+	Store  Store  `toml:"store"`
+	Limits Limits `toml:"limits"`
+	Admin  Admin  `toml:"admin"`
 }
 
 // Identity is who the box is.
@@ -132,6 +135,7 @@ func decodeDevice(path string, data []byte) (*Device, Faults) {
 	d.Device.StateDir = resolve(base, d.Device.StateDir)
 	d.Apps.Dir = resolve(base, d.Apps.Dir)
 	doc.checkAppsDir(d.Apps.Dir)
+	doc.checkHTTPClient(&d.HTTPClient, base)
 	if d.Hub != nil && d.Hub.Credentials != "" {
 		d.Hub.Credentials = resolve(base, d.Hub.Credentials)
 		if _, err := readFile(d.Hub.Credentials, os.OpenFile); err != nil {

@@ -70,6 +70,8 @@ func TestSample_loads(t *testing.T) {
 func TestSample_commented(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "device.creds", "x")
+	write(t, dir, "corporate.pem", "x")
+	write(t, dir, "proxy.password", "x")
 	var text strings.Builder
 	for line := range strings.Lines(string(config.Sample())) {
 		if rest, ok := strings.CutPrefix(line, "# "); ok && (strings.HasPrefix(rest, "[") || strings.Contains(rest, " = ") && !strings.HasPrefix(rest, "A ")) {
@@ -93,7 +95,10 @@ func TestLoadDevice_defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Device{
-		HTTP:    config.HTTP{Listen: []string{"127.0.0.1:*", "[::1]:*"}},
+		HTTP: config.HTTP{Listen: []string{"127.0.0.1:*", "[::1]:*"}},
+
+		HTTPClient: config.HTTPClient{Allow: []string{"public"}},
+
 		Device:  config.Identity{ID: "press-7", StateDir: filepath.Join(dir, "state")},
 		Lattice: config.Lattice{Name: "default"},
 		NATS:    config.NATS{Listen: "127.0.0.1:4222"},

@@ -34,12 +34,13 @@ var builtins = map[string]builtin{
 	"pubsub.local": {ContractPubSub, ProviderPubSub, (*builder).local},
 	"messaging":    {ContractMessaging, ProviderMessaging, (*builder).messaging},
 	"httpserver":   {ContractHTTPServer, ProviderHTTPServer, (*builder).httpServer},
+	"httpclient":   {ContractHTTPClient, ProviderHTTPClient, (*builder).httpClient},
 	"logging":      {ContractLogging, ProviderLogging, (*builder).none},
 	"numbergen":    {ContractNumberGen, ProviderNumberGen, (*builder).none},
 }
 
 // builtinNames is for faults.
-const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, httpserver, logging or numbergen"
+const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, httpserver, httpclient, logging or numbergen"
 
 // grants translates capabilities and links.
 func (b *builder) grants() {

@@ -190,12 +190,17 @@ func (n *Node) openProviders() (err error) {
 		return err
 	}
 	n.pubsub = pubsub.New(n.db, streams{n}, device)
+	client, err := n.openHTTPClient()
+	if err != nil {
+		return err
+	}
 	n.builtin = map[string]providers.Provider{
 		config.ProviderKeyValue:   keyvalue.New(n.db),
 		config.ProviderPubSub:     n.pubsub,
 		config.ProviderMessaging:  messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
 		config.ProviderGPIO:       n.gpio,
 		config.ProviderHTTPServer: n.openHTTP(),
+		config.ProviderHTTPClient: client,
 		config.ProviderLogging: logging.New(func(ctx context.Context, actor string, level slog.Level, text string) {
 			n.meterOf(actor).log.line(ctx, level, "", text)
 		}),

@@ -59,6 +59,21 @@ func take(data string) error {
 		}
 		_, _, body := decode(answer)
 		return note("answer: " + body)
+	case "call": // a contract, without a payload
+		_, err := actor.Call(words[1], words[2], nil)
+		return errors.Join(noteError(err), note("called "+words[1]))
+	case "GET", "POST":
+		r, err := actor.HTTP.Do(words[0], words[1], nil, []byte(words[2]))
+		if err != nil {
+			return noteError(err)
+		}
+		return note(strconv.Itoa(r.Status) + " " + string(r.Body))
+	case "post-twice": // and fail the first time, which the server tells
+		r, err := actor.HTTP.Post(words[1], "text/plain", []byte(words[2]))
+		if err == nil && string(r.Body) == "again" {
+			return errors.New("as it was told")
+		}
+		return errors.Join(noteError(err), note("posted"))
 	case "receive":
 		e, ok, err := actor.Receive(words[1], wait(words[2]))
 		if err != nil || !ok {
