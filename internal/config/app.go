@@ -63,6 +63,7 @@ type Actor struct {
 type ActorLimits struct {
 	Memory       int64         // bytes of an instance
 	Time         time.Duration // of a call
+	Steps        int           // of a call; 0 for no bound but Time
 	Calls        int           // in flight, those that wait included
 	Instances    int           // calls that are served at once
 	MinInstances int           // kept when there is nothing to do
@@ -79,7 +80,7 @@ func DefaultLimits() ActorLimits {
 
 func (t *limitsTable) limits() ActorLimits {
 	return ActorLimits{
-		Memory: int64(t.Memory), Time: t.Time, Calls: t.Calls, Instances: t.Instances, MinInstances: t.MinInstances,
+		Memory: int64(t.Memory), Time: t.Time, Steps: t.Steps, Calls: t.Calls, Instances: t.Instances, MinInstances: t.MinInstances,
 		LogRate: t.LogRate, PublishRate: t.PublishRate,
 	}
 }

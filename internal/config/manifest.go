@@ -24,6 +24,7 @@ type actorTable struct {
 type limitsTable struct {
 	Memory       Size     `toml:"memory" default:"32MiB" min:"64KiB" max:"4GiB"`
 	Time         Duration `toml:"time" default:"5s" min:"1ms" max:"10m"`
+	Steps        int      `toml:"steps" default:"0" min:"0"`
 	Calls        int      `toml:"calls" default:"1024" min:"1" max:"65536"`
 	Instances    int      `toml:"instances" default:"8" min:"1" max:"256"`
 	MinInstances int      `toml:"min_instances" default:"1" min:"1" max:"256"`

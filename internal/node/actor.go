@@ -109,7 +109,7 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	}
 	a.meter = n.meterOf(a.key)
 	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
-		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time,
+		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time, Steps: uint64(c.Limits.Steps),
 		MinInstances: c.Limits.MinInstances, MaxInstances: c.Limits.Instances,
 	})
 	if err != nil {

@@ -45,6 +45,7 @@ func (n *Node) actors() []ActorStatus {
 		limits := []LimitStatus{
 			{limitMemory.String(), l.Memory, "bytes", 0},
 			{limitTime.String(), l.Time.Milliseconds(), "ms", 0},
+			{limitSteps.String(), int64(l.Steps), "steps", 0},
 			{limitCalls.String(), int64(l.Calls), "calls", 0},
 			{limitInstances.String(), int64(l.Instances), "calls", 0},
 			{limitLogRate.String(), int64(l.LogRate), "lines/s", 0},

@@ -23,6 +23,7 @@ type limit int
 const (
 	limitMemory limit = iota
 	limitTime
+	limitSteps
 	limitCalls
 	limitInstances
 	limitLogRate
@@ -31,7 +32,7 @@ const (
 	numLimits
 )
 
-var limitNames = [numLimits]string{"memory", "time", "calls", "instances", "log_rate", "publish_rate", "depth"}
+var limitNames = [numLimits]string{"memory", "time", "steps", "calls", "instances", "log_rate", "publish_rate", "depth"}
 
 func (l limit) String() string { return limitNames[l] }
 
@@ -159,7 +160,7 @@ func (m *meter) stats() (s runtime.Stats, met [numLimits]uint64) {
 	for i := range met {
 		met[i] = m.met[i].Load()
 	}
-	met[limitMemory], met[limitTime], met[limitInstances] = s.MemoryLimit, s.Timeouts, s.Waited
+	met[limitMemory], met[limitTime], met[limitSteps], met[limitInstances] = s.MemoryLimit, s.Timeouts, s.StepLimit, s.Waited
 	return s, met
 }
 

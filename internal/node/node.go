@@ -220,9 +220,10 @@ func (n *Node) openProviders() (err error) {
 
 func (n *Node) openRuntime() (err error) {
 	n.runtime, err = runtime.New(runtime.Options{
-		CacheDir: filepath.Join(n.stateDir, "cache"),
-		Logger:   n.part("runtime"),
-		Call:     n.hostCall,
+		CacheDir:    filepath.Join(n.stateDir, "cache"),
+		Logger:      n.part("runtime"),
+		Call:        n.hostCall,
+		MemoryBytes: uint64(n.o.MemoryLimit) / actorShare,
 		Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {
 			n.meterOf(actor).log.line(ctx, level, stream, text)
 		},
