@@ -150,9 +150,9 @@ func (in *instance) end() {
 		in.host.end()
 		in.host = nil
 	}
-	in.ctx, in.payload, in.response, in.hostResponse = nil, nil, nil, nil
 	in.stdout.end()
 	in.stderr.end()
+	in.ctx, in.payload, in.response, in.hostResponse = nil, nil, nil, nil
 }
 
 // serve has the guest handle one operation. The response is appended to dst.

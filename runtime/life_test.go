@@ -196,10 +196,13 @@ func TestActor_outputGoesToTheLog(t *testing.T) {
 		}
 	}
 	var lines []string
-	a = load(t, newHost(t, runtime.Options{Output: func(_ context.Context, actor string, level slog.Level, stream, text string) {
+	a = load(t, newHost(t, runtime.Options{Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {
+		if ctx == nil {
+			t.Errorf("%s has no context", text)
+		}
 		lines = append(lines, actor+" "+level.String()+" "+stream+" "+text)
 	}}), guest(t), runtime.Limits{})
-	if _, err := a.Call(t.Context(), "Test.Print", bytes.Repeat([]byte("line\n"), 5000)); err != nil {
+	if _, err := a.Call(t.Context(), "Test.Print", append(bytes.Repeat([]byte("line\n"), 4999), "line"...)); err != nil {
 		t.Fatal(err)
 	}
 	if len(lines) != 5000 || lines[4999] != "lab/guest INFO stdout line" {

@@ -78,17 +78,23 @@ type budget struct {
 	used    atomic.Int64
 }
 
-// take takes n bytes, from idle instances if it must.
+// take takes n bytes, from idle instances if it must. Nothing, or less, there is
+// always: the engine asks again for what an instance has.
 func (b *budget) take(n int64) bool {
-	if used := b.used.Add(n); b.limit == 0 || used <= b.limit {
-		return true
+	for reclaimed := false; ; {
+		used := b.used.Load()
+		switch {
+		case n <= 0 || b.limit == 0 || used+n <= b.limit:
+			if b.used.CompareAndSwap(used, used+n) {
+				return true
+			}
+		case reclaimed:
+			return false
+		default:
+			b.reclaim(used + n - b.limit)
+			reclaimed = true
+		}
 	}
-	b.reclaim(b.used.Load() - b.limit)
-	if b.used.Load() <= b.limit {
-		return true
-	}
-	b.used.Add(-n)
-	return false
 }
 
 func (b *budget) give(n int64) { b.used.Add(-n) }

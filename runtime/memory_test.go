@@ -40,3 +40,16 @@ func TestGuestMemory_limit(t *testing.T) {
 		t.Errorf("%d bytes were not given back", used)
 	}
 }
+
+// What an instance has already is never refused, however much others ask for.
+func TestBudget_take(t *testing.T) {
+	reclaimed := int64(0)
+	b := budget{limit: 100, reclaim: func(n int64) { reclaimed += n }}
+	if !b.take(100) || b.take(1) || reclaimed != 1 {
+		t.Errorf("reclaimed %d, want 1", reclaimed)
+	}
+	b.used.Store(120)
+	if !b.take(0) || !b.take(-30) || b.used.Load() != 90 || b.take(11) || b.used.Load() != 90 || !b.take(10) {
+		t.Errorf("used %d", b.used.Load())
+	}
+}
