@@ -151,6 +151,19 @@ func TestActor_Call_violations(t *testing.T) {
 	}
 }
 
+// Tables are on the engine's heap and count in the memory limit.
+func TestHost_Load_tablesCount(t *testing.T) {
+	h := newHost(t, runtime.Options{})
+	wasm := callModule(num(1), func(a *assembler) { a.tables = []byte{2, 0x70, 0, 4, 0x70, 1, 0, 0x80, 0x20} }) // 131072 and 4096 entries
+	_, err := h.Load(t.Context(), "lab/odd", wasm, runtime.Limits{MemoryBytes: 1 << 20})
+	if !errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), "65536 bytes of memory and 1081344 of tables, the actor's limit is 1048576") {
+		t.Errorf("got %v", err)
+	}
+	if s := load(t, h, wasm, runtime.Limits{}).Stats(); s.MemoryBytes != 65536+1081344 {
+		t.Errorf("%d bytes", s.MemoryBytes)
+	}
+}
+
 // What is handed to the host counts in the memory limit.
 func TestActor_Call_largeResponse(t *testing.T) {
 	const limit = 8 << 20

@@ -75,36 +75,52 @@ func checkImports(wasm []byte, c wazero.CompiledModule, provided map[string]map[
 // importedData names the imports that are no functions. The engine tells only
 // some of them. wasm has been rewritten and is therefore well-formed up to here.
 func importedData(wasm []byte) (names []string) {
-	const importSection = 2
 	kinds := map[byte]string{1: "a table", 2: "a memory", 3: "a global", 4: "a tag"}
-	in := wasmReader{wasm[8:]}
-	for len(in.buf) > 0 {
-		id := in.byte()
-		body := wasmReader{in.bytes(in.uint())}
-		if id != importSection {
-			continue
+	in := section(wasm, 2)
+	for range in.uint() {
+		module, name := in.bytes(in.uint()), in.bytes(in.uint())
+		kind := in.byte()
+		switch kind {
+		case 0: // a function: its type
+			in.uint()
+		case 1: // type and limits
+			in.byte()
+			in.limits()
+		case 2:
+			in.limits()
+		default: // a type and whether it changes; an attribute and a type
+			in.byte()
+			in.uint()
 		}
-		for range body.uint() {
-			module, name := body.bytes(body.uint()), body.bytes(body.uint())
-			kind := body.byte()
-			switch kind {
-			case 0: // a function: its type
-				body.uint()
-			case 1: // type and limits
-				body.byte()
-				body.limits()
-			case 2:
-				body.limits()
-			default: // a type and whether it changes; an attribute and a type
-				body.byte()
-				body.uint()
-			}
-			if what := kinds[kind]; what != "" {
-				names = append(names, fmt.Sprintf("%s.%s (%s; an actor has its own)", module, name, what))
-			}
+		if what := kinds[kind]; what != "" {
+			names = append(names, fmt.Sprintf("%s.%s (%s; an actor has its own)", module, name, what))
 		}
 	}
 	return names
+}
+
+// tableBytes is what the tables of a rewritten module may grow to: the engine
+// has them on its own heap, 8 bytes for an entry.
+func tableBytes(wasm []byte) (sum uint64) {
+	in := section(wasm, 4)
+	for range in.uint() {
+		in.byte() // type
+		sum += 8 * in.limits()
+	}
+	return sum
+}
+
+// section is the body of that section of a rewritten module.
+func section(wasm []byte, id byte) wasmReader {
+	in := wasmReader{wasm[8:]}
+	for len(in.buf) > 0 {
+		this := in.byte()
+		body := in.bytes(in.uint())
+		if this == id {
+			return wasmReader{body}
+		}
+	}
+	return wasmReader{}
 }
 
 // A wasmReader reads what is known to be well-formed; what is not reads as
@@ -131,12 +147,14 @@ func (r *wasmReader) uint() uint64 {
 	return v
 }
 
-func (r *wasmReader) limits() {
+// limits returns the maximum; without one, the minimum.
+func (r *wasmReader) limits() uint64 {
 	bounded := r.uint()&1 == 1
-	r.uint()
+	most := r.uint()
 	if bounded {
-		r.uint()
+		most = r.uint()
 	}
+	return most
 }
 
 func hintFor(module, name string) string {
@@ -179,8 +197,12 @@ func checkExports(c wazero.CompiledModule) (starts []string, err error) {
 
 // checkMemory says whether a module fits into an actor's memory at all.
 func checkMemory(m *module, limit uint64) error {
-	if m.leastMemory > limit {
-		return faultf("the module begins with %d bytes of memory, the actor's limit is %d", m.leastMemory, limit)
+	if m.leastMemory+m.tables > limit {
+		beside := ""
+		if m.tables > 0 {
+			beside = fmt.Sprintf(" and %d of tables", m.tables)
+		}
+		return faultf("the module begins with %d bytes of memory%s, the actor's limit is %d", m.leastMemory, beside, limit)
 	}
 	return nil
 }

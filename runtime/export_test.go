@@ -22,3 +22,24 @@ func WASIFunction(name string) (params, results []api.ValueType) {
 	}
 	return nil, nil
 }
+
+// A HostFunction is one that guests may import: i and I in Params stand for i32
+// and i64.
+type HostFunction struct {
+	Module, Name, Params string
+	Results              int
+}
+
+// HostFunctions are all of them.
+func HostFunctions() (all []HostFunction) {
+	for _, module := range append([]string{wasiModule}, abiModules...) {
+		for _, f := range hostFuncsOf(module) {
+			params := ""
+			for _, p := range f.params {
+				params += map[api.ValueType]string{api.ValueTypeI32: "i", api.ValueTypeI64: "I"}[p]
+			}
+			all = append(all, HostFunction{module, f.name, params, len(f.results)})
+		}
+	}
+	return all
+}

@@ -12,6 +12,7 @@ import (
 // guest that dies of one is reported as out of memory and not as "unreachable".
 type guestMemory struct {
 	limit  uint64 // bytes
+	tables uint64 // bytes that the engine may use for tables, which count in the limit
 	budget *budget
 	region region
 	held   atomic.Int64 // bytes taken from the budget
@@ -41,9 +42,9 @@ func (g *guestMemory) Allocate(_, _ uint64) experimental.LinearMemory { return g
 
 // Reallocate implements experimental.LinearMemory.
 func (g *guestMemory) Reallocate(n uint64) []byte {
-	more := int64(n) - g.held.Load()
+	more := int64(n+g.tables) - g.held.Load()
 	switch {
-	case n > g.limit:
+	case n+g.tables > g.limit:
 		g.denied = fmt.Errorf("%w (%d bytes)", ErrMemory, g.limit)
 		return nil
 	case !g.budget.take(more):

@@ -27,6 +27,7 @@ type module struct {
 	fromCache    bool     // nothing had to be compiled
 	initialisers []string // to call in each new instance, in this order
 	leastMemory  uint64   // bytes that an instance begins with
+	tables       uint64   // bytes that the tables of an instance may grow to
 }
 
 // initialisers that a module may export, in the order of waPC hosts.
@@ -82,6 +83,7 @@ func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.Com
 	if m.initialisers, err = checkExports(m.compiled); err != nil {
 		return m, err
 	}
+	m.tables = tableBytes(wasm)
 	m.leastMemory = uint64(m.compiled.ExportedMemories()["memory"].Min()) << 16
 	return m, nil
 }
