@@ -34,7 +34,7 @@ func TestNode_httpClient(t *testing.T) {
 		r.tell("tell.probe", command)
 	}
 	r.sees("a", "probe", "200 GET ", "200 POST hello",
-		"error: HttpClient.Request: httpclient: wrong format: not a URL that may be asked for: a segment of the path is . or ..",
+		"error: HttpClient.Request: httpclient: wrong format: not a URL that may be asked for: the path has a segment . or .. in it",
 		"error: HttpClient.Request: httpclient: not permitted: GET "+server.URL+": the manifest does not allow this URL")
 	r.stop()
 

@@ -145,7 +145,7 @@ func checkPath(path string) error {
 		}
 		for segment := range strings.SplitSeq(path, "/") {
 			if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
-				return errors.New("a segment of the path is . or ..")
+				return errors.New("the path has a segment . or .. in it")
 			}
 		}
 		again, err := url.PathUnescape(path)

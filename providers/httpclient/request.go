@@ -38,7 +38,8 @@ type request struct {
 	method string
 	url    *url.URL
 	header http.Header
-	body   []byte // a part of the payload
+	keys   []string // values of the header that idempotencyKey names
+	body   []byte   // a part of the payload
 }
 
 // hop are headers that are about the connection, which is the box's.
@@ -99,7 +100,7 @@ func (r *request) readHeaders(d *msgpack.Decoder) error {
 			return fmt.Errorf("header %s has a control character in its value", name)
 		}
 		if lower := strings.ToLower(name); lower == idempotencyKey {
-			r.header[lower] = append(r.header[lower], value)
+			r.keys = append(r.keys, value)
 		} else if !hop[lower] {
 			r.header.Add(name, value)
 		}
@@ -141,8 +142,8 @@ func (r *request) checkHost() error {
 
 // setKey gives the request a key, if the actor has not.
 func (r *request) setKey(key string) {
-	if len(r.header[idempotencyKey]) == 0 {
-		r.header[idempotencyKey] = []string{key}
+	if len(r.keys) == 0 {
+		r.keys = []string{key}
 	}
 }
 
@@ -175,6 +176,9 @@ func (l *link) send(ctx context.Context, r *request) ([]byte, error) {
 		return nil, err
 	}
 	req.Header = r.header
+	if len(r.keys) > 0 {
+		map[string][]string(req.Header)[idempotencyKey] = r.keys
+	}
 	if len(req.Header["User-Agent"]) == 0 {
 		req.Header.Set("User-Agent", "edged")
 	}
