@@ -172,20 +172,27 @@ func (c *checker) app(a *config.App) error {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		default:
-			c.granted(what, m, a.Links, actor.Name)
+			errs = append(errs, c.granted(what, m, a, actor.Name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// granted warns of links that are of no use to an actor, since its claims do not give
-// it the contract.
-func (c *checker) granted(what string, m claims.SignedModule, links []config.Link, actor string) {
-	for _, l := range links {
+// granted holds what the manifest links and calls against the claims of an actor: a
+// box refuses to start one that would be called by a contract it is not given, and
+// refuses each call by a link that it is not given.
+func (c *checker) granted(what string, m claims.SignedModule, a *config.App, actor string) error {
+	for _, contract := range a.CalledBy(actor) {
+		if !slices.Contains(m.Caps, contract) {
+			return fmt.Errorf("%s: the manifest has it called by %s, and the claims do not give it that", what, contract)
+		}
+	}
+	for _, l := range a.Links {
 		if l.Actor == actor && !slices.Contains(m.Caps, l.Contract) {
 			fmt.Fprintf(c.cmd.ErrOrStderr(), "warning: %s: the manifest links %s, and the claims do not give it: such calls will be refused\n", what, l.Contract)
 		}
 	}
+	return nil
 }
 
 // admitted checks as a box does that has admitted it before, and warns where one

@@ -153,7 +153,9 @@ func TestNode_Run_missingAppKeepsItsPosition(t *testing.T) {
 
 func TestNode_sameKeyTwice(t *testing.T) {
 	account, module := seed(t, claims.Account), seed(t, claims.Module)
-	wasm, err := claims.SignModule(quiet, claims.Claims[claims.ModuleClaims]{Subject: module.Key().String()}, account)
+	wasm, err := claims.SignModule(quiet, claims.Claims[claims.ModuleClaims]{
+		Subject: module.Key().String(), Wascap: claims.ModuleClaims{Caps: []string{"edged:pubsub"}},
+	}, account)
 	if err != nil {
 		t.Fatal(err)
 	}

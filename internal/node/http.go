@@ -49,13 +49,6 @@ func (a *app) httpLinks() (all []lattice.Link) {
 func (n *Node) setHTTP(ctx context.Context, s appSet) error {
 	var links []lattice.Link
 	for _, a := range s.sorted() {
-		for _, h := range a.config.HTTP {
-			for _, actor := range a.actors {
-				if actor.config.Name == h.Actor && actor.grant.Signed && !slices.Contains(actor.grant.Contracts, config.ContractHTTPServer) {
-					return fmt.Errorf("app %s: actor %s takes HTTP requests: %w for %s", a.config.Name, h.Actor, lattice.ErrNotGranted, config.ContractHTTPServer)
-				}
-			}
-		}
 		links = append(links, a.httpLinks()...)
 	}
 	return n.http.SetLinks(ctx, links)

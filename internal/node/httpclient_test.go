@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/lattice"
 )
 
 // hears is the capability by which a probe hears of its subject.
@@ -144,8 +146,14 @@ func TestNode_claimsAtEachCall(t *testing.T) {
 	}
 	r.sees("a", "probe", want...)
 
+	// Nobody calls it by a contract that it may not use.
+	write("2", "wasmcloud:keyvalue")
+	if err := r.Reload(t.Context()); !errors.Is(err, lattice.ErrNotGranted) || !strings.Contains(err.Error(), "actor probe would be called: missing capability claim for edged:pubsub") {
+		t.Errorf("without edged:pubsub: got %v", err)
+	}
+
 	// New claims hold from the next call on.
-	write("2", "wasmcloud:keyvalue", "edged:pubsub", "wasmcloud:builtin:logging")
+	write("3", "wasmcloud:keyvalue", "edged:pubsub", "wasmcloud:builtin:logging")
 	r.reload()
 	r.tell("tell.probe", "!call wasmcloud:builtin:numbergen NumberGen.Random32")
 	r.sees("a", "probe", append(want, refused("NumberGen.Random32", "capability claim", "wasmcloud:builtin:numbergen"), "called wasmcloud:builtin:numbergen")...)
