@@ -85,8 +85,9 @@ func TestHost_Load_manyFunctions(t *testing.T) {
 func TestHost_Load_endlessInitialisers(t *testing.T) {
 	h := newHost(t, runtime.Options{})
 	for name, more := range map[string]func(*assembler){
-		"section": func(a *assembler) { a.raw = append(a.raw, []byte{8, 1, a.fn("", 0, 0, endless...)}) },
-		"_start":  func(a *assembler) { a.fn("_start", 0, 0, endless...) },
+		"section":                  func(a *assembler) { a.raw = append(a.raw, []byte{8, 1, a.fn("", 0, 0, endless...)}) },
+		"recursion in the section": func(a *assembler) { a.raw = append(a.raw, []byte{8, 1, a.fn("", 0, 0, call(4)...)}) },
+		"_start":                   func(a *assembler) { a.fn("_start", 0, 0, endless...) },
 		"recursion": func(a *assembler) {
 			a.fn("wapc_init", 0, 0, slices.Concat(num(0), num(0), call(5), drop)...)
 			a.fn("", 2, 1, slices.Concat(arg(0), arg(1), call(5))...)

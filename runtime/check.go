@@ -187,6 +187,9 @@ func checkExports(c wazero.CompiledModule) (starts []string, err error) {
 	if _, ok := c.ExportedMemories()["memory"]; !ok {
 		return nil, faultf("no memory is exported as %q", "memory")
 	}
+	if f := functions[startExport]; f != nil && len(f.ParamTypes())+len(f.ResultTypes()) > 0 {
+		return nil, faultf("invalid module: its start function is %s, not () → ()", signature(f))
+	}
 	for _, name := range initialisers {
 		if f := functions[name]; f != nil && len(f.ParamTypes()) == 0 && len(f.ResultTypes()) == 0 {
 			starts = append(starts, name)

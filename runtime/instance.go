@@ -97,12 +97,8 @@ func (in *instance) start() error {
 	mod, err := m.instantiate(&in.engine)
 	in.engine.options = nil
 	if err != nil {
-		if !strings.Contains(err.Error(), stackMark) {
-			// Nothing has run: a segment out of bounds, an import that is no
-			// function.
-			return faultf("the module cannot be instantiated: %v", err)
-		}
-		return err
+		// Nothing has run: a segment out of bounds, an import that is no function.
+		return faultf("the module cannot be instantiated: %v", err)
 	}
 	in.mod = mod
 	in.counter = mod.ExportedGlobal(meter.ExportCounter).(api.MutableGlobal)

@@ -30,8 +30,8 @@ type module struct {
 	tables       uint64   // bytes that the tables of an instance may grow to
 }
 
-// initialisers that a module may export, in the order of waPC hosts.
-var initialisers = []string{"_start", "_initialize", "start", "wapc_init"}
+// initialisers that a module may have, in the order of waPC hosts.
+var initialisers = []string{startExport, "_start", "_initialize", "start", "wapc_init"}
 
 func digestOf(wasm []byte) string {
 	sum := sha256.Sum256(wasm)
@@ -47,6 +47,7 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 	if err != nil {
 		return nil, faultf("invalid module: %v", err)
 	}
+	wasm = exportStart(wasm)
 	began := time.Now()
 	m, err := h.cache.compile(ctx, digest, wasm)
 	if err != nil {
