@@ -4,9 +4,10 @@ import "encoding/binary"
 
 // What is charged.
 const (
-	stepInstructions = 64 // so many instructions are one step more
-	callWeight       = 32 // a call counts as so many instructions: it pays for a callee that has no more
-	bulkWeight       = 16 // a bulk operation, beside its length
+	stepInstructions = 64      // so many instructions are one step more
+	callWeight       = 32      // a call counts as so many instructions: it pays for a callee that has no more
+	bulkWeight       = 16      // a bulk operation, beside its length
+	throwWeight      = 1 << 14 // an exception: the engine unwinds in some 50 microseconds
 
 	bulkByteShift  = 8 // memory: 256 bytes are a step
 	bulkEntryShift = 5 // tables: 32 entries
@@ -17,12 +18,13 @@ const (
 type body struct {
 	edits  []edit
 	frames []frame
+	effort effort
 	text   []byte // the new body
 }
 
 // An edit replaces cut bytes of the code, or puts something before at.
 type edit struct {
-	at     int
+	at     uint32
 	cut    uint8
 	kind   editKind
 	bulk   bulk
@@ -93,6 +95,9 @@ func (m *rewriter) functionBody(params uint32) {
 		r.fail(ErrLimit, declared, "%d locals and a bulk operation, which needs one more; the limit is %d", locals, maxLocals)
 		return
 	}
+	if m.exert(declared, locals); r.err != nil {
+		return
+	}
 	b.text = b.text[:0]
 	if scratch {
 		b.text = binary.AppendUvarint(b.text, uint64(groups+1))
@@ -105,6 +110,7 @@ func (m *rewriter) functionBody(params uint32) {
 	m.apply(start, locals)
 	m.putU32(uint32(len(b.text)))
 	m.put(b.text...)
+	m.checkGrowth(declared)
 }
 
 // declarations passes the groups of locals and returns how many locals there

@@ -1,12 +1,14 @@
 package meter_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
 
 	"github.com/edged-io/edged/runtime/meter"
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 )
 
 // engines are the two of wazero; the first is the second where it has no compiler.
@@ -114,5 +116,93 @@ func TestRewrite_everythingEnds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// laborious are modules whose "run" does a lot and counts it itself: it adds to
+// the global "work" what it did since it last did so, in instructions.
+var laborious = map[string]func(m *wasmModule){
+	"straight code": func(m *wasmModule) {
+		m.fn("run", nil, nil, 0, slices.Repeat(work(4), 200_000))
+	},
+	"straight code in a loop": func(m *wasmModule) {
+		m.fn("run", nil, nil, 1, opLoop, void, slices.Repeat(work(4), 20_000), again(20), opEnd)
+	},
+	"straight code in blocks and branches": func(m *wasmModule) {
+		arm := slices.Repeat(work(4), 1500)
+		m.fn("run", nil, nil, 0, slices.Repeat(cat(c32(1), opIf, void, arm, opElse, arm, opEnd, opBlock, void, arm, opEnd), 50))
+	},
+	"a short loop": func(m *wasmModule) {
+		m.fn("run", nil, nil, 1, opLoop, void, work(9), again(300_000), opEnd)
+	},
+	"loops in loops": func(m *wasmModule) {
+		m.fn("run", nil, nil, 2, opLoop, void, c32(0), op(opLocalSet, 1),
+			opLoop, void, work(8), op(opLocalGet, 1), c32(1), opAdd, op(opLocalTee, 1), c32(300), opLtS, op(opBrIf, 0), opEnd,
+			work(4), again(1000), opEnd)
+	},
+	"many leaves": func(m *wasmModule) {
+		leaf := m.fn("", nil, nil, 0, slices.Repeat([]byte{opNop}, 23), work(32))
+		m.fn("run", nil, nil, 1, opLoop, void, slices.Repeat(op(opCall, leaf), 2000), again(50), opEnd)
+	},
+	"calls of calls": func(m *wasmModule) {
+		callee := m.fn("", nil, nil, 0, work(4))
+		for range 4 {
+			callee = m.fn("", nil, nil, 0, slices.Repeat(op(opCall, callee), 18), work(22))
+		}
+		m.export("run", 0, callee)
+	},
+}
+
+// work adds n to the global of that name, in 4 instructions.
+func work(n int) []byte { return cat(op(opGlobalGet, 0), c32(n), opAdd, op(opGlobalSet, 0)) }
+
+// again goes back to the loop until it was n times there; it counts in local 0.
+func again(n int) []byte {
+	return cat(op(opLocalGet, 0), c32(1), opAdd, op(opLocalTee, 0), c32(n), opLtS, op(opBrIf, 0))
+}
+
+// Between two ticks a guest does no more than the slice allows: 64 instructions
+// for a step, and what one check pays for in advance.
+func TestRewrite_ticksInTime(t *testing.T) {
+	const slice = 100
+	const most = 64*slice + 1<<15 + 100
+	for name, build := range laborious {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var m wasmModule
+			m.globals = [][]byte{cat(i32, 1, c32(0), opEnd)}
+			build(&m)
+			m.export("work", 3, 0)
+			metered, err := meter.Rewrite(m.bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			rt := wazero.NewRuntimeWithConfig(t.Context(), engines["interpreter"])
+			defer closeRuntime(t, rt)
+			var mod api.Module
+			var before, longest, ticks uint64
+			_, err = rt.NewHostModuleBuilder(meter.ImportModule).NewFunctionBuilder().WithFunc(func(_ context.Context, left int32) int32 {
+				now := mod.ExportedGlobal("work").Get()
+				longest = max(longest, now-before)
+				before = now
+				ticks++
+				return slice
+			}).Export(meter.ImportTick).Instantiate(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if mod, err = rt.Instantiate(t.Context(), metered); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := mod.ExportedFunction("run").Call(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			all := mod.ExportedGlobal("work").Get()
+			longest = max(longest, all-before)
+			t.Logf("%d instructions, %d ticks, at most %d instructions between two", all, ticks, longest)
+			if all < 200_000 || longest > most {
+				t.Errorf("of %d instructions %d ran without a tick, the limit is %d", all, longest, most)
+			}
+		})
 	}
 }

@@ -4,8 +4,9 @@ import "encoding/binary"
 
 // apply appends the code from start to the reader's place to the new body, with
 // the edits. scratch is the index of the scratch local, if there is one.
-func (m *rewriter) apply(start, scratch int) {
+func (m *rewriter) apply(from, scratch int) {
 	b, code := &m.body, m.in.buf
+	start := uint32(from)
 	t := b.text
 	for i := range b.edits {
 		e := &b.edits[i]
@@ -13,7 +14,7 @@ func (m *rewriter) apply(start, scratch int) {
 			continue
 		}
 		t = append(t, code[start:e.at]...)
-		start = e.at + int(e.cut)
+		start = e.at + uint32(e.cut)
 		switch e.kind {
 		case editIndex:
 			t = binary.AppendUvarint(t, uint64(e.index))

@@ -3,6 +3,8 @@ package meter
 // Limits of a module. Compilers stay far below all of them; they keep a hostile
 // module from costing more than its bytes.
 const (
+	maxModuleBytes = 1 << 30 // browsers allow as much
+
 	maxTypes     = 1 << 16 // the engine keeps some 200 bytes of each
 	maxImports   = 10_000  // an actor needs a few dozen; each missing one is looked up
 	maxFunctions = 1 << 18 // defined ones; the engine keeps some 500 bytes of each
@@ -18,12 +20,20 @@ const (
 	maxParams     = 1000    // and results of a type: what browsers allow
 	maxLocals     = 50_000  // of one function, parameters included: what browsers allow
 	maxLocalsSum  = 4 << 20 // of all functions: four bytes declare millions, and the engine keeps 8 bytes of each
-	maxBodyBytes  = 7654321 // of one function: what browsers allow
+	maxBodyBytes  = 2 << 20 // of one function: the largest met has 80 KB; compiling takes some 60 bytes for each
 	maxNesting    = 1 << 14 // blocks in blocks: a switch nests as deep as it has cases
-	maxBranches   = 1 << 16 // targets of one br_table: what browsers allow
+	maxBranches   = 1 << 15 // targets of one br_table: browsers allow twice as many, and see maxBlocks
 	maxConstBytes = 1 << 12 // of one constant expression
 	maxNameBytes  = 1 << 10 // of one function; longer ones are cut
 	maxSections   = 1 << 10 // custom ones included
+
+	// What the engine's compiler does is bounded by these, see effort. The
+	// largest function met, of Haskell or Go, has some 2000 blocks and branches.
+	maxBlocks  = 1 << 15 // of one function: three seconds
+	maxSquare  = 1 << 31 // the squares of those of all functions: six seconds
+	maxCalls   = 1 << 16 // in one function, the engine takes a kilobyte for each
+	maxLive    = 1 << 23 // blocks times locals of one function: 64 MiB
+	maxCarried = 1 << 22 // loops times locals of all functions: some twenty seconds
 
 	// maxRun is how many instructions may follow each other before another
 	// check is put between them: some ten microseconds.
@@ -31,7 +41,19 @@ const (
 )
 
 // MaxGrowth bounds the length of a rewritten module: so many times the
-// original's, and 64 KiB for the smallest ones. Compiled languages need 1.1.
-const MaxGrowth = 4
+// original's, and by no more than 32 MiB. The smallest may take 64 KiB. Compiled
+// languages need 1.02 to 1.1.
+const MaxGrowth = 8
 
-const growthFloor = 64 << 10
+const (
+	growthMost  = 32 << 20
+	growthFloor = 64 << 10
+)
+
+// checkGrowth fails if what was written is too long.
+func (m *rewriter) checkGrowth(at int) {
+	n := len(m.in.buf)
+	if len(m.out) > min(MaxGrowth*n, n+growthMost)+growthFloor {
+		m.in.fail(ErrLimit, at, "a module that would grow to more than %d times its size, or by more than %d bytes", MaxGrowth, growthMost)
+	}
+}

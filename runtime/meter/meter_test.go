@@ -47,3 +47,26 @@ func closeRuntime(t testing.TB, rt wazero.Runtime) {
 		t.Error(err)
 	}
 }
+
+// instantiate rewrites a module and makes an instance of it.
+func instantiate(t testing.TB, wasm []byte, slice int32) (api.Module, *ticker) {
+	t.Helper()
+	metered, err := meter.Rewrite(wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt := wazero.NewRuntimeWithConfig(t.Context(), engines["compiler"])
+	t.Cleanup(func() { closeRuntime(t, rt) })
+	k := hostTick(t, rt, slice)
+	_, err = rt.NewHostModuleBuilder("env").NewFunctionBuilder().WithFunc(func() {}).Export("log").Instantiate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := rt.Instantiate(t.Context(), metered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mod, k
+}
+
+func setCounter(g api.Global, v int32) { g.(api.MutableGlobal).Set(uint64(uint32(v))) }

@@ -57,6 +57,8 @@ const (
 	shapeTryTable // a block type and catch clauses
 	shapeElse
 	shapeEnd
+	shapeThrow      // a tag
+	shapeThrowRef   // nothing follows
 	shapeBranch     // a label
 	shapeBrTable    // labels
 	shapeCall       // a function
@@ -89,8 +91,8 @@ var shapes = func() (s [256]shape) {
 	set(shapePlain, 0x00, 0x01) // unreachable, nop
 	s[0x02], s[0x03], s[0x04] = shapeBlock, shapeLoop, shapeIf
 	s[0x05] = shapeElse
-	s[0x08] = shapeIndex // throw
-	s[0x0a] = shapePlain // throw_ref
+	s[0x08] = shapeThrow    // a tag
+	s[0x0a] = shapeThrowRef // nothing follows
 	s[0x0b] = shapeEnd
 	set(shapeBranch, 0x0c, 0x0d)
 	s[0x0e] = shapeBrTable

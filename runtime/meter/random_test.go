@@ -284,7 +284,7 @@ func (g *generator) block(t byte, depth int) []byte {
 		condition := g.value(i32, depth)
 		return cat(condition, opIf, t, inside(t), opElse, inside(t), opEnd)
 	case 1:
-		return cat(opLoop, t, inside(t), opEnd) // nothing goes back: its label is not for the taking
+		return cat(opLoop, t, g.spend(g.f.results), inside(t), opEnd)
 	case 2:
 		// A thrown value is caught, and is an i32.
 		g.f.labels = append(g.f.labels, label{types(i32)}) // of the block

@@ -11,7 +11,8 @@ package meter
 func (m *rewriter) scan(locals int) (scratch bool) {
 	r, b := &m.in, &m.body
 	const entry = 0
-	b.edits = append(b.edits[:0], edit{at: r.at, kind: editCheck})
+	b.edits, b.effort = b.edits[:0], effort{}
+	b.check(r.at)
 	b.frames = append(b.frames[:0], frame{loop: -1})
 	region := int32(entry)
 	functions, types, globals, tables := m.functionSum(), len(m.params), m.globalCount(), m.tableSum()
@@ -35,12 +36,15 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			r.u32()
 			r.u32()
 		case shapeBlock, shapeIf, shapeTryTable:
+			b.effort.blocks++
 			r.blockType(types)
 			if op == 0x1f {
 				m.catches()
 			}
 			m.enter(frame{loop: -1, outer: region, isIf: op == opIf})
 		case shapeLoop:
+			b.effort.blocks++
+			b.effort.loops++
 			r.blockType(types)
 			head := b.check(r.at)
 			m.enter(frame{loop: head, outer: region})
@@ -72,6 +76,11 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 				head.kind = editNone
 				b.edits[region].weight += head.weight
 			}
+		case shapeThrow, shapeThrowRef:
+			if op == 0x08 {
+				r.index(m.tagSum(), "tag")
+			}
+			b.edits[b.check(at)].weight = throwWeight // most are never thrown: paid for here
 		case shapeBranch:
 			m.branch()
 		case shapeBrTable:
@@ -83,11 +92,13 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			from := r.at
 			f := r.index(functions, "function")
 			b.edits[region].weight += callWeight - 1
+			b.effort.calls++
 			b.replace(from, r.at, f, m.shifted(f))
 		case shapeCallTable:
 			r.index(types, "type")
 			r.index(tables, "table")
 			b.edits[region].weight += callWeight - 1
+			b.effort.calls++
 		case shapeRefFunc:
 			from := r.at
 			f := r.index(functions, "function")
@@ -162,6 +173,7 @@ func (m *rewriter) enter(f frame) {
 // branch reads a label and notes which loop it leads back to.
 func (m *rewriter) branch() {
 	b := &m.body
+	b.effort.blocks++
 	label := m.in.index(len(b.frames), "label")
 	b.frames[len(b.frames)-1-int(label)].reached = true
 }
@@ -203,18 +215,20 @@ func (r *reader) blockType(types int) {
 
 // check notes a check before at and returns the new region.
 func (b *body) check(at int) int32 {
-	b.edits = append(b.edits, edit{at: at, kind: editCheck})
+	b.effort.blocks += 2 // it is an if
+	b.edits = append(b.edits, edit{at: uint32(at), kind: editCheck})
 	return int32(len(b.edits) - 1)
 }
 
 // charge notes that the operation at at is charged by its length.
 func (b *body) charge(at int, kind bulk) {
-	b.edits = append(b.edits, edit{at: at, kind: editBulk, bulk: kind})
+	b.effort.blocks += 2
+	b.edits = append(b.edits, edit{at: uint32(at), kind: editBulk, bulk: kind})
 }
 
 // replace notes a new index for the one between from and to.
 func (b *body) replace(from, to int, old, index uint32) {
 	if old != index {
-		b.edits = append(b.edits, edit{at: from, cut: uint8(to - from), kind: editIndex, index: index})
+		b.edits = append(b.edits, edit{at: uint32(from), cut: uint8(to - from), kind: editIndex, index: index})
 	}
 }

@@ -55,8 +55,9 @@ type rewriter struct {
 	codes     int      // function bodies seen
 	elements  int      // entries of all element segments
 	locals    int      // of all functions
-	datas     int      // data segments announced, or -1
-	names     []byte   // the name section's content, or nil
+	square    uint64   // see effort
+	carried   uint64
+	names     []byte // the name section's content, or nil
 	body      body
 }
 
@@ -125,7 +126,10 @@ func (m *rewriter) fill(at int, v uint32) {
 func (m *rewriter) module() error {
 	r := &m.in
 	r.section = noSection
-	m.datas = -1
+	if len(r.buf) > maxModuleBytes {
+		r.fail(ErrLimit, 0, "a module of %d bytes, the limit is %d", len(r.buf), maxModuleBytes)
+		return r.err
+	}
 	if string(r.take(8)) != "\x00asm\x01\x00\x00\x00" {
 		r.err = nil
 		r.fail(ErrMalformed, 0, "not a WebAssembly module of version 1")
@@ -133,7 +137,6 @@ func (m *rewriter) module() error {
 	}
 	m.out = make([]byte, 0, len(r.buf)+len(r.buf)/6+512)
 	m.put(r.buf[:8]...)
-	limit := MaxGrowth*len(r.buf) + growthFloor
 	end := r.end
 	done := 0 // how many of sectionOrder were written or passed
 	for n := 0; r.at < end; n++ {
@@ -173,9 +176,7 @@ func (m *rewriter) module() error {
 		if r.err == nil && r.at != r.end {
 			r.malformed("%d bytes too many", r.end-r.at)
 		}
-		if r.err == nil && len(m.out) > limit {
-			r.fail(ErrLimit, at, "a module that would grow to more than %d times its size", MaxGrowth)
-		}
+		m.checkGrowth(at)
 		if r.err != nil {
 			return r.err
 		}
@@ -189,7 +190,8 @@ func (m *rewriter) module() error {
 		return r.err
 	}
 	m.putNames()
-	return nil
+	m.checkGrowth(end)
+	return r.err
 }
 
 // absent writes a section that the original does not have and the rewritten one
@@ -253,7 +255,7 @@ func (m *rewriter) rewrite(s section) {
 		m.list(maxSegments, 0, "element segments", m.element)
 	case dataCountSection:
 		from := m.in.at
-		m.datas = int(m.in.u32())
+		m.in.u32()
 		m.copied(from)
 	case codeSection:
 		m.code()

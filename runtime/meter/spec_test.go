@@ -29,12 +29,12 @@ var specDir = sync.OnceValues(func() (string, error) {
 var specSuites = []struct {
 	name     string
 	features api.CoreFeatures
-	only     []string // nil for all
 }{
-	{"v2", api.CoreFeaturesV2, nil},
-	{"tail-call", api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall, nil},
-	{"extended-const", api.CoreFeaturesV2 | experimental.CoreFeaturesExtendedConst, nil},
-	{"exception-handling", allFeatures, nil},
+	{"v1", api.CoreFeaturesV1},
+	{"v2", api.CoreFeaturesV2},
+	{"tail-call", api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall},
+	{"extended-const", api.CoreFeaturesV2 | experimental.CoreFeaturesExtendedConst},
+	{"exception-handling", allFeatures},
 }
 
 // Of the suite for exceptions, the modules that use typed references too: they
