@@ -184,12 +184,22 @@ func TestHost_cache_otherVersion(t *testing.T) {
 	if err := os.RemoveAll(filepath.Dir(code)); err != nil {
 		t.Fatal(err)
 	}
+	metered, err := filepath.Glob(filepath.Join(entry, "metered-*"))
+	if err != nil || len(metered) != 1 {
+		t.Fatalf("rewritten modules %q, %v, want one", metered, err)
+	}
+	if err := os.Remove(metered[0]); err != nil {
+		t.Fatal(err)
+	}
 	old := filepath.Join(entry, "wazero-v1.0.0-amd64-linux", "00")
 	if err := os.Mkdir(filepath.Dir(old), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	sum := fmt.Sprintf("%08x 3 wazero-v1.0.0-amd64-linux/00\n", crc32.Checksum([]byte("old"), crc32.MakeTable(crc32.Castagnoli)))
-	for name, data := range map[string]string{old: "old", filepath.Join(entry, "sum"): sum} {
+	sum := crc32.Checksum([]byte("old"), crc32.MakeTable(crc32.Castagnoli))
+	for name, data := range map[string]string{
+		old: "old", filepath.Join(entry, "metered-1-1.wasm"): "old",
+		filepath.Join(entry, "sum"): fmt.Sprintf("%08x 3 metered-1-1.wasm\n%08x 3 wazero-v1.0.0-amd64-linux/00\n", sum, sum),
+	} {
 		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -201,6 +211,9 @@ func TestHost_cache_otherVersion(t *testing.T) {
 	}
 	if files := compiled(t, dir); len(files) != 1 || files[0] != code {
 		t.Errorf("left: %q, want the new code only", files)
+	}
+	if now, err := filepath.Glob(filepath.Join(entry, "metered-*")); err != nil || !slices.Equal(now, metered) {
+		t.Errorf("left: %q, %v, want %q", now, err, metered)
 	}
 }
 

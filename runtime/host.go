@@ -29,6 +29,11 @@ type Options struct {
 	// longest time go first, and those that were not for 90 days in any case.
 	// Default 256 MiB.
 	MaxCacheBytes int64
+	// Compiler is a command that calls Compile, with CacheDir as its last
+	// argument. New modules are compiled by it, so that neither the time nor the
+	// memory that takes, nor what a hostile one does to a compiler, is this
+	// process's. Without it, or without CacheDir, they are compiled here.
+	Compiler []string
 	// Logger is required. Actors' output goes there with their identity.
 	Logger *slog.Logger
 	// Call is required.
@@ -48,11 +53,12 @@ type Options struct {
 
 // A Host loads actors. Its methods may be called concurrently.
 type Host struct {
-	log     *slog.Logger
-	call    HostCall
-	output  func(ctx context.Context, actor string, level slog.Level, stream, text string)
-	cache   *codeCache
-	idleFor time.Duration
+	log      *slog.Logger
+	call     HostCall
+	output   func(ctx context.Context, actor string, level slog.Level, stream, text string)
+	cache    *codeCache
+	compiler []string
+	idleFor  time.Duration
 
 	compiling chan struct{} // one at a time: compiling takes memory and a core
 	memory    budget
@@ -81,7 +87,7 @@ func New(o Options) (*Host, error) {
 		o.IdleInstance = time.Minute
 	}
 	h := &Host{
-		log: o.Logger, call: o.Call, output: o.Output, idleFor: o.IdleInstance,
+		log: o.Logger, compiler: o.Compiler, call: o.Call, output: o.Output, idleFor: o.IdleInstance,
 		cache:     newCodeCache(o.CacheDir, o.MaxCacheBytes, o.Logger),
 		compiling: make(chan struct{}, 1), modules: map[string]*module{}, actors: map[*Actor]struct{}{},
 		waits: waits{by: map[*instance]*pool{}},

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -38,23 +37,13 @@ func digestOf(wasm []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// compile makes code of wasm, from the host's cache where it can.
-func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module, error) {
-	if err := checkHeader(wasm); err != nil {
-		return nil, err
-	}
-	wasm, err := meter.Rewrite(wasm)
+// rewrite makes a module count its steps, and leaves its start function to us.
+func rewrite(wasm []byte) ([]byte, error) {
+	metered, err := meter.Rewrite(wasm)
 	if err != nil {
 		return nil, faultf("invalid module: %v", err)
 	}
-	wasm = exportStart(wasm)
-	began := time.Now()
-	m, err := h.cache.compile(ctx, digest, wasm)
-	if err != nil {
-		return nil, err
-	}
-	h.log.Debug("module compiled", "digest", digest[:16], "bytes", len(wasm), "took", time.Since(began))
-	return m, nil
+	return exportStart(metered), nil
 }
 
 // newModule compiles wasm in a new engine, with cache where it is not nil. The

@@ -98,7 +98,10 @@ func codeOf(err error) int {
 	var usage usageError
 	var faults config.Faults
 	var gone unreachable
+	var code exitCode
 	switch {
+	case errors.As(err, &code):
+		return int(code)
 	case errors.As(err, &usage), errors.As(err, &faults), errors.As(err, new(boxFaults)):
 		return exitUsage
 	case errors.As(err, &gone):
@@ -128,7 +131,7 @@ with a NATS hub when there is a link.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageOf(cmd, err) })
 	root.AddCommand(
 		newRun(), newCheck(), newStatus(), newStream(), newSubscription(), newActor(), newDLQ(), newGPIO(), newReload(), newStore(),
-		newHub(), newPush(), newKeys(), newSign(), newInspect(), newDemo(), newSelftest(), newVersion(),
+		newHub(), newPush(), newKeys(), newSign(), newInspect(), newDemo(), newSelftest(), newVersion(), newCompile(),
 	)
 	root.AddCommand(buildCommands()...)
 	return root

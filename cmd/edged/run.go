@@ -86,7 +86,7 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	n, err := node.New(node.Options{
 		MemoryLimit: limit,
 		Device:      d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
-		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")),
+		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")), Compiler: []string{"/proc/self/exe", compileVerb},
 		Faults: func(err error) {
 			var faults config.Faults
 			if errors.As(err, &faults) {

@@ -54,6 +54,9 @@ type Options struct {
 	// MachineID tells one machine from another, so that a copied store is
 	// noticed; nil reads /etc/machine-id.
 	MachineID func() (string, error)
+	// Compiler is a command that compiles actors apart from the box, as
+	// runtime.Options has it; nil for none.
+	Compiler []string
 	// Now is the wall clock; nil for the machine's own, which may be known to be
 	// right. It stamps messages, says when those that wait for a time are due, and
 	// a signature is held against it the first time it is seen. Nothing else
@@ -221,6 +224,7 @@ func (n *Node) openProviders() (err error) {
 func (n *Node) openRuntime() (err error) {
 	n.runtime, err = runtime.New(runtime.Options{
 		CacheDir:    filepath.Join(n.stateDir, "cache"),
+		Compiler:    n.o.Compiler,
 		Logger:      n.part("runtime"),
 		Call:        n.hostCall,
 		MemoryBytes: uint64(n.o.MemoryLimit) / actorShare,

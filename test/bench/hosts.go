@@ -35,10 +35,14 @@ func openRuntime(dir string) (*runtime.Host, error) {
 		}})
 }
 
-// actorCaller calls a from its pool, as the lattice does, each call under ctx.
+// actorCaller calls a from its pool, each call under ctx, with a buffer for the answers.
 func actorCaller(ctx context.Context, a *runtime.Actor) caller {
 	return func() (echo, error) {
-		return func(payload []byte) ([]byte, error) { return a.Call(ctx, "Echo", payload) }, nil
+		var buf []byte
+		return func(payload []byte) (_ []byte, err error) {
+			buf, err = a.CallAppend(ctx, buf[:0], "Echo", payload)
+			return buf, err
+		}, nil
 	}
 }
 

@@ -185,7 +185,11 @@ func newBox(edged, dir string) (*box, error) {
 
 // start runs the box until it logs that it is ready.
 func (b *box) start(ctx context.Context) (*process, error) {
-	return startLogging(ctx, exec.Command(b.edged, "run", "--config", filepath.Join(b.dir, "edged.toml")), "msg=ready")
+	return startLogging(ctx, b.command(), "msg=ready")
+}
+
+func (b *box) command() *exec.Cmd {
+	return exec.Command(b.edged, "run", "--config", filepath.Join(b.dir, "edged.toml"))
 }
 
 // nats returns the address of the box's listener for NATS clients.

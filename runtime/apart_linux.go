@@ -1,0 +1,22 @@
+package runtime
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// apart starts a process in a session of its own. A key at the terminal that ends
+// this one does not end it in the middle, and where the kernel shares the
+// processor out among sessions, its work is not put down to this one.
+func apart(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
+
+// stepBack lets all others go first: at the processor, and when somebody has to
+// be ended because memory is short. Where that is not allowed, it is not needed
+// either.
+func stepBack() {
+	// A tenth of a core that has other work: compiling has to come to an end, too.
+	_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, 10)
+	_ = os.WriteFile("/proc/self/autogroup", []byte("10"), 0o644)
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0o644)
+}
