@@ -23,7 +23,7 @@ func (m *rewriter) exert(at, locals int) {
 	case e.blocks*locals > maxLive:
 		r.fail(ErrLimit, at, "a function with %d locals and %d blocks and branches, the limit of their product is %d", locals, e.blocks, maxLive)
 	case m.square > maxSquare:
-		r.fail(ErrLimit, at, "functions with too many blocks and branches: the limit of the sum of their squares is %d", maxSquare)
+		r.fail(ErrLimit, at, "functions with too many blocks and branches: the limit of the sum of their squares is %d", uint64(maxSquare))
 	case m.carried > maxCarried:
 		r.fail(ErrLimit, at, "functions with too many loops and locals: the limit of the sum of their products is %d", maxCarried)
 	}

@@ -52,8 +52,8 @@ const (
 
 // checkGrowth fails if what was written is too long.
 func (m *rewriter) checkGrowth(at int) {
-	n := len(m.in.buf)
-	if len(m.out) > min(MaxGrowth*n, n+growthMost)+growthFloor {
+	n := int64(len(m.in.buf))
+	if int64(len(m.out)) > min(MaxGrowth*n, n+growthMost)+growthFloor {
 		m.in.fail(ErrLimit, at, "a module that would grow to more than %d times its size, or by more than %d bytes", MaxGrowth, growthMost)
 	}
 }

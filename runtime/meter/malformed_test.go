@@ -16,7 +16,7 @@ import (
 // A module that ends early is malformed, wherever it ends; but for the ends of
 // its sections, and there it lacks what comes later.
 func TestRewrite_truncated(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		wasm, _ := randomModule(seed)
 		whole := 0
 		for n := range wasm {
@@ -128,7 +128,7 @@ var faults = []struct {
 	{"elements", sections(9, cat(1, 1, 0, uleb(1<<20+1), make([]byte, 1<<20+1))), meter.ErrLimit, "1048577 elements"},
 	{"elements in all", sections(1, cat(1, emptyType), 2, cat(1, str("a"), str("b"), 0, 0), 9, cat(2, slices.Repeat(cat(1, 0, uleb(1<<19+1), make([]byte, 1<<19+1)), 2))), meter.ErrLimit, "more than 1048576 elements in all"},
 	{"locals", sections(1, cat(1, emptyType), 3, cat(1, 0), 10, cat(1, sized(cat(1, uleb(50001), i32, opEnd)))), meter.ErrLimit, "more than 50000 locals"},
-	{"locals by the billion", sections(1, cat(1, emptyType), 3, cat(1, 0), 10, cat(1, sized(cat(2, uleb(math.MaxUint32), i32, uleb(math.MaxUint32), i32, opEnd)))), meter.ErrLimit, "more than 50000 locals"},
+	{"locals by the billion", sections(1, cat(1, emptyType), 3, cat(1, 0), 10, cat(1, sized(cat(2, uleb(uint32(math.MaxUint32)), i32, uleb(uint32(math.MaxUint32)), i32, opEnd)))), meter.ErrLimit, "more than 50000 locals"},
 	{"locals and ours", sections(1, cat(1, emptyType), 3, cat(1, 0), 5, cat(1, 0, 1), 10, cat(1, sized(cat(1, uleb(50000), i32, c32(0), c32(0), c32(0), 0xfc, 11, 0, opEnd)))), meter.ErrLimit, "50000 locals and a bulk operation"},
 	{"locals in all", functionsOf(85, cat(1, uleb(50000), i32, opEnd)), meter.ErrLimit, "more than 4194304 locals in all"},
 	{"a large body", functionsOf(1, cat(0, bytes.Repeat([]byte{opNop}, 2<<20-1), opEnd)), meter.ErrLimit, "a function body of 2097153 bytes"},
@@ -168,8 +168,7 @@ func TestRewrite_atLimits(t *testing.T) {
 		"branches":  with(c32(0), opBrTable, uleb(1<<15-4), make([]byte, 1<<15-3)),
 		"locals":    functionsOf(1, cat(1, uleb(50000), i32, opEnd)),
 		"scratch":   sections(1, cat(1, emptyType), 3, cat(1, 0), 5, cat(1, 0, 1), 10, cat(1, sized(cat(1, uleb(49999), i32, c32(0), c32(0), c32(0), 0xfc, 11, 0, opEnd)))),
-		"functions": functionsOf(100_000, cat(0, opEnd)),
-		"calls":     functionsOf(100_000, cat(0, op(opCall, 99_999), opEnd)),
+		"functions": functionsOf(100_000, cat(0, op(opCall, 99_999), opEnd)),
 		"types":     sections(1, cat(uleb(1<<16), slices.Repeat(emptyType, 1<<16))),
 		"tables":    sections(4, cat(16, slices.Repeat(cat(funcref, 0, uleb(1<<17)), 16))),
 	} {
@@ -191,7 +190,7 @@ func TestRewrite_atLimits(t *testing.T) {
 
 // A table without a maximum gets one; growing beyond it fails as growing does.
 func TestRewrite_tablesHaveAMaximum(t *testing.T) {
-	m := wasmModule{tables: [][]byte{{funcref, 0, 1}, cat(funcref, 1, 1, uleb(math.MaxUint32)), {funcref, 1, 1, 2}}}
+	m := wasmModule{tables: [][]byte{{funcref, 0, 1}, cat(funcref, 1, 1, uleb(uint32(math.MaxUint32))), {funcref, 1, 1, 2}}}
 	for i, name := range []string{"open", "huge", "small"} {
 		m.fn(name, types(i32), types(i32), 0, 0xd0, funcref, op(opLocalGet, 0), 0xfc, 15, i)
 	}

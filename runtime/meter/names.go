@@ -40,11 +40,11 @@ func splitNames(content []byte) (module string, functions reader) {
 	r := reader{buf: content, end: len(content)}
 	for r.more() {
 		id := r.byte()
-		size := int(r.u32())
-		if r.err != nil || size > r.end-r.at {
+		size := r.u32()
+		if r.err != nil || uint64(size) > uint64(r.end-r.at) {
 			break
 		}
-		sub := reader{buf: r.take(size), end: size}
+		sub := reader{buf: r.take(int(size)), end: int(size)}
 		switch id {
 		case namesOfModule:
 			if name := sub.name(); sub.err == nil {

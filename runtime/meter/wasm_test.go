@@ -119,7 +119,7 @@ func cat(parts ...any) (out []byte) {
 	return out
 }
 
-func uleb(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
+func uleb[N int | uint32](n N) []byte { return binary.AppendUvarint(nil, uint64(n)) }
 
 func sized(b []byte) []byte { return cat(uleb(len(b)), b) }
 
