@@ -74,10 +74,16 @@ func (p *Port) Publish(m Message, done func(Ack, error)) {
 func (p *Port) Stage(t *store.Turn, m Message) error {
 	receipt, err := p.stage(t, m)
 	if err == nil && receipt == nil {
+		if err := t.Keep(keptBytes(m)); err != nil {
+			return fmt.Errorf("publish to %s: %w", m.Subject, err)
+		}
 		t.AfterCommit(func() { p.fanOut(m) })
 	}
 	return err
 }
+
+// keptBytes is about what it takes to keep a message until a commit.
+func keptBytes(m Message) int64 { return int64(512 + len(m.Subject) + len(m.Header) + len(m.Data)) }
 
 // stage is Stage, but leaves a message of no stream to the caller: no receipt
 // and no error.

@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 const (
 	// freeBytes is what a bounded turn may hold in any case.
@@ -14,6 +17,16 @@ const (
 	// looked at, with everybody waiting, when it ends.
 	maxBoundReads = 1 << 14
 )
+
+// ErrBound: a turn that is bounded, or all of them together, would hold too much.
+// It comes with ErrTooLarge or ErrFull.
+var ErrBound = errors.New("the turn holds too much")
+
+// boundError is ErrBound, and kind.
+type boundError struct{ kind error }
+
+func (e boundError) Error() string   { return e.kind.Error() }
+func (e boundError) Unwrap() []error { return []error{ErrBound, e.kind} }
 
 // Bound says that what fills t is foreign: from here on it may hold only so much
 // in memory, and read so many keys. What is beyond that fails, with ErrTooLarge,
@@ -33,7 +46,7 @@ func (t *Turn) Keep(n int64) error {
 	if t.kept > most {
 		t.kept -= n
 		t.db.stats.bounded.Add(1)
-		return fmt.Errorf("the turn holds %d bytes of state and messages, and may hold %d: %w", t.kept, most, ErrTooLarge)
+		return fmt.Errorf("the turn holds %d bytes of state and messages, and may hold %d: %w", t.kept, most, boundError{ErrTooLarge})
 	}
 	// In steps, so that few calls meet the others.
 	want := over - t.borrowed + freeBytes
@@ -41,7 +54,7 @@ func (t *Turn) Keep(n int64) error {
 		t.db.borrowed.Add(-want)
 		t.kept -= n
 		t.db.stats.bounded.Add(1)
-		return fmt.Errorf("turns hold %d bytes of state and messages together, and may hold %d: %w", now-want, most, ErrFull)
+		return fmt.Errorf("turns hold %d bytes of state and messages together, and may hold %d: %w", now-want, most, boundError{ErrFull})
 	}
 	t.borrowed += want
 	return nil
@@ -60,7 +73,7 @@ func (t *Turn) keepRead(k stateKey) error {
 	}
 	if len(t.reads) >= maxBoundReads {
 		t.db.stats.bounded.Add(1)
-		return fmt.Errorf("the turn has read %d keys, and may read no more: %w", len(t.reads), ErrTooLarge)
+		return fmt.Errorf("the turn has read %d keys, and may read no more: %w", len(t.reads), boundError{ErrTooLarge})
 	}
 	return t.Keep(int64(len(k) + readBytes))
 }

@@ -174,6 +174,7 @@ type Stats struct {
 	Turns   uint64 // committed
 	Commits uint64 // groups written; each costs two fsyncs in this version
 	Bytes   int64  // held by streams and dead letters now
+	State   int64  // held by spaces now
 	Queued  int    // turns waiting for the disk now
 	// DiskFull says that the disk has no room: only what acknowledges, and
 	// streams of priority 9, are served.
@@ -196,6 +197,7 @@ func (db *DB) Stats() Stats {
 		Turns:    db.stats.turns.Load(),
 		Commits:  db.stats.commits.Load(),
 		Bytes:    db.storedBytes(),
+		State:    db.spaces.total.Bytes,
 		Queued:   len(db.queue.turns),
 		DiskFull: db.full.on,
 		Bounded:  db.stats.bounded.Load(),

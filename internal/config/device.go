@@ -96,6 +96,9 @@ type Store struct {
 // Limits are the limits of the box as a whole.
 type Limits struct {
 	MaxMessage Size `toml:"max_message" default:"1MiB" min:"1KiB" max:"8MiB"`
+	Memory     Size `toml:"memory" default:"0" max:"1TiB"` // linear memory of all actors; 0 for no bound of its own
+	Staged     Size `toml:"staged" default:"0" max:"1TiB"` // by turns of actors under way; 0 for the default
+	State      Size `toml:"state" default:"64MiB" min:"64KiB" max:"1TiB"`
 }
 
 // Admin is the listener for health and metrics. An empty Listen means none.

@@ -137,6 +137,13 @@ func TestDocs_limits(t *testing.T) {
 			t.Errorf("limits.md: %s is missing", key)
 		}
 	}
+	rows, typ = documented(section(t, "limits.md", "## Of all actors together")), reflect.TypeFor[Limits]()
+	for i := range typ.NumField() {
+		key, def := typ.Field(i).Tag.Get("toml"), typ.Field(i).Tag.Get("default")
+		if row := rows[key]; key != "max_message" && !strings.HasPrefix(row, "`"+def+"`") {
+			t.Errorf("limits.md: default of the box's %s is %q, documented is %q", key, def, row)
+		}
+	}
 }
 
 // example returns the first TOML block of a page.

@@ -172,6 +172,9 @@ func (a *actor) serve(ctx context.Context, inv lattice.Invocation) ([]byte, erro
 		t.Bound()
 	}
 	reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
+	if errors.Is(err, runtime.ErrHostMemory) { // nothing was tried: it comes again, and that is no attempt
+		err = fmt.Errorf("%w: %w", err, store.ErrFull)
+	}
 	if err != nil {
 		return nil, &blamed{err, a.app + "/" + a.config.Name, a.version}
 	}

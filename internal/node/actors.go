@@ -22,6 +22,7 @@ type ActorStatus struct {
 	Calls     uint64        `json:"calls"`   // ended, in any way
 	Errors    uint64        `json:"errors"`  // answers that were errors
 	Traps     uint64        `json:"traps"`
+	Steps     uint64        `json:"steps"` // of all calls
 	Timeouts  uint64        `json:"timeouts"`
 	Cancelled uint64        `json:"cancelled"`
 	Limits    []LimitStatus `json:"limits"`
@@ -45,11 +46,13 @@ func (n *Node) actors() []ActorStatus {
 		limits := []LimitStatus{
 			{limitMemory.String(), l.Memory, "bytes", 0},
 			{limitTime.String(), l.Time.Milliseconds(), "ms", 0},
-			{limitSteps.String(), int64(l.Steps), "steps", 0},
+			{limitSteps.String(), l.Steps, "steps", 0},
 			{limitCalls.String(), int64(l.Calls), "calls", 0},
 			{limitInstances.String(), int64(l.Instances), "calls", 0},
 			{limitLogRate.String(), int64(l.LogRate), "lines/s", 0},
 			{limitPublishRate.String(), int64(l.PublishRate), "messages/s", 0},
+			{limitState.String(), l.State, "bytes", 0},
+			{limitTurn.String(), n.staged(), "bytes", 0},
 			{limitDepth.String(), lattice.MaxDepth, "calls", 0},
 		}
 		for i := range limits {
@@ -58,7 +61,7 @@ func (n *Node) actors() []ActorStatus {
 		all = append(all, ActorStatus{
 			Key: a.key, App: a.app, Name: a.config.Name, Version: a.version, Digest: a.digest,
 			Idle: s.Idle, Busy: s.Busy, Waiting: max(a.meter.calls.Load()-int64(s.Busy), 0), Memory: s.MemoryBytes,
-			Calls: s.Calls, Errors: s.GuestErrors, Traps: s.Traps, Timeouts: s.Timeouts, Cancelled: s.Cancelled, Limits: limits,
+			Calls: s.Calls, Errors: s.GuestErrors, Traps: s.Traps, Steps: s.Steps, Timeouts: s.Timeouts, Cancelled: s.Cancelled, Limits: limits,
 		})
 	}
 	slices.SortFunc(all, func(a, b ActorStatus) int { return cmp.Compare(a.Key, b.Key) })

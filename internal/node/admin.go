@@ -58,13 +58,14 @@ var (
 	descDelayed   = prometheus.NewDesc("edged_store_delayed_messages", "Messages that are parked until they are due.", nil, nil)
 	descDegraded  = prometheus.NewDesc("edged_node_problems", "Parts of the box that do not work.", nil, nil)
 	descCalls     = prometheus.NewDesc("edged_runtime_calls_total", "Calls of actors.", []string{"result"}, nil)
+	descState     = prometheus.NewDesc("edged_store_state_bytes", "Bytes of all state, keys included.", nil, nil)
 	descLimits    = prometheus.NewDesc("edged_actor_limits_met_total", "How often actors met a limit; of log_rate, lines dropped.", []string{"limit"}, nil)
 	descMemory    = prometheus.NewDesc("edged_runtime_memory_bytes", "Linear memory of all instances.", nil, nil)
 	descInstances = prometheus.NewDesc("edged_runtime_instances", "Instances of actors.", []string{"state"}, nil)
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTurns, descBounded, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances, descLimits, descMemory} {
+	for _, d := range []*prometheus.Desc{descTurns, descBounded, descCommits, descBytes, descDead, descDropped, descLost, descAside, descDelayed, descDegraded, descCalls, descInstances, descLimits, descMemory, descState} {
 		ch <- d
 	}
 }
@@ -81,6 +82,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(descCommits, s.Commits)
 	count(descBounded, s.Bounded)
 	gauge(descBytes, float64(s.Bytes))
+	gauge(descState, float64(s.State))
 	gauge(descDead, float64(c.n.db.DeadLetterCount()))
 	dropped := map[string]uint64{"full": 0, "age": 0, "expired": 0, "restart": 0}
 	var delayed int64
@@ -103,6 +105,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(descCalls, r.GuestErrors, "error")
 	count(descCalls, r.Traps, "trap")
 	count(descCalls, r.Timeouts, "timeout")
+	count(descCalls, r.StepLimit, "steps")
+	count(descCalls, r.Refused, "refused")
 	gauge(descInstances, float64(r.Idle), "idle")
 	gauge(descInstances, float64(r.Busy), "busy")
 	gauge(descMemory, float64(r.MemoryBytes))

@@ -11,3 +11,25 @@ const (
 	// GOMEMLIMIT is set to.
 	HeapShare = 2
 )
+
+// defaultStaged is what turns of actors may stage where nothing is said of it.
+const defaultStaged = 64 << 20
+
+// staged is what turns of actors may hold together.
+func (n *Node) staged() int64 {
+	switch d := int64(n.o.Device.Limits.Staged); {
+	case d > 0:
+		return d
+	case n.o.MemoryLimit > 0:
+		return n.o.MemoryLimit / turnShare
+	}
+	return defaultStaged
+}
+
+// guestMemory is what instances of actors may have together, 0 for no bound.
+func (n *Node) guestMemory() int64 {
+	if d := int64(n.o.Device.Limits.Memory); d > 0 {
+		return d
+	}
+	return n.o.MemoryLimit / actorShare
+}

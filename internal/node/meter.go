@@ -12,6 +12,7 @@ import (
 
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/keyvalue"
 	"github.com/edged-io/edged/runtime"
 	"github.com/edged-io/edged/store"
 )
@@ -28,11 +29,13 @@ const (
 	limitInstances
 	limitLogRate
 	limitPublishRate
+	limitState
+	limitTurn
 	limitDepth
 	numLimits
 )
 
-var limitNames = [numLimits]string{"memory", "time", "steps", "calls", "instances", "log_rate", "publish_rate", "depth"}
+var limitNames = [numLimits]string{"memory", "time", "steps", "calls", "instances", "log_rate", "publish_rate", "state", "turn", "depth"}
 
 func (l limit) String() string { return limitNames[l] }
 
@@ -208,13 +211,21 @@ func (ms *meters) sum() (s runtime.Stats, met [numLimits]uint64) {
 // the actor want to know of it is noted.
 func (n *Node) hostCall(ctx context.Context, actor, binding, namespace, operation string, payload []byte) ([]byte, error) {
 	reply, err := n.bus.HostCall(ctx, actor, binding, namespace, operation, payload)
-	switch {
-	case err == nil && publishes(namespace, operation):
-		n.meterOf(actor).published()
-	case err != nil && errors.Is(err, lattice.ErrTooDeep):
-		n.meterOf(actor).met[limitDepth].Add(1)
+	if err == nil {
+		if publishes(namespace, operation) {
+			n.meterOf(actor).published()
+		}
+		return reply, nil
 	}
-	return reply, err
+	switch {
+	case errors.Is(err, lattice.ErrTooDeep):
+		n.meterOf(actor).met[limitDepth].Add(1)
+	case errors.Is(err, keyvalue.ErrState):
+		n.meterOf(actor).met[limitState].Add(1)
+	case errors.Is(err, store.ErrBound):
+		n.meterOf(actor).met[limitTurn].Add(1)
+	}
+	return nil, err
 }
 
 // publishes says whether an operation counts against the publish rate.

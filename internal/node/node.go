@@ -88,6 +88,7 @@ type Node struct {
 	gpio     *gpio.Provider
 	http     *httpserver.Provider
 	pubsub   *pubsub.Provider
+	keyvalue *keyvalue.Provider
 	builtin  map[string]providers.Provider // by the name that links give
 	listener *mqtt.Listener                // nil without one
 	updates  *ota.Agent                    // nil without a hub
@@ -155,7 +156,8 @@ func (n *Node) openStore() error {
 		Dir:        n.stateDir,
 		MaxBytes:   int64(d.Store.MaxBytes),
 		MaxMessage: int(d.Limits.MaxMessage) + 64<<10, // its subject comes on top
-		MaxStaged:  n.o.MemoryLimit / turnShare,
+		MaxStaged:  n.staged(),
+		MaxState:   int64(d.Limits.State),
 		Logger:     n.part("store"),
 		Now:        n.wall,
 		Failpoint: func(point string) error {
@@ -192,13 +194,14 @@ func (n *Node) openProviders() (err error) {
 	if err != nil {
 		return err
 	}
+	n.keyvalue = keyvalue.New(n.db)
 	n.pubsub = pubsub.New(n.db, streams{n}, device)
 	client, err := n.openHTTPClient()
 	if err != nil {
 		return err
 	}
 	n.builtin = map[string]providers.Provider{
-		config.ProviderKeyValue:   keyvalue.New(n.db),
+		config.ProviderKeyValue:   n.keyvalue,
 		config.ProviderPubSub:     n.pubsub,
 		config.ProviderMessaging:  messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
 		config.ProviderGPIO:       n.gpio,
@@ -227,7 +230,7 @@ func (n *Node) openRuntime() (err error) {
 		Compiler:    n.o.Compiler,
 		Logger:      n.part("runtime"),
 		Call:        n.hostCall,
-		MemoryBytes: uint64(n.o.MemoryLimit) / actorShare,
+		MemoryBytes: uint64(n.guestMemory()),
 		Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {
 			n.meterOf(actor).log.line(ctx, level, stream, text)
 		},

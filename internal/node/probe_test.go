@@ -38,7 +38,7 @@ func (r *rig) probe(name, version, more string, actors ...string) {
 func (r *rig) seen(app, actor string) (lines []string) {
 	err := r.db.List("kv/"+app+"-"+actor, "seen", func(_ string, value []byte) error {
 		d := msgpack.NewDecoder(value)
-		_, _, _, _ = d.Array(), d.Int(), d.Int(), d.Array() // as keyvalue keeps it
+		_, _, _, _, _ = d.Array(), d.Int(), d.Int(), d.Int(), d.Array() // as keyvalue keeps it
 		lines = strings.Split(strings.TrimSuffix(d.Str(), "\n"), "\n")
 		return d.Done()
 	})

@@ -30,6 +30,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	// What runs is configured before anybody can connect, so that no message
 	// comes to a subject whose stream is not there yet.
 	g.start("gpio", n.gpio.Run)
+	g.start("keyvalue", n.keyvalue.Run)
 	n.applyAtBoot(ctx)
 	g.start("broker", n.broker.Run)
 	select {

@@ -69,6 +69,8 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("GET /gpio", answer(func(*http.Request) (any, error) { return items(n.gpio.Lines()), nil }))
 	mux.HandleFunc("POST /gpio/{chip}/{line}/{level}", answer(n.setLine))
 	mux.HandleFunc("DELETE /streams/{name}", answer(n.removeStream))
+	mux.HandleFunc("GET /state", answer(func(*http.Request) (any, error) { return items(n.buckets()), nil }))
+	mux.HandleFunc("DELETE /state/{bucket}", answer(n.removeBucket))
 	mux.HandleFunc("GET /subscriptions", answer(func(*http.Request) (any, error) { return items(n.subscriptions()), nil }))
 	mux.HandleFunc("GET /dlq", answer(n.listDeadLetters))
 	mux.HandleFunc("GET /dlq/{id}", answer(n.showDeadLetter))
@@ -118,7 +120,7 @@ var errRequest = errors.New("bad request")
 func statusOf(err error) int {
 	var faults config.Faults
 	switch {
-	case errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription):
+	case errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket):
 		return http.StatusNotFound
 	case errors.Is(err, errInUse):
 		return http.StatusConflict

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -220,6 +221,12 @@ func (h *health) actors() []*actor {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.apps.actors()
+}
+
+func (h *health) running() appSet {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.apps)
 }
 
 func (h *health) declared() map[string]string {

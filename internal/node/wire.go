@@ -160,6 +160,16 @@ func (a *app) key(name string) string {
 	return ""
 }
 
+// limits returns those of an actor of the app.
+func (a *app) limits(name string) (l config.ActorLimits) {
+	for _, actor := range a.actors {
+		if actor.config.Name == name {
+			l = actor.config.Limits
+		}
+	}
+	return l
+}
+
 // links returns what an app links, providers by the name of the built-in ones.
 // The GPIO provider has a link for each line; actors reach all of them under
 // the name in the manifest. Those of HTTP are set together, by setHTTP.
@@ -167,9 +177,14 @@ func (a *app) links() (bus, own []lattice.Link) {
 	for _, l := range a.config.Links {
 		b := lattice.Link{Actor: a.key(l.Actor), Contract: l.Contract, Name: l.Name, Provider: l.Provider, Values: l.Values}
 		bus = append(bus, b)
-		if l.Provider != config.ProviderGPIO && l.Provider != config.ProviderHTTPServer {
-			own = append(own, b)
+		switch l.Provider {
+		case config.ProviderGPIO, config.ProviderHTTPServer:
+			continue
+		case config.ProviderKeyValue:
+			b.Values = maps.Clone(b.Values)
+			b.Values["max_bytes"] = strconv.FormatInt(a.limits(l.Actor).State, 10)
 		}
+		own = append(own, b)
 	}
 	for _, l := range a.config.GPIO {
 		own = append(own, lattice.Link{

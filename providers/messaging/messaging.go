@@ -133,6 +133,9 @@ func (p *Provider) publish(ctx context.Context, payload []byte) error {
 	_, kept := p.broker.Covers(m.Subject)
 	err = p.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
 		if m.Reply != "" && !kept {
+			if err := t.Keep(int64(512 + len(m.Subject) + len(m.Reply) + len(m.Body))); err != nil {
+				return err
+			}
 			t.AfterCommit(func() { p.broker.Publish(m) })
 			return nil
 		}

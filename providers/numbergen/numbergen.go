@@ -1,5 +1,5 @@
 // Package numbergen is the built-in provider of wasmcloud:builtin:numbergen:
-// random numbers and unique ids.
+// random numbers and unique ids, from the generator of the kernel.
 package numbergen
 
 import (
@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
-	"math/big"
 
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers"
@@ -34,8 +33,9 @@ func (Provider) PutLink(context.Context, lattice.Link) error { return nil }
 // DeleteLink has nothing to do.
 func (Provider) DeleteLink(context.Context, lattice.Link) error { return nil }
 
-// Call serves NumberGen.GenerateGuid, Random32 and RandomInRange. A turn that
-// runs again gets other numbers.
+// Call serves NumberGen.GenerateGuid, Random32 and RandomInRange, at once: a turn
+// that runs again gets other numbers. What the first two are sent is not looked
+// at, since they take nothing.
 func (Provider) Call(_ context.Context, inv lattice.Invocation) ([]byte, error) {
 	switch inv.Operation {
 	case "NumberGen.GenerateGuid":
@@ -45,8 +45,10 @@ func (Provider) Call(_ context.Context, inv lattice.Invocation) ([]byte, error) 
 	case "NumberGen.RandomInRange":
 		return inRange(inv.Payload)
 	}
-	return nil, fmt.Errorf("%s: no such operation of %s", inv.Operation, Contract)
+	return nil, fail(fmt.Errorf("%.80q is no operation of %s", inv.Operation, Contract))
 }
+
+func fail(cause error) error { return providers.Fail("numbergen", providers.ErrFormat, cause) }
 
 func random32() uint32 {
 	var b [4]byte
@@ -67,9 +69,9 @@ func guid() string {
 // inRange includes both ends, as classic hosts do.
 func inRange(payload []byte) ([]byte, error) {
 	var lo, hi int64
-	d := msgpack.NewDecoder(payload)
-	for range d.Map() {
-		switch string(d.Key()) {
+	d := providers.Decoder(payload)
+	providers.Struct(d, []string{"min", "max"}, func(name string) {
+		switch name {
 		case "min":
 			lo = d.IntIn(0, math.MaxUint32)
 		case "max":
@@ -77,16 +79,23 @@ func inRange(payload []byte) ([]byte, error) {
 		default:
 			d.Skip()
 		}
-	}
+	})
 	if err := d.Done(); err != nil {
-		return nil, fmt.Errorf("NumberGen.RandomInRange: %w", err)
+		return nil, fail(fmt.Errorf("RandomInRange: %w", err))
 	}
 	if lo > hi {
-		return nil, fmt.Errorf("NumberGen.RandomInRange: min %d is above max %d", lo, hi)
+		return nil, fail(fmt.Errorf("RandomInRange: min %d is above max %d", lo, hi))
 	}
-	n, err := rand.Int(rand.Reader, big.NewInt(hi-lo+1))
-	if err != nil {
-		return nil, fmt.Errorf("NumberGen.RandomInRange: %w", err)
+	return msgpack.AppendUint(nil, uint64(lo)+below(uint64(hi-lo)+1)), nil
+}
+
+// below returns a number below n, which is from 1 to 1<<32, all of them as likely
+// as another: draws that would favour the small ones are thrown away.
+func below(n uint64) uint64 {
+	const all = 1 << 32
+	for {
+		if r := uint64(random32()); r < all-all%n {
+			return r % n
+		}
 	}
-	return msgpack.AppendUint(nil, uint64(lo+n.Int64())), nil
 }

@@ -33,6 +33,9 @@ func init() {
 
 func main() {}
 
+// ashes keeps the compiler from leaving out a loop.
+var ashes int
+
 func take(data string) error {
 	command, ok := strings.CutPrefix(data, "!")
 	if !ok {
@@ -45,6 +48,20 @@ func take(data string) error {
 	switch words[0] {
 	case "publish":
 		return noteError(actor.Publish(words[1], event(words[2])))
+	case "storm": // that many messages in one turn
+		n, _ := strconv.Atoi(words[2])
+		for i := range n {
+			if err := actor.Publish(words[1], event(strconv.Itoa(i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "burn": // that many rounds of a loop
+		n, _ := strconv.Atoi(words[1])
+		for i := range n {
+			ashes += i & n
+		}
+		return nil
 	case "delay":
 		return noteError(actor.Publish(words[1], event(words[2]), actor.Delay(time.Hour)))
 	case "key": // of the text, up to a colon
