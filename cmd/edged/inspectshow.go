@@ -197,7 +197,7 @@ func (a *appInfo) show(w io.Writer, now time.Time) {
 				state = m.Claims.Identity + " by " + m.Claims.Issuer
 			}
 			if m.Claims != nil && m.Claims.err != nil {
-				state = firstLine(m.Claims.err.Error())
+				state = "claims that do not hold"
 			}
 			row("  "+m.File, state, m.Reason)
 		}

@@ -180,15 +180,14 @@ func (f *signFlags) signApp(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	// A box refuses a module whose own claims are wrong, whoever signed the app.
-	var notes []string
+	// A box holds a module to its own claims, whoever signed the app.
 	for _, a := range app.Actors {
 		note, err := moduleNote(filepath.Join(dir, filepath.FromSlash(a.Module)), seed.Key())
 		if err != nil {
-			return fmt.Errorf("module %s: %w", a.Module, err)
+			return err
 		}
 		if note != "" {
-			notes = append(notes, a.Module+" "+note)
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: module %s %s\n", a.Module, note)
 		}
 	}
 	path, err := claims.SignAppWithin(dir, app.Name, app.Version, dates, seed)
@@ -202,14 +201,11 @@ func (f *signFlags) signApp(cmd *cobra.Command, dir string) error {
 		return printJSON(cmd.OutOrStdout(), signed{File: path, Issuer: seed.Key().String(), Name: app.Name, Version: app.Version, Expires: dates.Expires})
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s signed by %s\n", path, app.Name, app.Version, seed.Key())
-	for _, n := range notes {
-		fmt.Fprintln(cmd.OutOrStdout(), n)
-	}
 	return nil
 }
 
-// moduleNote says what the signer of an app should know of the claims of a module
-// in it; nothing of one that has none, or some by the same account.
+// moduleNote says what the signer of an app should know of a module in it; nothing of
+// one that has no claims, or some by the same account.
 func moduleNote(path string, signer claims.Key) (string, error) {
 	bin, err := readModule(path)
 	if err != nil {
@@ -220,13 +216,13 @@ func moduleNote(path string, signer claims.Key) (string, error) {
 	}
 	r, err := claims.InspectModule(bin)
 	if err != nil {
-		return "", err
+		return "can not be read, and boxes will not run it: " + err.Error(), nil
 	}
 	if fault := r.Fault(); fault != nil {
-		return "", hinted{fmt.Errorf("boxes would refuse its claims: %w", fault), "sign the module again: edged sign " + path}
+		return fmt.Sprintf("has claims that do not hold, and boxes will refuse it: %v; sign it again: edged sign %s", fault, path), nil
 	}
 	if r.Form == nil && r.Claims.Issuer != signer.String() {
-		return "has claims by another account: boxes must trust " + r.Claims.Issuer + " too, or sign it again with --keep", nil
+		return fmt.Sprintf("has claims by another account: boxes must trust %s too, or sign it again: edged sign --keep %s", r.Claims.Issuer, path), nil
 	}
 	return "", nil
 }

@@ -249,8 +249,8 @@ func ReadSignature(dir string) (string, error) {
 }
 
 // VerifyApp checks the signature sig of an app whose files have the given digests
-// (as of DigestApp): its form; its issuer trusted by p; its dates at the time of
-// admission; every file signed, with this digest, and no other. An empty sig is
+// (as of DigestApp): its form; its issuer trusted by p; every file signed, with
+// this digest, and no other; its dates at the time of admission. An empty sig is
 // ErrUnsigned. Errors wrap the same sentinels as those of VerifyModule. That the
 // manifest names the same app is the caller's to compare.
 func VerifyApp(files map[string]string, sig string, p Policy) (SignedApp, error) {
@@ -272,10 +272,10 @@ func VerifyApp(files map[string]string, sig string, p Policy) (SignedApp, error)
 	if err := p.trust(issuer); err != nil {
 		return SignedApp{}, fmt.Errorf("%s: %w", SignatureFile, err)
 	}
-	if err := p.dates(c.Expires, c.NotBefore); err != nil {
+	if err := compareFiles(files, c.Wascap.Files); err != nil {
 		return SignedApp{}, fmt.Errorf("%s: %w", SignatureFile, err)
 	}
-	if err := compareFiles(files, c.Wascap.Files); err != nil {
+	if err := p.dates(c.Expires, c.NotBefore); err != nil {
 		return SignedApp{}, fmt.Errorf("%s: %w", SignatureFile, err)
 	}
 	return SignedApp{AppClaims: c.Wascap, Issuer: issuer}, nil

@@ -142,9 +142,9 @@ func (m ModuleClaims) check() error {
 	return nil
 }
 
-// VerifyModule checks a signed module against p: one token, in form; its signature;
-// its issuer trusted; its dates at the time of admission; its hash. From revision 3
-// on the hash must be that of Hash. Older tools differed, so for them the hash of
+// VerifyModule checks a signed module against p, in this order: one token, in form; its
+// signature; its issuer trusted; its hash; its dates at the time of admission. From
+// revision 3 on the hash must be that of Hash. Older tools differed, so for them the hash of
 // the literal bytes around the token will do as well. Errors wrap ErrUnsigned,
 // ErrMalformed, ErrTooLarge, ErrSignature, ErrUnknownIssuer, ErrExpired,
 // ErrNotYetValid or ErrHash.
@@ -164,10 +164,10 @@ func VerifyModule(bin []byte, p Policy) (SignedModule, error) {
 	if err := p.trust(m.Issuer); err != nil {
 		return SignedModule{}, fmt.Errorf("module %s: %w", m.Key, err)
 	}
-	if err := p.dates(c.Expires, c.NotBefore); err != nil {
+	if err := checkHash(bin, c.Wascap.Hash, c.Revision); err != nil {
 		return SignedModule{}, fmt.Errorf("module %s: %w", m.Key, err)
 	}
-	if err := checkHash(bin, c.Wascap.Hash, c.Revision); err != nil {
+	if err := p.dates(c.Expires, c.NotBefore); err != nil {
 		return SignedModule{}, fmt.Errorf("module %s: %w", m.Key, err)
 	}
 	return m, nil

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -125,8 +126,13 @@ func New(o Options) (*Provider, error) {
 // Contract is "wasmcloud:httpclient".
 func (p *Provider) Contract() string { return Contract }
 
-// PutLink takes what an actor may ask for; see Values for what l.Values holds.
+// PutLink takes what an actor may ask for; see ValueAllow and its like for what
+// l.Values holds. One that is there already keeps its connections, unless it has
+// authorities of its own, whose file may be another now.
 func (p *Provider) PutLink(ctx context.Context, l lattice.Link) error {
+	if had, _ := p.find(linkID{l.Actor, l.Name}); had != nil && had.ca == "" && maps.Equal(had.values, l.Values) {
+		return nil
+	}
 	s, err := readValues(l.Values)
 	if err == nil {
 		err = p.identify(ctx)
@@ -138,6 +144,7 @@ func (p *Provider) PutLink(ctx context.Context, l lattice.Link) error {
 	if err != nil {
 		return fmt.Errorf("httpclient link %s of %s: %w", l.Name, l.Actor, err)
 	}
+	made.values = maps.Clone(l.Values)
 	p.swap(linkID{l.Actor, l.Name}, made)
 	return nil
 }

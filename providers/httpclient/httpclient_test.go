@@ -122,7 +122,10 @@ func TestProvider_Call_rebinding(t *testing.T) {
 			t.Errorf("lookup %d: got %v, want %v", i+1, err, want)
 		}
 		named.server.CloseClientConnections()
-		named.allow("* http://*:*/*") // a link of its own has connections of its own
+		if err := named.DeleteLink(t.Context(), link(nil)); err != nil { // and its connections with it
+			t.Fatal(err)
+		}
+		named.allow("* http://*:*/*")
 	}
 }
 
@@ -419,6 +422,23 @@ func TestProvider_Call_tls(t *testing.T) {
 		if a.body != c.want || (err != nil) != (c.want == "") {
 			t.Errorf("%s: got %+v, %v", name, a, err)
 		}
+	}
+}
+
+// A link that is put again, as at each reload, keeps what it has.
+func TestProvider_PutLink_again(t *testing.T) {
+	r := newRig(t, nil, nil)
+	var from []string
+	for _, values := range [][]string{nil, nil, {httpclient.ValueRedirects, "1"}} {
+		r.allow("* "+r.server.URL+"/*", values...)
+		if _, err := r.ask(t.Context(), "GET", r.server.URL, ""); err != nil {
+			t.Fatal(err)
+		}
+		seen := r.took()
+		from = append(from, seen[len(seen)-1].RemoteAddr)
+	}
+	if from[0] != from[1] || from[1] == from[2] {
+		t.Errorf("requests came from %v, want the first two on one connection", from)
 	}
 }
 

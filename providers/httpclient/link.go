@@ -98,6 +98,7 @@ func readValues(v map[string]string) (s settings, err error) {
 // link is what an actor may ask for, and the connections it has.
 type link struct {
 	settings
+	values    map[string]string // as they were given
 	client    *http.Client
 	transport *http.Transport
 	room      chan struct{} // a place for each request under way

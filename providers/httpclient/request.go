@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -190,18 +191,19 @@ func (l *link) send(ctx context.Context, r *request) ([]byte, error) {
 	if resp.ContentLength > l.maxResponse && r.method != "HEAD" {
 		return nil, fmt.Errorf("%w: a body of %d bytes, at most %d", errTooMuch, resp.ContentLength, l.maxResponse)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, l.maxResponse+1))
-	if int64(len(body)) > l.maxResponse {
-		return nil, fmt.Errorf("%w: a body of more than %d bytes", errTooMuch, l.maxResponse)
-	}
+	b, err := appendHead(make([]byte, 0, 2<<10), resp.StatusCode, resp.Header)
 	if err != nil {
 		return nil, err
 	}
-	return appendAnswer(nil, resp.StatusCode, resp.Header, body)
+	if resp.ContentLength > 0 && r.method != "HEAD" {
+		b = slices.Grow(b, int(resp.ContentLength)+16)
+	}
+	return appendBody(b, resp.Body, l.maxResponse)
 }
 
-// appendAnswer writes header names in lower case, as the provider of wasmCloud does.
-func appendAnswer(b []byte, status int, header http.Header, body []byte) ([]byte, error) {
+// appendHead writes an answer up to its body. Names are in lower case, as the provider
+// of wasmCloud has them.
+func appendHead(b []byte, status int, header http.Header) ([]byte, error) {
 	values := 0
 	for _, v := range header {
 		values += len(v)
@@ -209,7 +211,6 @@ func appendAnswer(b []byte, status int, header http.Header, body []byte) ([]byte
 	if values > maxHeaderValues {
 		return nil, fmt.Errorf("%w: %d headers, at most %d", errTooMuch, values, maxHeaderValues)
 	}
-	b = slices.Grow(b, len(body)+1<<10)
 	b = msgpack.AppendMapHeader(b, 3)
 	b = msgpack.AppendInt(msgpack.AppendString(b, "statusCode"), int64(status))
 	b = msgpack.AppendMapHeader(msgpack.AppendString(b, "header"), len(header))
@@ -219,5 +220,29 @@ func appendAnswer(b []byte, status int, header http.Header, body []byte) ([]byte
 			b = msgpack.AppendString(b, strings.ToValidUTF8(v, "\uFFFD"))
 		}
 	}
-	return msgpack.AppendBin(msgpack.AppendString(b, "body"), body), nil
+	return b, nil
+}
+
+// appendBody reads the body to where it goes, so that it is in memory once: its length
+// is written, in the widest form, when it is known.
+func appendBody(b []byte, body io.Reader, most int64) ([]byte, error) {
+	b = append(msgpack.AppendString(b, "body"), 0xc6, 0, 0, 0, 0)
+	start := len(b)
+	for {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, 16<<10)
+		}
+		n, err := body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if int64(len(b)-start) > most {
+			return nil, fmt.Errorf("%w: a body of more than %d bytes", errTooMuch, most)
+		}
+		if errors.Is(err, io.EOF) {
+			binary.BigEndian.PutUint32(b[start-4:], uint32(len(b)-start))
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
