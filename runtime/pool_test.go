@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/edged-io/edged/runtime"
 )
@@ -184,5 +187,66 @@ func TestHost_memoryBudget(t *testing.T) {
 	wg.Wait()
 	if _, err := b.Call(t.Context(), "Test.Echo", nil); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Calls that trap, that are cancelled while they wait or run, instances that are
+// swept, given up and replaced, all at once: nobody waits for ever, no instance
+// is lost or served twice.
+func TestActor_Call_everythingAtOnce(t *testing.T) {
+	h := newHost(t, runtime.Options{IdleInstance: time.Millisecond, MemoryBytes: 6 * 2 << 16, Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) {
+		return nil, nil
+	}})
+	// Traps if its payload has 13 bytes, loops for ever if it has 14, and else
+	// answers with it.
+	code := slices.Concat(
+		arg(1), num(13), []byte{0x46, 0x04, 0x40}, unreachable, []byte{0x0b},
+		arg(1), num(14), []byte{0x46, 0x04, 0x40}, endless, []byte{0x0b},
+		num(16), num(4096), call(0), num(4096), arg(1), call(1), num(1))
+	more := func(a *assembler) { a.mem(2) }
+	actors := []*runtime.Actor{
+		load(t, h, callModule(code, more), runtime.Limits{MaxInstances: 3, Time: 5 * time.Second}),
+		load(t, h, callModule(code, more), runtime.Limits{MaxInstances: 3, MinInstances: 2, CallsPerInstance: 5}),
+	}
+	var wg sync.WaitGroup
+	var served atomic.Uint64
+	for i := range 12 {
+		a := actors[i%2]
+		wg.Go(func() {
+			for j := range 150 {
+				ctx, cancel := context.WithCancel(t.Context())
+				n := (i*31 + j) % 40
+				if n == 14 || j%7 == 0 {
+					time.AfterFunc(time.Duration(j%5)*time.Millisecond, cancel)
+				}
+				payload := bytes.Repeat([]byte{byte(i)}, n)
+				out, err := a.Call(ctx, "Op", payload)
+				var trap *runtime.TrapError
+				switch {
+				case err == nil && bytes.Equal(out, payload):
+					served.Add(1)
+				case errors.Is(err, context.Canceled), errors.Is(err, runtime.ErrHostMemory), errors.As(err, &trap) && n == 13:
+				default:
+					t.Errorf("%d bytes: got %x, %v", n, out, err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	for _, a := range actors {
+		eventually(t, func() bool {
+			s := a.Stats()
+			return s.Busy == 0 && s.Started-s.Discarded == uint64(s.Idle) && s.MemoryBytes == uint64(s.Idle)*2<<16
+		})
+		if err := a.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s := a.Stats(); s.Started != s.Discarded || s.Idle != 0 || s.MemoryBytes != 0 {
+			t.Errorf("closed: stats %+v", s)
+		}
+	}
+	if served.Load() == 0 {
+		t.Error("nothing was served")
 	}
 }
