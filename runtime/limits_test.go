@@ -40,6 +40,20 @@ func TestActor_Call_trap(t *testing.T) {
 	}
 }
 
+// Functions without a name are told by their number in the original module, as
+// other tools show it, and not in the one that was made of it.
+func TestActor_Call_trapOfNamelessFunctions(t *testing.T) {
+	a := load(t, newHost(t, runtime.Options{}), callModule(slices.Concat(num(0), call(4)), func(a *assembler) {
+		a.fn("", 1, 1, slices.Concat(arg(0), call(5))...)
+		a.fn("", 1, 1, unreachable...)
+	}), runtime.Limits{})
+	_, err := a.Call(t.Context(), "Op", nil)
+	var trap *runtime.TrapError
+	if want := "$5(i32) i32\n$4(i32) i32\n$6(i32,i32) i32"; !errors.As(err, &trap) || trap.Stack != want {
+		t.Errorf("got %v, %q, want %q", err, trap.Stack, want)
+	}
+}
+
 func TestActor_Call_pointersOutOfBounds(t *testing.T) {
 	h := newHost(t, runtime.Options{Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) { return nil, nil }})
 	eight := func(ptr, n int) []byte {
