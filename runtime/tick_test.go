@@ -124,6 +124,7 @@ func TestActor_Call_recursionIsBounded(t *testing.T) {
 	}{
 		"direct":      {direct, 0},
 		"with a loop": {slices.Concat([]byte{0x03, 0x40, 0x0b}, direct), 0},
+		"many locals": {direct, 40_000},
 		"wide frames": {wide, locals},
 	} {
 		a := load(t, newHost(t, runtime.Options{CacheDir: none}), callModule(c.code, func(a *assembler) { a.locals = c.locals }), runtime.Limits{})

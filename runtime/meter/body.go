@@ -6,6 +6,7 @@ import "encoding/binary"
 const (
 	stepInstructions = 64      // so many instructions are one step more
 	callWeight       = 32      // a call counts as so many instructions: it pays for a callee that has no more
+	freeLocals       = 32      // each local beyond counts as an instruction: a call takes memory for all of them
 	bulkWeight       = 16      // a bulk operation, beside its length
 	throwWeight      = 1 << 14 // an exception: the engine unwinds in some 50 microseconds
 

@@ -13,6 +13,7 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 	const entry = 0
 	b.edits, b.effort = b.edits[:0], effort{}
 	b.check(r.at)
+	b.edits[entry].weight = uint32(min(max(locals-freeLocals, 0), maxRun/2))
 	b.frames = append(b.frames[:0], frame{loop: -1})
 	region := int32(entry)
 	functions, types, globals, tables := m.functionSum(), len(m.params), m.globalCount(), m.tableSum()
