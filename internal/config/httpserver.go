@@ -96,6 +96,9 @@ func (b *builder) httpServer(g grant, t table, _ *Link) {
 		}
 	}
 	b.count[g.provider]++
+	if len(b.faults) > before {
+		return // it can not be held against others
+	}
 	b.app.HTTP = append(b.app.HTTP, HTTPServer{
 		Actor: g.actor, Link: g.link, Name: b.app.Name + "-httpserver-" + strconv.Itoa(b.count[g.provider]), Settings: s,
 		key: t.path, line: b.line(t.path),

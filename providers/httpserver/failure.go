@@ -20,10 +20,6 @@ const statusGone = 499
 // failed answers a request that was not handled. What is wrong with the actor
 // is nobody's business outside: the answer has a number which is in the log.
 func (x *exchange) failed(pl *place, err error) {
-	if x.r.Context().Err() != nil && context.Cause(x.r.Context()) != errStopping { //nolint:errorlint // the cause itself
-		x.status = statusGone
-		return
-	}
 	h := x.w.Header()
 	refuse := func(status int, words string) { x.refuse(status, words) }
 	later := func(status int, words string) {
@@ -40,6 +36,8 @@ func (x *exchange) failed(pl *place, err error) {
 	case errors.Is(err, errBody):
 		h.Set("Connection", "close")
 		refuse(http.StatusBadRequest, "the body can not be read")
+	case x.gone():
+		x.status = statusGone
 	case errors.Is(err, errMemory):
 		h.Set("Connection", "close")
 		later(http.StatusServiceUnavailable, "too many requests, try again")
@@ -58,6 +56,12 @@ func (x *exchange) failed(pl *place, err error) {
 	default:
 		x.report(pl, http.StatusInternalServerError, "the request can not be answered", err)
 	}
+}
+
+// gone says whether the client does not wait any more.
+func (x *exchange) gone() bool {
+	ctx := x.r.Context()
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStopping)
 }
 
 // report is refuse for what somebody should look at.

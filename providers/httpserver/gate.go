@@ -11,7 +11,6 @@ import (
 type gates struct {
 	mu      sync.Mutex // guards what follows, and the gates
 	byActor map[string]*gate
-	closed  int // gates that are
 }
 
 type gate struct {
@@ -83,7 +82,6 @@ func (g *gates) close(ctx context.Context, actors []string) (open func(), err er
 		t := g.of(a)
 		if t.shut++; t.shut == 1 {
 			t.opens = make(chan struct{})
-			g.closed++
 		}
 		if t.inside > 0 {
 			if t.empty == nil {
@@ -101,7 +99,6 @@ func (g *gates) close(ctx context.Context, actors []string) (open func(), err er
 			if t.shut--; t.shut == 0 {
 				close(t.opens)
 				t.opens = nil
-				g.closed--
 				g.settle(a, t)
 			}
 		}
@@ -115,10 +112,4 @@ func (g *gates) close(ctx context.Context, actors []string) (open func(), err er
 		}
 	}
 	return open, nil
-}
-
-func (g *gates) anyClosed() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.closed > 0
 }

@@ -98,13 +98,14 @@ type Provider struct {
 	wake   chan struct{} // a listener is to be tried again
 	fronts sync.WaitGroup
 
-	setting sync.Mutex      // one change at a time
+	setting sync.Mutex      // one change at a time; guards pauses
+	pauses  int             // changes of apps under way
 	mu      sync.Mutex      // guards what follows
 	base    context.Context // of requests; nil while Run does not run
 	links   map[linkKey]lattice.Link
 	places  map[string]*place    // by name
 	open    map[string]*listener // by key of the places
-	retired map[string]*listener // to be closed when what changes has changed
+	retired map[string]*listener // those that are not needed any more, while a change may be undone
 }
 
 type linkKey struct{ actor, name string }
@@ -159,26 +160,24 @@ func (p *Provider) Call(_ context.Context, inv lattice.Invocation) ([]byte, erro
 }
 
 // Pause keeps requests from actors that are about to change, and waits until
-// those that are with them have ended. resume lets the waiting ones through, to
-// whoever they are for by then.
+// those that are with them have ended. Until resume, links that are set are not
+// served, so that nothing is seen of a change that is undone; resume lets the
+// waiting requests through, to whoever they are for by then.
 func (p *Provider) Pause(ctx context.Context, actors ...string) (resume func(), err error) {
 	open, err := p.gates.close(ctx, actors)
 	if err != nil {
 		return nil, err
 	}
+	p.setting.Lock()
+	p.pauses++
+	p.setting.Unlock()
 	return func() {
 		p.setting.Lock()
 		defer p.setting.Unlock()
-		open()
-		if !p.gates.anyClosed() {
-			p.mu.Lock()
-			retired := p.retired
-			p.retired = make(map[string]*listener)
-			p.mu.Unlock()
-			for _, l := range retired {
-				l.retire()
-			}
+		if p.pauses--; p.pauses == 0 {
+			p.settle()
 		}
+		open()
 	}, nil
 }
 
@@ -304,8 +303,37 @@ func (p *Provider) change(ctx context.Context, edit func(map[linkKey]lattice.Lin
 	if err != nil {
 		return err
 	}
-	p.commit(links, places, opened, gone)
+	p.mu.Lock()
+	p.links, p.open, p.retired = links, opened, gone
+	p.places = make(map[string]*place)
+	for _, pl := range places {
+		p.places[pl.Name] = pl
+	}
+	p.mu.Unlock()
+	if p.pauses == 0 {
+		p.settle()
+	}
 	return nil
+}
+
+// settle serves what was set. p.setting is held.
+func (p *Provider) settle() {
+	p.mu.Lock()
+	opened, retired, places := p.open, p.retired, p.places
+	p.retired = make(map[string]*listener)
+	p.mu.Unlock()
+	tables := make(map[string][]*place)
+	for _, pl := range places {
+		tables[pl.Key()] = append(tables[pl.Key()], pl)
+	}
+	for key, l := range opened {
+		l.serve(tables[key])
+	}
+	for _, l := range retired {
+		l.retire()
+	}
+	p.metrics.keep(places)
+	p.rebind() // one that was taken back may have lost its address
 }
 
 // placesOf reads links, and checks them together.
@@ -376,34 +404,4 @@ func (p *Provider) rebind() {
 	case p.wake <- struct{}{}:
 	default:
 	}
-}
-
-// commit makes the change that prepare has prepared.
-func (p *Provider) commit(links map[linkKey]lattice.Link, places []*place, opened, gone map[string]*listener) {
-	tables := make(map[string][]*place)
-	byName := make(map[string]*place)
-	for _, pl := range places {
-		tables[pl.Key()] = append(tables[pl.Key()], pl)
-		byName[pl.Name] = pl
-	}
-	for key, l := range opened {
-		l.serve(tables[key])
-	}
-	p.mu.Lock()
-	p.links, p.places, p.open = links, byName, opened
-	p.retired = gone
-	paused := p.gates.anyClosed()
-	if !paused {
-		p.retired = make(map[string]*listener)
-	}
-	p.mu.Unlock()
-	for _, l := range gone {
-		if paused { // the way back may need it
-			l.serve(nil)
-			continue
-		}
-		l.retire()
-	}
-	p.metrics.keep(places)
-	p.rebind() // one that was taken back may have lost its address
 }

@@ -20,6 +20,7 @@ const (
 	maxRequestHeader = 64 << 10
 	idleTimeout      = 60 * time.Second
 	maxStreams       = 64 // of a connection of HTTP/2
+	lastWords        = 300 * time.Millisecond
 )
 
 // listener is an address, and who serves what comes in there.
@@ -29,12 +30,13 @@ type listener struct {
 
 	table atomic.Pointer[table]
 
-	mu    sync.Mutex // guards what follows
-	how   how
-	nl    net.Listener
-	err   error  // why nl is nil
-	front *front // takes connections; nil while nl is
-	ended bool
+	mu     sync.Mutex // guards what follows
+	how    how
+	nl     net.Listener
+	err    error  // why nl is nil
+	front  *front // takes connections; nil while nl is
+	serves bool   // it accepts, or will as soon as there is nl
+	ended  bool
 }
 
 // how are the settings of a listener that all its places share.
@@ -68,7 +70,8 @@ func (l *listener) state() (addr, why string) {
 	return "", ""
 }
 
-// bind takes the address and serves. It does nothing where that is done.
+// bind takes the address; serve begins to accept. It does nothing where that is
+// done.
 func (l *listener) bind(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,9 +89,16 @@ func (l *listener) bind(ctx context.Context) error {
 	}
 	l.err = nil
 	l.start(f)
+	if l.serves {
+		l.begin()
+	}
+	return nil
+}
+
+// begin accepts. l.mu is held.
+func (l *listener) begin() {
 	nl := l.nl
 	l.p.fronts.Go(func() { l.accept(nl) })
-	return nil
 }
 
 // start lets f take what is accepted from now on. l.mu is held.
@@ -120,7 +130,7 @@ func (l *listener) retire() {
 	l.unbind()
 }
 
-// serve gives the listener its places. With other settings of its own, it goes
+// serve gives the listener its places, one at least. With other settings of its own, it goes
 // on with another server at the same address.
 func (l *listener) serve(places []*place) {
 	t := &table{http.NewServeMux()}
@@ -130,11 +140,14 @@ func (l *listener) serve(places []*place) {
 		}
 	}
 	l.table.Store(t)
-	if len(places) == 0 {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.serves {
+		l.serves = true
+		if l.nl != nil {
+			l.begin()
+		}
+	}
 	before := l.how
 	if l.how = howOf(&places[0].Settings); l.how == before || l.front == nil {
 		return
@@ -222,7 +235,11 @@ func (f *front) run() {
 	}()
 	<-f.ends
 	base := f.http.BaseContext(f)
-	_ = f.http.Shutdown(base)
+	patient, cancel := context.WithCancel(context.WithoutCancel(base))
+	defer cancel()
+	// Calls that end with base still have to be answered.
+	defer context.AfterFunc(base, func() { time.AfterFunc(lastWords, cancel) })()
+	_ = f.http.Shutdown(patient)
 	_ = f.http.Close()
 	<-served
 }

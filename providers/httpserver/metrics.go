@@ -48,7 +48,7 @@ func (m *metrics) done(app string, status int, took time.Duration) {
 }
 
 // keep forgets apps that are not served any more.
-func (m *metrics) keep(places []*place) {
+func (m *metrics) keep(places map[string]*place) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := make(map[string]bool, len(places))

@@ -51,11 +51,17 @@ func (p *Provider) placeOf(l lattice.Link) (*place, error) {
 	}, nil
 }
 
+// refusedBody is how long the body of a request that was refused may go on.
+const refusedBody = time.Second
+
 // ServeHTTP answers a request of any place of the listener.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := f.l.p
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(httpsettings.Default().WriteTimeout)) // there is one for HTTP on sockets
+	if r.ContentLength != 0 {                                                    // a body that nobody reads is not waited for
+		_ = rc.SetReadDeadline(time.Now().Add(refusedBody))
+	}
 	if f.crowded() {
 		w.Header().Set("Connection", "close")
 	}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -80,9 +82,10 @@ func reply(status int, body string, header ...string) []byte {
 // rig is a provider with actors that are functions.
 type rig struct {
 	*Provider
-	t   testing.TB
-	db  *store.DB
-	log lockedBuffer
+	t        testing.TB
+	db       *store.DB
+	log      lockedBuffer
+	registry *prometheus.Registry
 
 	mu     sync.Mutex // guards actors
 	actors map[string]func(context.Context, request) ([]byte, error)
@@ -115,10 +118,10 @@ func newRig(t testing.TB, edit ...func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, db: db, actors: make(map[string]func(context.Context, request) ([]byte, error)), ended: make(chan struct{})}
+	r := &rig{t: t, db: db, registry: prometheus.NewRegistry(), actors: make(map[string]func(context.Context, request) ([]byte, error)), ended: make(chan struct{})}
 	o := Options{
 		Store: db, Logger: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Registerer: prometheus.NewRegistry(),
+		Registerer: r.registry,
 		Call: func(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
 			if inv.Operation != "HttpServer.HandleRequest" || inv.Origin != (lattice.Entity{}) {
 				t.Errorf("call of %s by %v", inv.Operation, inv.Origin)
@@ -144,8 +147,6 @@ func newRig(t testing.TB, edit ...func(*Options)) *rig {
 			t.Error(err)
 		}
 	})
-	r.t = t
-	r.cancel = cancel
 	r.run(ctx)
 	return r
 }
@@ -223,13 +224,14 @@ type answer struct {
 func do(t testing.TB, c *http.Client, req *http.Request) answer {
 	t.Helper()
 	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatalf("%s %s: %v", req.Method, req.URL, err)
+	if err != nil { // maybe not in the goroutine of the test
+		t.Errorf("%s %s: %v", req.Method, req.URL, err)
+		return answer{&http.Response{Header: make(http.Header), TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}}, ""}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatalf("%s %s: %v", req.Method, req.URL, err)
+		t.Errorf("%s %s: %v", req.Method, req.URL, err)
 	}
 	return answer{resp, string(body)}
 }
@@ -290,3 +292,22 @@ func echo(_ context.Context, r request) ([]byte, error) {
 }
 
 var errActor = errors.New("secret of the actor")
+
+// gathered returns the values of gauges and counters, by name and labels.
+func (r *rig) gathered() map[string]float64 {
+	all, err := r.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	values := make(map[string]float64)
+	for _, f := range all {
+		for _, m := range f.GetMetric() {
+			key := f.GetName()
+			for _, l := range m.GetLabel() {
+				key += " " + l.GetValue()
+			}
+			values[key] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return values
+}

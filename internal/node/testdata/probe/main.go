@@ -22,6 +22,7 @@ func init() {
 		}
 		return take(string(e.Data))
 	})
+	actor.OnHTTP(request)
 	actor.Handle("MessageSubscriber.HandleMessage", func(payload []byte) ([]byte, error) {
 		subject, reply, body := decode(payload)
 		if body == "echo" {
@@ -35,6 +36,26 @@ func main() {}
 
 // ashes keeps the compiler from leaving out a loop.
 var ashes int
+
+// request counts requests for all paths but "/spin", and fails after that if it
+// is told to.
+func request(r actor.Request) (actor.Response, error) {
+	if r.Path == "/spin" {
+		for {
+			ashes++
+		}
+	}
+	n, err := actor.KV.Increment("requests", 1)
+	switch {
+	case err != nil:
+		return actor.Response{}, err
+	case r.Path == "/fail":
+		return actor.Response{}, errors.New("as it was told")
+	case r.Path == "/trap":
+		panic("as it was told")
+	}
+	return actor.Response{Body: []byte(strconv.Itoa(int(n)))}, nil
+}
 
 func take(data string) error {
 	command, ok := strings.CutPrefix(data, "!")
