@@ -21,7 +21,7 @@ const (
 	// cost nothing.
 	sliceTime = 150 * time.Microsecond
 
-	firstSlice = 4 << 10 // steps, until it is known how fast the guest is
+	firstSlice = 4 << 10 // steps, until it is known how fast the guest is; an eighth for the interpreter
 	leastSlice = 256
 	mostSlice  = 32 << 10
 
@@ -98,8 +98,14 @@ func (in *instance) ran(left int32) {
 // nextSlice goes by how long the last one took, carefully: the guest may just
 // have waited for its core.
 func nextSlice(s slice, now int64) int32 {
-	if s.began == 0 {
-		return max(s.steps, firstSlice)
+	switch {
+	case s.began > 0:
+	case s.steps > 0:
+		return s.steps
+	case interpreted:
+		return firstSlice / 8
+	default:
+		return firstSlice
 	}
 	next := int64(s.steps) * int64(sliceTime) / max(now-s.began, 1)
 	next = min(max(next, int64(s.steps)/4), int64(s.steps)*2)
