@@ -233,14 +233,14 @@ func (d *describer) importSection(c *cursor) {
 			i.Type = d.typeOf(t)
 			d.functions = append(d.functions, t)
 		case 1:
-			c.byte()
+			c.valueType()
 			c.limits()
 		case 2:
 			if m := c.memory(); d.Memory == nil {
 				d.Memory = m
 			}
 		case 3:
-			c.byte()
+			c.valueType()
 			c.byte()
 		case 4:
 			c.byte()
@@ -364,16 +364,27 @@ func (c *cursor) name() string {
 	return strings.ToValidUTF8(string(text), "\uFFFD")
 }
 
-var valueTypes = map[byte]string{0x7f: "i32", 0x7e: "i64", 0x7d: "f32", 0x7c: "f64", 0x7b: "v128", 0x70: "funcref", 0x6f: "externref"}
+var valueTypes = map[byte]string{
+	0x7f: "i32", 0x7e: "i64", 0x7d: "f32", 0x7c: "f64", 0x7b: "v128", 0x70: "funcref", 0x6f: "externref", 0x6e: "anyref", 0x6d: "eqref", 0x6c: "i31ref",
+	0x6b: "structref", 0x6a: "arrayref", 0x69: "exnref", 0x71: "nullref", 0x72: "nullexternref", 0x73: "nullfuncref", 0x74: "nullexnref", 0x64: "ref", 0x63: "ref null",
+}
+
+func (c *cursor) valueType() string {
+	b := c.byte()
+	name, ok := valueTypes[b]
+	if c.bad = c.bad || !ok; b == 0x64 || b == 0x63 {
+		c.long(5, 35) // the heap type, a number with sign
+	}
+	return name
+}
 
 func (c *cursor) valueTypes() string {
 	n := c.count()
 	names := make([]string, 0, min(n, 16))
 	for i := range n {
-		name, ok := valueTypes[c.byte()]
+		name := c.valueType()
 		switch {
-		case !ok:
-			c.bad = true
+		case c.bad:
 			return ""
 		case i < 16:
 			names = append(names, name)

@@ -71,6 +71,7 @@ func TestDescribe_kinds(t *testing.T) {
 		"bad type":     {module + section(1, "\x01\x60\x01\x01\x00"), wasm.Module, "byte 8: the type section does not make sense"},
 		"many imports": {module + section(2, "\xff\xff\xff\xff\x0f"), wasm.Module, "import section does not make sense"},
 		"bad kind":     {module + section(7, "\x01"+text("x")+"\x09\x00"), wasm.Module, "export section"},
+		"references":   {module + section(1, "\x01\x60\x03\x69\x63\x70\x64\x05\x00"), wasm.Module, ""},
 		"other ids":    {module + section(99, ""), wasm.Module, ""},
 	} {
 		f := wasm.Describe([]byte(c.bin))

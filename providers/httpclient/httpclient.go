@@ -83,6 +83,7 @@ type Provider struct {
 	o        Options
 	log      *slog.Logger
 	requests *prometheus.CounterVec
+	memory   budget
 
 	mu    sync.Mutex // guards what follows
 	box   string     // unique to the store; "" until the first link
@@ -107,7 +108,7 @@ func New(o Options) (*Provider, error) {
 		}
 	}
 	p := &Provider{
-		o: o, log: o.Logger, links: make(map[linkID]*link),
+		o: o, log: o.Logger, links: make(map[linkID]*link), memory: newBudget(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "edged_httpclient_requests_total", Help: "HTTP requests of actors, by how they ended.",
 		}, []string{"result"}),
@@ -231,6 +232,11 @@ func (p *Provider) Call(ctx context.Context, inv lattice.Invocation) ([]byte, er
 	case <-ctx.Done():
 		return nil, p.count(fail(nil, fmt.Errorf("%d requests are under way already: %w", cap(l.room), ctx.Err())))
 	}
+	release, err := p.memory.take(ctx, l.maxResponse+int64(len(r.body)))
+	if err != nil {
+		return nil, p.count(fail(nil, fmt.Errorf("too much of all actors is under way: %w", err)))
+	}
+	defer release()
 	if err := p.prepare(ctx, r, inv.Origin.Key, box); err != nil {
 		return nil, p.count(err)
 	}
