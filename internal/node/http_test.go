@@ -173,7 +173,7 @@ func TestHTTP_notAllowed(t *testing.T) {
 	if got := r.running(); got != "good 1" {
 		t.Errorf("%s runs", got)
 	}
-	contains(t, strings.Join(r.Status().Problems, "\n"), `"[::1]:0" is not in http.listen of the device file`, "takes HTTP requests: missing capability claim for wasmcloud:httpserver")
+	contains(t, strings.Join(r.Status().Problems, "\n"), `"[::1]:0" is not in http.listen of the device file`, "actor one would be called: missing capability claim for wasmcloud:httpserver")
 	if status, body := r.post(newClient(t), "http://"+r.httpAddress("good-httpserver-1")+"/"); status != 200 {
 		t.Errorf("%d %q", status, body)
 	}
