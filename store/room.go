@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Who may fill how much of the store. Ordinary publishes end where there is
 // still room for turns that acknowledge something: what a full store needs most
@@ -34,7 +37,7 @@ func (db *DB) checkRoom(t *Turn) error {
 		return err
 	}
 	var before added
-	now, _ := db.clock.real()
+	var now time.Time   // read for those that name a time: few do, and it takes two clocks
 	waiting := int64(0) // messages of t that are to be parked
 	for i := range t.messages {
 		p := &t.messages[i]
@@ -58,6 +61,9 @@ func (db *DB) checkRoom(t *Turn) error {
 			others -= s.bytes - s.parked.bytes + a.bytes - size
 		} else if err := s.checkLimits(a); err != nil {
 			return err
+		}
+		if now.IsZero() && !p.m.NotBefore.IsZero() {
+			now, _ = db.clock.real()
 		}
 		if p.m.delayed(now) {
 			if waiting++; db.delays.count+int(waiting) > maxDelayed {
