@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/edged-io/edged/internal/event"
 	"github.com/edged-io/edged/store"
 )
 
@@ -36,6 +38,8 @@ type result struct {
 	pause   time.Duration  // before the next attempt; < 0 means by the backoff
 	verdict *deadReason    // the next attempt writes a dead letter
 	acked   bool           // the next attempt writes the acknowledgement
+	id      string         // of the message
+	letter  uint64         // the dead letter that it became
 	reply   string         // where a client waits to hear that this is on disk
 	err     error
 }
@@ -127,7 +131,9 @@ func (d *delivery) attemptOnce(ctx context.Context, r result, deliver deliverFun
 	}
 	run, cancel := context.WithTimeout(ctx, d.sub.AckWait)
 	defer cancel()
-	r.err = d.s.o.Store.Do(run, func(ctx context.Context, _ *store.Turn) error { return deliver(ctx, j.m, j.tried+1) })
+	if r.err = d.s.o.Store.Do(run, func(ctx context.Context, _ *store.Turn) error { return deliver(ctx, j.m, j.tried+1) }); r.err != nil {
+		r.id = messageID(j.m)
+	}
 	return r
 }
 
@@ -159,7 +165,7 @@ func (d *delivery) ackFloor(t *store.Turn, j job) {
 
 // judge decides what an error means for the message.
 func (d *delivery) judge(ctx context.Context, r result, j job, err error) result {
-	r.err = err
+	r.err, r.id = err, messageID(j.m)
 	var rejected *rejectError
 	var later *retryError
 	switch {
@@ -197,9 +203,26 @@ func (d *delivery) judge(ctx context.Context, r result, j job, err error) result
 	return r
 }
 
+// messageID is how a person finds a message again: its Nats-Msg-Id, else source and
+// id of the event that it is, else "".
+func messageID(m Message) string {
+	h := event.Header(m.Header)
+	id, ok := h.Get("Nats-Msg-Id")
+	if !ok {
+		if e, ok := event.Parse(h, "", m.Data); ok {
+			id = e.Source + " " + e.ID
+		}
+	}
+	return id[:min(len(id), 256)]
+}
+
 // blame notes who failed, if the error tells.
 func (d *delivery) blame(reason, text string, err error) *deadReason {
 	v := &deadReason{reason: reason, err: text}
+	var tracer Tracer
+	if errors.As(err, &tracer) {
+		v.err = strings.TrimRight(v.err+"\n"+tracer.Trace(), "\n")
+	}
 	var b Blame
 	if errors.As(err, &b) {
 		v.actor, v.version = b.Actor()
@@ -240,7 +263,10 @@ func (d *delivery) bury(ctx context.Context, r result, j job) result {
 	}
 	switch err := t.Commit(); {
 	case err == nil:
-		r.outcome, r.verdict = outcomeDead, j.verdict
+		r.outcome, r.verdict, r.letter = outcomeDead, j.verdict, j.it.letter
+		if ids := t.DeadLetters(); len(ids) > 0 {
+			r.letter = ids[0]
+		}
 	case errors.Is(err, store.ErrNoDeadLetter): // dropped meanwhile
 		r.outcome = outcomeGone
 	case errors.Is(err, store.ErrFull):

@@ -322,8 +322,10 @@ func (d *delivery) acked(r result) {
 	d.raise(r.floor)
 	switch {
 	case r.outcome == outcomeDead && r.it.letter != 0:
-		d.log.Warn("dead letter could not be handled this time either", "id", r.it.letter, "subject", r.it.subject,
-			"reason", r.verdict.reason, "err", r.verdict.err)
+		if !d.tell(r, 0) {
+			d.log.Warn("dead letter could not be handled this time either", "id", r.it.letter, "subject", r.it.subject,
+				"reason", r.verdict.reason, "err", r.verdict.err)
+		}
 	case r.outcome == outcomeDead:
 		d.seen.dead.Add(1)
 		if r.verdict.reason == "expired" {
@@ -331,11 +333,15 @@ func (d *delivery) acked(r result) {
 			d.log.Debug("message has expired", "subject", r.it.subject, "seq", r.it.seq)
 			break
 		}
-		d.log.Warn("message became a dead letter", "subject", r.it.subject, "seq", r.it.seq,
-			"reason", r.verdict.reason, "err", r.verdict.err)
+		if !d.tell(r, 0) {
+			d.log.Warn("message became a dead letter", "subject", r.it.subject, "seq", r.it.seq,
+				"id", r.letter, "reason", r.verdict.reason, "err", r.verdict.err)
+		}
 	case r.err != nil: // at most once
 		d.seen.bad.Add(1)
-		d.log.Debug("message is lost to its receiver", "subject", r.it.subject, "seq", r.it.seq, "err", r.err)
+		if !d.tell(r, 0) {
+			d.log.Debug("message is lost to its receiver", "subject", r.it.subject, "seq", r.it.seq, "err", r.err)
+		}
 	case r.it.letter != 0:
 		d.seen.replayed.Add(1)
 		d.log.Info("dead letter is handled", "id", r.it.letter, "subject", r.it.subject)
@@ -347,6 +353,26 @@ func (d *delivery) acked(r result) {
 		d.confirm(reply, r.it.m.Stream, r.it.seq)
 	}
 	d.finish(r.it)
+}
+
+// tell tells who wants to know of an attempt by a function that failed. False
+// says that nobody does.
+func (d *delivery) tell(r result, after time.Duration) bool {
+	if d.s.o.Failed == nil || d.sub.remote() || r.err == nil {
+		return false
+	}
+	f := Failure{
+		Subscription: d.sub.Name, Stream: d.sub.Stream, Seq: r.it.seq, Subject: r.it.subject, ID: r.id,
+		Attempt: r.it.attempts, Err: r.err, After: after, Letter: r.letter, Lost: r.outcome == outcomeAcked,
+	}
+	if r.outcome != outcomeRetry { // it is counted there already
+		f.Attempt++
+	}
+	if r.verdict != nil {
+		f.Reason = r.verdict.reason
+	}
+	d.s.o.Failed(f)
+	return true
 }
 
 // finish forgets an item that was handed out.
@@ -387,7 +413,9 @@ func (d *delivery) failed(r result) {
 	if pause < 0 {
 		pause = d.sub.pause(it.attempts)
 	}
-	d.log.Debug("message will be tried again", "subject", it.subject, "seq", it.seq, "attempts", it.attempts, "after", pause, "err", r.err)
+	if !d.tell(r, pause) {
+		d.log.Debug("message will be tried again", "subject", it.subject, "seq", it.seq, "attempts", it.attempts, "after", pause, "err", r.err)
+	}
 	it.verdict = d.sub.exhausted(it.attempts)
 	due := time.Time{}
 	if it.late {

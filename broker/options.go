@@ -56,6 +56,10 @@ type Options struct {
 	Hub HubOptions
 	// Registerer takes the metrics; nil means none.
 	Registerer prometheus.Registerer
+	// Failed, if not nil, is told of each attempt by a function that failed, and
+	// what becomes of the message; the server does not log that itself then. It is
+	// called from several goroutines and must not block.
+	Failed func(Failure)
 	// Grace is how long handlers may go on after the end of Run was asked for,
 	// before their context is cancelled. 0 means 2 s.
 	Grace time.Duration

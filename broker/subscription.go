@@ -75,6 +75,29 @@ type Blame interface {
 	Actor() (name, version string)
 }
 
+// Tracer is an error that can tell more than its text, in several lines. A dead
+// letter has all of it.
+type Tracer interface {
+	Trace() string
+}
+
+// Failure is an attempt at a message that failed, and what becomes of it: it is
+// tried again After some time, or is dead letter Letter, or is lost to who
+// failed since it has QoS 0.
+type Failure struct {
+	Subscription string
+	Stream       string
+	Seq          uint64
+	Subject      string
+	ID           string // of the message, "" for none
+	Attempt      int    // counted from 1
+	Err          error
+	After        time.Duration
+	Letter       uint64 // 0 for none
+	Reason       string // of the dead letter
+	Lost         bool
+}
+
 type rejectError struct{ reason string }
 
 func (e *rejectError) Error() string { return "rejected: " + e.reason }

@@ -213,6 +213,8 @@ func consoleLog(ctx context.Context, m api.Module, stack []uint64) {
 	in.work(0)
 	if b, ok := m.Memory().Read(uint32(stack[0]), uint32(stack[1])); ok {
 		b = bytes.TrimRight(b[:min(len(b), maxLineBytes)], "\r\n")
+		in.stderr.keep(b)
+		in.stderr.keep([]byte{'\n'})
 		in.actor.output.line(in.ctx, slog.LevelInfo, "console", b)
 	}
 }

@@ -74,29 +74,21 @@ type TrapError struct {
 	Operation string
 	Reason    string // one line
 	Stack     string // the guest's functions, innermost first, one a line; may be empty
-	Output    string // the end of what the guest wrote to stderr in this call: the message of a panic
+	Output    string // the end of what the guest said in this call, to __guest_error, the console and stderr: the message of a panic
 	cause     error
 }
 
+// Error is one line: the reason, and what the guest said about it.
 func (e *TrapError) Error() string {
-	return fmt.Sprintf("actor %s: %s: trap: %s", e.Actor, e.Operation, e.Reason)
+	text := fmt.Sprintf("actor %s: %s: trap: %s", e.Actor, e.Operation, e.Reason)
+	if said := headline(e.Output); said != "" {
+		text += ": " + said
+	}
+	return text
 }
 
 // Unwrap gives ErrMemory where a refused growth came before the trap.
 func (e *TrapError) Unwrap() error { return e.cause }
-
-// Trace is all that is known about the trap, in several lines.
-func (e *TrapError) Trace() string {
-	var b strings.Builder
-	b.WriteString(e.Reason)
-	for _, part := range []string{e.Stack, e.Output} {
-		if part != "" {
-			b.WriteString("\n")
-			b.WriteString(strings.TrimRight(part, "\n"))
-		}
-	}
-	return b.String()
-}
 
 // moduleFault is an error of the module itself.
 type moduleFault struct{ text string }

@@ -146,7 +146,7 @@ func (in *instance) end() {
 		in.host.end()
 		in.host = nil
 	}
-	in.stdout.end()
+	in.stdout.end() // under the context of the call
 	in.stderr.end()
 	in.ctx, in.payload, in.response, in.hostResponse = nil, nil, nil, nil
 }
@@ -181,9 +181,9 @@ func (in *instance) failure(err error) error {
 	var fault *moduleFault
 	switch {
 	case errors.As(err, &stop) && errors.Is(stop.cause, ErrTimeLimit) && in.ctx.Err() == nil:
-		return fmt.Errorf("%s: %w (%v)", where, ErrTimeLimit, in.timeLimit())
+		return in.where(err, fmt.Errorf("%s: %w (%v)", where, ErrTimeLimit, in.timeLimit()))
 	case errors.As(err, &stop) && stop.cause == ErrStepLimit:
-		return fmt.Errorf("%s: %w (%d)", where, ErrStepLimit, in.actor.limits.Steps)
+		return in.where(err, fmt.Errorf("%s: %w (%d)", where, ErrStepLimit, in.actor.limits.Steps))
 	case errors.As(err, &stop) && !stop.trap:
 		return fmt.Errorf("%s: %w", where, stop.cause)
 	case errors.As(err, &fault):
@@ -192,12 +192,21 @@ func (in *instance) failure(err error) error {
 		return fmt.Errorf("%s: %w", where, err)
 	}
 	trap := &TrapError{Actor: in.actor.identity, Operation: in.operation, Output: strings.ToValidUTF8(string(in.stderr.tail), "\uFFFD")}
+	if in.guestError != "" { // AssemblyScript says so before it traps
+		trap.Output = in.guestError + "\n" + trap.Output
+	}
 	trap.Reason, trap.Stack = splitTrap(err)
 	if denied := in.memory.denied; denied != nil {
 		trap.cause = denied
 		trap.Reason = fmt.Sprintf("%v: %s", denied, trap.Reason)
 	}
 	return trap
+}
+
+// where adds to an error where the guest was when it was stopped.
+func (in *instance) where(stopped, err error) error {
+	_, stack := splitTrap(stopped)
+	return &tracedError{err, stack}
 }
 
 // stackMark is what the engine writes before a guest's stack.

@@ -31,11 +31,17 @@ type lineWriter struct {
 	stream string
 	rest   []byte // a line that has not ended
 	tail   []byte // the end of all that was written in this call
+	held   []byte // the lines of a panic, which the error tells if it ends in one
+}
+
+// keep keeps what a guest says for the error, if the call ends in a trap.
+func (w *lineWriter) keep(p []byte) {
+	w.tail = append(w.tail, p[max(0, len(p)-maxOutputBytes):]...)
+	w.tail = w.tail[max(0, len(w.tail)-maxOutputBytes):]
 }
 
 func (w *lineWriter) write(p []byte) {
-	w.tail = append(w.tail, p[max(0, len(p)-maxOutputBytes):]...)
-	w.tail = w.tail[max(0, len(w.tail)-maxOutputBytes):]
+	w.keep(p)
 	for len(p) > 0 {
 		line, after, found := bytes.Cut(p, []byte{'\n'})
 		w.in.work(uint64(len(line)))
@@ -47,9 +53,16 @@ func (w *lineWriter) write(p []byte) {
 	}
 }
 
-// flush ends the line that has been begun.
+// flush ends the line that has been begun. Those in which a program in Go says
+// why it ends wait for its end: the error has them.
 func (w *lineWriter) flush() {
-	w.in.actor.output.line(w.in.ctx, w.level, w.stream, w.rest)
+	panics := bytes.HasPrefix(w.rest, []byte("panic: ")) || bytes.HasPrefix(w.rest, []byte("fatal error: "))
+	if len(w.held) > 0 || panics {
+		w.held = append(append(w.held, w.rest...), '\n')
+		w.held = w.held[:min(len(w.held), maxOutputBytes)]
+	} else {
+		w.in.actor.output.line(w.in.ctx, w.level, w.stream, w.rest)
+	}
 	w.rest = w.rest[:0]
 }
 
@@ -58,5 +71,10 @@ func (w *lineWriter) end() {
 	if len(w.rest) > 0 {
 		w.flush()
 	}
-	w.tail = w.tail[:0]
+	if len(w.held) > 0 && !w.in.dead {
+		for line := range bytes.Lines(w.held) {
+			w.in.actor.output.line(w.in.ctx, w.level, w.stream, bytes.TrimRight(line, "\n"))
+		}
+	}
+	w.tail, w.held = w.tail[:0], w.held[:0]
 }

@@ -125,6 +125,15 @@ func (d *deadLetters) set(id uint64, e *deadEntry) {
 	d.replays[e.replayTo][id] = struct{}{}
 }
 
+// DeadLetters returns the ids of the dead letters that t staged, in order. They
+// are known once t is committed.
+func (t *Turn) DeadLetters() (ids []uint64) {
+	for i := range t.dead {
+		ids = append(ids, t.dead[i].ID)
+	}
+	return ids
+}
+
 // DropDeadLetter stages the end of a dead letter. Commit fails with
 // ErrNoDeadLetter if it is not there.
 func (t *Turn) DropDeadLetter(id uint64) {

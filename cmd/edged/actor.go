@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,11 @@ func newActor() *cobra.Command {
 				row(a.Key, a.App, a.Version, a.Busy, a.Idle, a.Waiting, a.Memory, a.Calls, a.Errors, a.Traps, strings.Join(limitsMet(a.Limits), ", "))
 			}
 		})
+		for _, a := range l.Items {
+			if f := a.Failure; f != nil {
+				fmt.Fprintf(w, "\n%s failed last at %s:\n  %s\n  %s\n", oneLine(a.Key), f.Time.Format(time.RFC3339), oneLine(f.Error), oneLine(strings.TrimSpace(f.Message+": "+f.Outcome)))
+			}
+		}
 	})
 	return group("actor", "Actors of the box", ls)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,7 +67,8 @@ func showDeadLetters(w io.Writer, all []store.DeadLetter) {
 	table(w, func(row func(...any)) {
 		row("ID", "TIME", "STREAM", "SEQ", "SUBJECT", "SUBSCRIPTION", "ATTEMPTS", "REASON", "REPLAY TO", "ERROR")
 		for _, d := range all {
-			row(d.ID, d.Time.Format(time.RFC3339), d.Stream, d.Seq, d.Subject, d.Subscription, d.Attempts, d.Reason, d.ReplayTo, firstLine(d.Error))
+			row(d.ID, d.Time.Format(time.RFC3339), d.Stream, d.Seq, d.Subject, d.Subscription, d.Attempts, d.Reason, d.ReplayTo,
+				firstLine(strings.TrimPrefix(d.Error, "actor "+d.Actor+" "+d.ActorVersion+": ")))
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/edged-io/edged/internal/cgroup"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/logtext"
 	"github.com/edged-io/edged/internal/node"
 )
 
@@ -48,7 +49,7 @@ bound are in addresses.json in the state directory.`,
 	return cmd
 }
 
-// newLog writes text. Under systemd the journal stamps each line itself.
+// newLog writes text, and the traces of errors beneath. Under systemd the journal stamps each line itself.
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if os.Getenv("JOURNAL_STREAM") != "" {
@@ -59,7 +60,7 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 			return a
 		}
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(logtext.NewHandler(w, o))
 }
 
 func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer) error {

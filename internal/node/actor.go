@@ -31,6 +31,9 @@ type actor struct {
 	module  *runtime.Actor
 	meter   *meter
 	turns   *atomic.Uint64 // committed by this version
+
+	failing atomic.Pointer[FailureStatus] // nil if the last call went well
+	failed  atomic.Pointer[FailureStatus] // the last call that did not; nil for none
 }
 
 // policy is whose signatures count on this box.
@@ -160,47 +163,37 @@ func (n *Node) identify(ctx context.Context, a *actor, wasm []byte) error {
 	})
 }
 
-// serve is the actor's handler on the bus. Whoever serves a message when an app
-// changes, it is this version that gets the credit, or the blame.
-func (a *actor) serve(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
-	if err := a.meter.admit(ctx); err != nil {
-		return nil, fmt.Errorf("actor %s: %s: %w", a.key, inv.Operation, err)
+// serve returns the actor's handler on the bus. Whoever serves a message when an
+// app changes, it is this version that gets the credit, or the blame.
+func (n *Node) serve(a *actor) lattice.Handler {
+	return func(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
+		if err := a.meter.admit(ctx); err != nil {
+			return nil, fmt.Errorf("actor %s: %s: %w", a.key, inv.Operation, err)
+		}
+		defer a.meter.done()
+		t := store.TurnFrom(ctx)
+		if t != nil {
+			t.Bound()
+		}
+		outside := inv.Origin == (lattice.Entity{})
+		reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
+		if errors.Is(err, runtime.ErrHostMemory) { // nothing was tried: it comes again, and that is no attempt
+			err = fmt.Errorf("%w: %w", err, store.ErrFull)
+		}
+		if err != nil {
+			err = n.blame(a, inv.Operation, err)
+			if !outside {
+				n.failures.nested(ctx, inv.Origin, err)
+			}
+			return nil, err
+		}
+		a.succeeded()
+		if t != nil && outside {
+			t.AfterCommit(func() { a.turns.Add(1) })
+		}
+		return reply, nil
 	}
-	defer a.meter.done()
-	t := store.TurnFrom(ctx)
-	if t != nil {
-		t.Bound()
-	}
-	reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
-	if errors.Is(err, runtime.ErrHostMemory) { // nothing was tried: it comes again, and that is no attempt
-		err = fmt.Errorf("%w: %w", err, store.ErrFull)
-	}
-	if err != nil {
-		return nil, &blamed{err, a.app + "/" + a.config.Name, a.version}
-	}
-	if t != nil && inv.Origin == (lattice.Entity{}) {
-		t.AfterCommit(func() { a.turns.Add(1) })
-	}
-	return reply, nil
 }
-
-// blamed is an error of an actor, as dead letters want it: with who it was, and
-// with the guest's stack if it trapped.
-type blamed struct {
-	error
-	name, version string
-}
-
-func (b *blamed) Error() string {
-	var trap *runtime.TrapError
-	if errors.As(b.error, &trap) {
-		return b.error.Error() + "\n" + trap.Trace()
-	}
-	return b.error.Error()
-}
-
-func (b *blamed) Unwrap() error                 { return b.error }
-func (b *blamed) Actor() (name, version string) { return b.name, b.version }
 
 // deliver hands messages to an operation of the actor with that key, in the
 // turn of ctx, and does what it answers.
@@ -214,11 +207,11 @@ func (n *Node) deliver(key, operation string) func(context.Context, broker.Messa
 			return err
 		}
 		v, err := pubsub.DecodeVerdict(reply)
-		if err == nil {
-			err = act(v)
-		}
 		if err != nil {
-			return n.health.blame(key, err)
+			return n.blameKey(key, operation, err, "")
+		}
+		if err := act(v); err != nil {
+			return n.blameKey(key, operation, err, v.Action)
 		}
 		return nil
 	}
@@ -237,6 +230,23 @@ func (n *Node) handleMessage(ctx context.Context, key string, m messaging.Messag
 	_, err := n.bus.Call(ctx, lattice.Invocation{
 		Target: lattice.Entity{Key: key}, Operation: messaging.HandleMessage, Payload: messaging.AppendMessage(nil, m),
 	})
+	return err
+}
+
+// blameKey is blame for what the actor with that key answered: nonsense, or, by
+// verdict, that a message is not for it, now or ever.
+func (n *Node) blameKey(key, operation string, err error, verdict string) error {
+	for _, a := range n.health.actors() {
+		switch {
+		case a.key != key:
+		case verdict == "":
+			return n.blame(a, operation, err)
+		default:
+			b := &blamed{cause: err, actor: a, operation: operation, verdict: verdict}
+			b.tell = verdict == "reject" && n.failures.first(b.kind())
+			return b
+		}
+	}
 	return err
 }
 

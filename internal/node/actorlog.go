@@ -103,11 +103,13 @@ type place struct {
 	seq    uint64
 }
 
+func (p place) String() string { return p.stream + "/" + strconv.FormatUint(p.seq, 10) }
+
 // handled returns the message that is handled under ctx, as stream/sequence, or "".
 func handled(ctx context.Context) string {
 	p, ok := ctx.Value(handledKey{}).(place)
 	if !ok {
 		return ""
 	}
-	return p.stream + "/" + strconv.FormatUint(p.seq, 10)
+	return p.String()
 }

@@ -26,6 +26,8 @@ type ActorStatus struct {
 	Timeouts  uint64        `json:"timeouts"`
 	Cancelled uint64        `json:"cancelled"`
 	Limits    []LimitStatus `json:"limits"`
+	// Failure is the last call of this version that failed; null for none.
+	Failure *FailureStatus `json:"failure"`
 }
 
 // LimitStatus is a limit of an actor, and how often it was met: calls, publishes
@@ -62,6 +64,7 @@ func (n *Node) actors() []ActorStatus {
 			Key: a.key, App: a.app, Name: a.config.Name, Version: a.version, Digest: a.digest,
 			Idle: s.Idle, Busy: s.Busy, Waiting: max(a.meter.calls.Load()-int64(s.Busy), 0), Memory: s.MemoryBytes,
 			Calls: s.Calls, Errors: s.GuestErrors, Traps: s.Traps, Steps: s.Steps, Timeouts: s.Timeouts, Cancelled: s.Cancelled, Limits: limits,
+			Failure: a.failed.Load(),
 		})
 	}
 	slices.SortFunc(all, func(a, b ActorStatus) int { return cmp.Compare(a.Key, b.Key) })

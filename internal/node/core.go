@@ -190,8 +190,11 @@ func (n *Node) hear(sub coreSub) func(context.Context, *nats.Msg) {
 		go func() {        // runCore waits
 			defer func() { <-room; n.core.busy.Done() }()
 			err := n.handleCore(ctx, sub.key, m)
+			if isBlamed(err) {
+				n.failures.went("", "lost, since no stream has it", err, "subject", m.Subject)
+			}
 			switch started, ended := failing.note(err); {
-			case started:
+			case started && !isBlamed(err):
 				n.log.Warn("actor does not handle messages of core NATS, they are lost", "actor", sub.key, "subject", m.Subject, "err", err)
 			case ended > 0:
 				n.log.Info("actor handles messages of core NATS again", "actor", sub.key, "lost", ended)

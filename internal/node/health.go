@@ -105,13 +105,3 @@ func (h *health) problems() (ready bool, lines []string) {
 	slices.Sort(lines)
 	return h.ready, lines
 }
-
-// blame says which actor an error is of.
-func (h *health) blame(key string, err error) error {
-	for _, a := range h.actors() {
-		if a.key == key {
-			return &blamed{err, a.app + "/" + a.config.Name, a.version}
-		}
-	}
-	return err
-}

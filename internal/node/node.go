@@ -97,6 +97,7 @@ type Node struct {
 	socket   net.Listener
 	health   health
 	meters   meters
+	failures failures
 	serving  chan struct{} // closed when the box is ready; it calls nobody before
 
 	apply   sync.Mutex // held while apps change
@@ -129,7 +130,7 @@ func New(o Options) (_ *Node, err error) {
 		core: core{up: make(chan struct{})},
 	}
 	n.bus.SetLattice(d.Lattice.Name)
-	n.bridge.log = n.part("bridges")
+	n.bridge.log, n.failures.log = n.part("bridges"), n.part("actors")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -174,6 +175,7 @@ func (n *Node) openBroker() (err error) {
 	o := broker.Options{
 		Store: n.db, Logger: n.part("broker"), Device: d.Device.ID, Listen: d.NATS.Listen,
 		MaxMessage: int(d.Limits.MaxMessage), Registerer: n.registry, Failpoint: n.o.Failpoint,
+		Failed: n.failures.delivery,
 	}
 	if d.Hub != nil {
 		o.Hub = broker.HubOptions{
@@ -274,6 +276,7 @@ func (n *Node) close() error {
 		n.link.Close()
 	}
 	n.core.close()
+	n.failures.close()
 	if n.gpio != nil {
 		n.gpio.Close()
 	}

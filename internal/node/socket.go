@@ -76,6 +76,7 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("GET /dlq/{id}", answer(n.showDeadLetter))
 	mux.HandleFunc("POST /dlq/replay", n.changeDeadLetters(n.replayDeadLetters))
 	mux.HandleFunc("POST /dlq/drop", n.changeDeadLetters(n.dropDeadLetters))
+	mux.HandleFunc("POST /call", answer(n.callActor))
 	mux.HandleFunc("GET /digest", answer(func(r *http.Request) (any, error) { return n.broker.Digest(r.URL.Query().Get("stream")) }))
 	mux.HandleFunc("GET /store/check", answer(func(r *http.Request) (any, error) { return n.db.Check(r.Context()) }))
 	mux.HandleFunc("POST /store/compact", answer(func(r *http.Request) (any, error) { return n.db.Compact(r.Context()) }))
@@ -120,7 +121,7 @@ var errRequest = errors.New("bad request")
 func statusOf(err error) int {
 	var faults config.Faults
 	switch {
-	case errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket):
+	case errors.Is(err, errNoActor), errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket):
 		return http.StatusNotFound
 	case errors.Is(err, errInUse):
 		return http.StatusConflict

@@ -116,6 +116,11 @@ func (n *Node) Status() Status {
 // problems returns what does not work, or wants a person to look, a line each.
 func (n *Node) problems() []string {
 	_, lines := n.health.problems()
+	for _, a := range n.health.actors() {
+		if f := a.failing.Load(); f != nil && f.InARow >= failingCalls {
+			lines = append(lines, fmt.Sprintf("actor %s %s: its last %d calls failed, the last one %s: %s", a.title(), a.version, f.InARow, f.outcome(), strings.TrimPrefix(f.Error, a.who())))
+		}
+	}
 	if err := n.db.Err(); err != nil {
 		lines = append(lines, err.Error())
 	}

@@ -72,7 +72,7 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	for _, a := range next.actors() {
 		a.meter.set(a.config.Limits)
 		n.bus.SetGrant(a.key, a.grant)
-		n.bus.Replace(lattice.Entity{Key: a.key}, a.serve)
+		n.bus.Replace(lattice.Entity{Key: a.key}, n.serve(a))
 	}
 	if err := n.linkAll(ctx, old, next); err != nil {
 		return err

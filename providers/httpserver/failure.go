@@ -66,15 +66,29 @@ func (x *exchange) gone() bool {
 
 // report is refuse for what somebody should look at.
 func (x *exchange) report(pl *place, status int, words string, err error) {
-	id := ""
-	if ok, left := x.p.noise.allow(time.Now()); ok {
-		id = strings.ToLower(rand.Text()[:10])
-		if left > 0 {
-			x.p.log.Warn("requests failed that are not told one by one", "count", left)
-		}
-		x.p.log.Warn("request failed", "id", id, "app", pl.app, "actor", pl.actor, "method", x.r.Method, "path", x.r.URL.EscapedPath(), "status", status, "err", err)
+	id := strings.ToLower(rand.Text()[:10])
+	if !x.told(pl, Failure{id, x.r.Method, x.r.URL.EscapedPath(), status, err}) {
+		id = "" // nobody would find it
 	}
 	x.refuseAs(status, words, id)
+}
+
+// told says whether the failure is in the log.
+func (x *exchange) told(pl *place, f Failure) bool {
+	if x.p.o.Failed != nil {
+		if taken, told := x.p.o.Failed(f); taken {
+			return told
+		}
+	}
+	ok, left := x.p.noise.allow(time.Now())
+	if !ok {
+		return false
+	}
+	if left > 0 {
+		x.p.log.Warn("requests failed that are not told one by one", "count", left)
+	}
+	x.p.log.Warn("request failed", "id", f.ID, "app", pl.app, "actor", pl.actor, "method", f.Method, "path", f.Path, "status", f.Status, "err", f.Err)
+	return true
 }
 
 // noise bounds the lines that failures make in the log: clients decide how many

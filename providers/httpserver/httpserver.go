@@ -66,6 +66,10 @@ type Options struct {
 	Call func(context.Context, lattice.Invocation) ([]byte, error)
 	// Logger takes the log; nil discards it.
 	Logger *slog.Logger
+	// Failed is told of a request that failed, with the number that its answer may
+	// have. It may leave the request to the log here (taken false), and says whether
+	// the number is in its own. Nil leaves all.
+	Failed func(f Failure) (taken, told bool)
 	// Registerer takes the metrics; nil for none.
 	Registerer prometheus.Registerer
 	// MaxBuffered bounds the bodies of requests in memory, in bytes, beside the
@@ -75,6 +79,15 @@ type Options struct {
 	// other way round; nil for nobody. It must not call the provider's Run or
 	// SetLinks.
 	Changed func()
+}
+
+// Failure is a request that was not handled as it should be.
+type Failure struct {
+	ID     string // of the request, for its answer and the log
+	Method string
+	Path   string
+	Status int // of the answer
+	Err    error
 }
 
 // Listener is a place and where it is listened.

@@ -160,7 +160,8 @@ func increment(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) {
 		return nil, formatf("key %q: the counter leaves 32 bits", r.key)
 	}
 	it.items = []string{strconv.FormatInt(n, 10)}
-	return msgpack.AppendInt(nil, n), b.put(r.key, it, true)
+	// Signed, since it is an i32: the kit for TinyGo reads that in no other form.
+	return msgpack.AppendSigned(nil, n), b.put(r.key, it, true)
 }
 
 func listAdd(b *bucketTurn, d *msgpack.Decoder) ([]byte, error) {

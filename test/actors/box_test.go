@@ -2,6 +2,7 @@ package actors
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/logtext"
 	"github.com/edged-io/edged/internal/node"
 )
 
@@ -56,6 +58,7 @@ type actor struct {
 	wasm         []byte
 	key          string
 	capabilities []string // of the manifest
+	time         string   // limit; "" for 30s
 }
 
 // mandate is what the claims of an actor say.
@@ -142,8 +145,11 @@ func newActor(t *testing.T, s signer, wasm []byte, name string, m mandate) actor
 // box is a box with one signed app.
 type box struct {
 	*node.Node
-	t   *testing.T
-	log journal
+	t      *testing.T
+	log    journal
+	addr   node.Addresses
+	cancel context.CancelFunc
+	ended  chan struct{}
 }
 
 type journal struct {
@@ -187,7 +193,7 @@ func TestMain(m *testing.M) {
 func manifest(actors []actor) string {
 	text := "specversion = \"0.2\"\nname = \"zoo\"\nversion = \"1.0.0\"\n"
 	for _, a := range actors {
-		text += fmt.Sprintf("[[actor]]\nname = %q\nmodule = \"%s.wasm\"\nlimits = { time = \"30s\" }\n", a.name, a.name)
+		text += fmt.Sprintf("[[actor]]\nname = %q\nmodule = \"%s.wasm\"\nlimits = { time = %q }\n", a.name, a.name, cmp.Or(a.time, "30s"))
 	}
 	for _, a := range actors {
 		for _, c := range a.capabilities {
@@ -235,30 +241,40 @@ func install(t *testing.T, dir string, actors []actor, more string) (device *con
 // start runs a box with these actors until the test ends.
 func start(t *testing.T, actors ...actor) *box {
 	t.Helper()
-	b := &box{t: t}
-	device := install(t, t.TempDir(), actors, "")
+	return startWith(t, "", actors...)
+}
+
+// startWith is start with more in the manifest.
+func startWith(t *testing.T, more string, actors ...actor) *box {
+	t.Helper()
+	b := &box{t: t, ended: make(chan struct{})}
+	device := install(t, t.TempDir(), actors, more)
 	var err error
 	b.Node, err = node.New(node.Options{
-		Device: device, Version: "test", Logger: slog.New(slog.NewTextHandler(&b.log, nil)),
+		Device: device, Version: "test", Logger: slog.New(logtext.NewHandler(&b.log, nil)),
 		MachineID: func() (string, error) { return "machine", nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended, ready := make(chan error, 1), make(chan struct{})
-	go func() { ended <- b.Run(ctx, func(node.Addresses) { close(ready) }) }() // the cleanup waits
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
+	b.cancel = cancel
+	ready := make(chan node.Addresses, 1)
+	go func() { // the cleanup waits
+		defer close(b.ended)
+		if err := b.Run(ctx, func(a node.Addresses) { ready <- a }); err != nil {
 			t.Errorf("the box ended with %v", err)
 		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-b.ended
 		if t.Failed() {
 			t.Logf("the log of the box:\n%s", b.log.String())
 		}
 	})
 	select {
-	case <-ready:
+	case b.addr = <-ready:
 	case <-time.After(2 * time.Minute):
 		t.Fatal("the box is not ready")
 	}
@@ -266,6 +282,21 @@ func start(t *testing.T, actors ...actor) *box {
 		t.Fatalf("the app does not run:\n%s", b.log.String())
 	}
 	return b
+}
+
+// eventually waits until ok.
+func (b *box) eventually(what string, ok func() bool) {
+	b.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(time.Minute)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-end:
+			b.t.Fatalf("in vain: %s", what)
+		}
+	}
 }
 
 // call has an actor do something and returns its reply as it is, or "error: " and the text.

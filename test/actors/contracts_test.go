@@ -60,16 +60,18 @@ func TestForms(t *testing.T) {
 		"\xde\x00\x02\xa3key\xa1n\xa5value\xcf\x00\x00\x00\x00\x00\x00\x00\x01",
 		"\xdf\x00\x00\x00\x02\xd9\x03key\xa1n\xa5value\xd3\x00\x00\x00\x00\x00\x00\x00\x01",
 		"\x83\xa3key\xa1n\xa3new\x82\xa1a\xc0\xa1b\x93\x01\xc2\xc4\x01x\xa5value\x01", // a field that came later
+		"\x92\xa1n\x01", // a struct as an array
 	} {
 		kv("Increment "+strconv.Itoa(i), "Increment", payload, string(rune(i+1)))
 	}
 	// A signed number in a signed form: the readers of the TinyGo kit take no other.
-	kv("a large step", "Increment", "\x82\xa3key\xa1n\xa5value\xcc\xc0", "\xd1\x00\xc8")
-	kv("and back", "Increment", "\x82\xa3key\xa1n\xa5value\xd1\xff\x00", "\xd0\xc8")
+	kv("a large step", "Increment", "\x82\xa3key\xa1n\xa5value\xcc\xc0", "\xd1\x00\xc9")
+	kv("and back", "Increment", "\x82\xa3key\xa1n\xa5value\xd1\xff\x00", "\xd0\xc9")
 	kv("Set", "Set", "\x83\xa3key\xa1s\xa5value\xa1v\xa7expires\x00", "")
 	kv("Set, nothing for what is optional", "Set", "\x83\xa3key\xa1s\xa5value\xa1w\xa7expires\xc0", "")
 	kv("Set, left out", "Set", "\x82\xa3key\xa1s\xa5value\xa1x", "")
-	kv("Get", "Get", "\xa1s", "\x82\xa5value\xa1x\xa6exists\xc3")
+	kv("Set as an array", "Set", "\x93\xa1s\xa1y\xcd\x00\x00", "")
+	kv("Get", "Get", "\xa1s", "\x82\xa5value\xa1y\xa6exists\xc3")
 	kv("Get of nothing", "Get", "\xd9\x04none", "\x82\xa5value\xa0\xa6exists\xc2")
 	kv("Contains", "Contains", "\xa1s", "\xc3")
 	kv("Del", "Del", "\xda\x00\x01s", "\xc3")
