@@ -59,6 +59,28 @@ var endless = map[string]func(m *wasmModule){
 		m.fn("down", types(i32), nil, 0, op(opLocalGet, 0), opIf, void, self, self, opEnd)
 		m.fn("run", nil, nil, 0, c32(40), op(opCall, 0))
 	},
+	"recursion behind a loop": func(m *wasmModule) {
+		once := cat(opLoop, void, c32(0), op(opBrIf, 0), opEnd)
+		m.fn("down", types(i32), nil, 0, once, op(opLocalGet, 0), opIf, void,
+			op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), opEnd)
+		m.fn("run", nil, nil, 0, c32(40), op(opCall, 0))
+	},
+	"recursion before a loop": func(m *wasmModule) {
+		once := cat(opLoop, void, c32(0), op(opBrIf, 0), opEnd)
+		m.fn("down", types(i32), nil, 0, op(opLocalGet, 0), 0x45, opIf, void, opReturn, opEnd,
+			op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), op(opLocalGet, 0), c32(1), opSub, op(opReturnCall, 0), once)
+		m.fn("run", nil, nil, 0, c32(40), op(opCall, 0))
+	},
+	"recursion in a loop": func(m *wasmModule) {
+		m.fn("down", types(i32), nil, 0, opLoop, void, op(opLocalGet, 0), opIf, void,
+			op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), c32(0), op(opBrIf, 1), opEnd, opEnd)
+		m.fn("run", nil, nil, 0, c32(40), op(opCall, 0))
+	},
+	"recursion in a block called loop": func(m *wasmModule) {
+		m.fn("down", types(i32), nil, 0, opLoop, void, op(opLocalGet, 0), opIf, void,
+			op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), op(opLocalGet, 0), c32(1), opSub, op(opCall, 0), opEnd, opEnd)
+		m.fn("run", nil, nil, 0, c32(40), op(opCall, 0))
+	},
 	"tail call of itself": func(m *wasmModule) {
 		m.fn("run", nil, nil, 0, op(opReturnCall, 0))
 	},

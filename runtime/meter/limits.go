@@ -42,7 +42,7 @@ const (
 
 // MaxGrowth bounds the length of a rewritten module: so many times the
 // original's, and by no more than 32 MiB. The smallest may take 64 KiB. Compiled
-// languages need 1.02 to 1.1.
+// languages need 1.04 to 1.3.
 const MaxGrowth = 8
 
 const (

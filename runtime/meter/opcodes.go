@@ -61,6 +61,7 @@ const (
 	shapeThrowRef   // nothing follows
 	shapeBranch     // a label
 	shapeBrTable    // labels
+	shapeReturn     // nothing follows
 	shapeCall       // a function
 	shapeCallTable  // a type and a table
 	shapeIndex      // an index that does not change
@@ -96,7 +97,7 @@ var shapes = func() (s [256]shape) {
 	s[0x0b] = shapeEnd
 	set(shapeBranch, 0x0c, 0x0d)
 	s[0x0e] = shapeBrTable
-	s[0x0f] = shapePlain                          // return
+	s[0x0f] = shapeReturn
 	s[0x10], s[0x11] = shapeCall, shapeCallTable  // call, call_indirect
 	s[0x12], s[0x13] = shapeCall, shapeCallTable  // return_call, return_call_indirect
 	set(shapePlain, 0x1a, 0x1b)                   // drop, select

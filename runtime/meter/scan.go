@@ -8,6 +8,9 @@ package meter
 // inside it, runs at most once: the head is charged for all of them. The
 // function's entry is charged for what is in no loop. Such a set is a region;
 // its edit has the sum of its weights.
+//
+// Where the entry leads to the head of a loop in any case, and little else is
+// there to pay for, that head does: compilers of Go begin each function so.
 func (m *rewriter) scan(locals int) (scratch bool) {
 	r, b := &m.in, &m.body
 	const entry = 0
@@ -16,6 +19,7 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 	b.edits[entry].weight = uint32(min(max(locals-freeLocals, 0), maxRun/2))
 	b.frames = append(b.frames[:0], frame{loop: -1})
 	region := int32(entry)
+	straight, lead := true, int32(-1) // nothing has left the way from the entry yet; the loop it leads to
 	functions, types, globals, tables := m.functionSum(), len(m.params), m.globalCount(), m.tableSum()
 
 	for r.at < r.end {
@@ -43,6 +47,7 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 				m.catches()
 			}
 			m.enter(frame{loop: -1, outer: region, isIf: op == opIf})
+			straight = straight && op != opIf
 		case shapeLoop:
 			b.effort.blocks++
 			b.effort.loops++
@@ -50,6 +55,9 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			head := b.check(r.at)
 			m.enter(frame{loop: head, outer: region})
 			region = head
+			if straight {
+				straight, lead = false, head
+			}
 		case shapeElse:
 			f := &b.frames[len(b.frames)-1]
 			if !f.isIf {
@@ -65,9 +73,7 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 				if r.at != r.end {
 					r.malformed("%d bytes after the end of a function", r.end-r.at)
 				}
-				if head := &b.edits[entry]; head.weight <= callWeight {
-					head.kind = editNone // paid for by its caller
-				}
+				b.spareEntry(lead)
 				return scratch
 			}
 			region = f.outer
@@ -82,9 +88,14 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 				r.index(m.tagSum(), "tag")
 			}
 			b.edits[b.check(at)].weight = throwWeight // most are never thrown: paid for here
+			straight = false
+		case shapeReturn:
+			straight = false
 		case shapeBranch:
 			m.branch()
+			straight = false
 		case shapeBrTable:
+			straight = false
 			for range r.count(maxBranches, "branches") {
 				m.branch()
 			}
@@ -94,12 +105,14 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			f := r.index(functions, "function")
 			b.edits[region].weight += callWeight - 1
 			b.effort.calls++
+			straight = false
 			b.replace(from, r.at, f, m.shifted(f))
 		case shapeCallTable:
 			r.index(types, "type")
 			r.index(tables, "table")
 			b.edits[region].weight += callWeight - 1
 			b.effort.calls++
+			straight = false
 		case shapeRefFunc:
 			from := r.at
 			f := r.index(functions, "function")
@@ -160,6 +173,19 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 	}
 	r.malformed("a function without an end")
 	return false
+}
+
+// spareEntry drops the check at the entry if the caller, or the loop that it
+// leads to, can pay for it.
+func (b *body) spareEntry(lead int32) {
+	entry := &b.edits[0]
+	switch {
+	case entry.weight <= callWeight:
+		entry.kind = editNone
+	case lead >= 0 && b.edits[lead].kind == editCheck && entry.weight <= stepInstructions:
+		entry.kind = editNone
+		b.edits[lead].weight += entry.weight
+	}
 }
 
 func (m *rewriter) enter(f frame) {
