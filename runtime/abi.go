@@ -210,7 +210,7 @@ func hostError(ctx context.Context, m api.Module, stack []uint64) {
 // consoleLog is for debug text and never fails, whatever the pointer.
 func consoleLog(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	in.work(0)
+	in.work(lineWork)
 	if b, ok := m.Memory().Read(uint32(stack[0]), uint32(stack[1])); ok {
 		b = bytes.TrimRight(b[:min(len(b), maxLineBytes)], "\r\n")
 		in.stderr.keep(b)

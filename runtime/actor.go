@@ -48,6 +48,8 @@ type Actor struct {
 	pool     *pool
 
 	meters meters
+	share  share // of the cores
+	deaths deaths
 
 	released sync.Once // the module
 }
@@ -93,7 +95,16 @@ func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error
 	case in != nil:
 		return in, nil
 	}
+	waited, err := a.deaths.wait(ctx)
+	if waited {
+		a.meters.restarts.Add(1)
+	}
+	if err != nil {
+		a.pool.drop(slot)
+		return nil, fmt.Errorf("actor %s: %s: wait for an instance, too many of them have died: %w", a.identity, operation, err)
+	}
 	if in, err = newInstance(ctx, a, slot); err != nil {
+		a.deaths.note(clock())
 		a.pool.drop(slot)
 		return nil, err
 	}
@@ -106,6 +117,7 @@ func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error
 func (a *Actor) release(in *instance) {
 	switch {
 	case in.dead:
+		a.deaths.note(clock())
 		in.discard()
 	case in.outgrown(), in.usedUp():
 		a.meters.recycled.Add(1)

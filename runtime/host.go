@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	goruntime "runtime"
 	"sync"
 	"time"
 )
@@ -41,6 +42,11 @@ type Options struct {
 	// Output takes what actors print: a line that one wrote to stdout, stderr or
 	// the console, of at most 4 KiB. Nil has it logged.
 	Output func(ctx context.Context, actor string, level slog.Level, stream, text string)
+	// Cores is how many guests run at once that take longer than a moment. More
+	// of them take turns. The program should set GOMAXPROCS to one more, so that
+	// there is always a processor for what else there is to do. Default
+	// GOMAXPROCS.
+	Cores int
 	// IdleInstance is how long an instance beyond Limits.MinInstances waits
 	// for a call before it is closed. Default one minute.
 	IdleInstance time.Duration
@@ -63,6 +69,7 @@ type Host struct {
 	compiling chan struct{} // one at a time: compiling takes memory and a core
 	memory    budget
 	waits     waits
+	fair      *fair
 
 	mu      sync.Mutex // guards what follows
 	modules map[string]*module
@@ -83,6 +90,9 @@ func New(o Options) (*Host, error) {
 	if o.MaxCacheBytes <= 0 {
 		o.MaxCacheBytes = 256 << 20
 	}
+	if o.Cores <= 0 {
+		o.Cores = goruntime.GOMAXPROCS(0)
+	}
 	if o.IdleInstance <= 0 {
 		o.IdleInstance = time.Minute
 	}
@@ -90,7 +100,7 @@ func New(o Options) (*Host, error) {
 		log: o.Logger, compiler: o.Compiler, call: o.Call, output: o.Output, idleFor: o.IdleInstance,
 		cache:     newCodeCache(o.CacheDir, o.MaxCacheBytes, o.Logger),
 		compiling: make(chan struct{}, 1), modules: map[string]*module{}, actors: map[*Actor]struct{}{},
-		waits: waits{by: map[*instance]*pool{}},
+		waits: waits{by: map[*instance]*pool{}}, fair: newFair(o.Cores),
 	}
 	h.memory = budget{limit: int64(min(o.MemoryBytes, math.MaxInt64)), reclaim: h.reclaim}
 	return h, nil
@@ -234,5 +244,9 @@ func (h *Host) Close(ctx context.Context) error {
 	for _, a := range actors {
 		errs = append(errs, a.Close(ctx))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	h.fair.close()
+	return nil
 }

@@ -48,6 +48,9 @@ type instance struct {
 	stepsOfCall uint64 // up to the last tick
 	deadline    int64  // by clock; 0 until somebody looks at it
 	worked      uint64 // bytes moved by host functions since the last look
+	runner      runner
+	breathed    int64 // by clock, when it was given the core last; 0 before
+	hosted      int64 // nanoseconds in host calls since
 
 	// The slots of the call in progress.
 	ctx          context.Context // the caller's
@@ -73,10 +76,17 @@ func newInstance(ctx context.Context, a *Actor, slot int) (*instance, error) {
 		actor: a, slot: slot, starting: true,
 		memory: guestMemory{limit: a.limits.MemoryBytes, tables: a.module.tables, budget: &a.host.memory},
 	}
+	in.runner.share = &a.share
 	in.stdout = lineWriter{in: in, level: slog.LevelInfo, stream: "stdout"}
 	in.stderr = lineWriter{in: in, level: slog.LevelWarn, stream: "stderr"}
+	began := clock()
+	defer func() {
+		now := clock()
+		a.host.fair.charge(&a.share, now, min(now-began, int64(keepEvery)))
+	}()
 	in.begin(ctx, nil, "start", nil)
 	if err := in.start(); err != nil {
+		in.actor.host.fair.end(&in.runner)
 		err = in.failure(err)
 		in.close()
 		return nil, err
@@ -133,6 +143,7 @@ func (in *instance) begin(ctx context.Context, dst []byte, operation string, pay
 	in.guestError, in.guestFailed = "", false
 	in.hostResponse, in.hostError = nil, ""
 	in.slice.began, in.stepsOfCall, in.deadline, in.worked = 0, 0, 0, 0
+	in.breathed, in.hosted = 0, 0
 	// Without a budget the counter is read in ticks only.
 	if budget := in.actor.limits.Steps; budget > 0 && !in.starting && uint64(in.slice.left) > budget {
 		in.slice.left = int32(budget)
@@ -142,6 +153,7 @@ func (in *instance) begin(ctx context.Context, dst []byte, operation string, pay
 
 // end lets go of what the call was given.
 func (in *instance) end() {
+	in.actor.host.fair.end(&in.runner)
 	if in.host != nil {
 		in.host.end()
 		in.host = nil
@@ -155,6 +167,9 @@ func (in *instance) end() {
 func (in *instance) serve(ctx context.Context, dst []byte, operation string, payload []byte) ([]byte, error) {
 	in.begin(ctx, dst, operation, payload)
 	defer in.end()
+	if in.runner.share.greedy.Load() {
+		in.actor.host.fair.begin(ctx, &in.runner, in.actor.limits.Time)
+	}
 	in.stack[0], in.stack[1] = uint64(len(operation)), uint64(len(payload))
 	err := in.call.CallWithStack(&in.engine, in.stack[:])
 	in.calls.Add(1)
@@ -237,9 +252,18 @@ func (in *instance) callHost(binding, namespace, operation string, payload []byt
 	if in.host == nil {
 		in.host = &hostContext{parent: in.ctx, in: in, deadline: time.Now().Add(time.Duration(in.deadline - now))}
 	}
+	fair := in.actor.host.fair
+	fair.enterHost(&in.runner)
 	response, err := in.actor.host.call(in.host, in.actor.identity, binding, namespace, operation, payload)
+	fair.leaveHost(&in.runner)
 	in.slice.began, in.worked = 0, 0
-	in.stopIfOver(clock())
+	after := clock()
+	in.stopIfOver(after)
+	// A guest that does nothing but ask comes here more often than to a tick.
+	if in.hosted += min(after-now, int64(sliceTime)); in.hosted >= int64(sliceTime) {
+		in.hosted = 0
+		in.breathe(after)
+	}
 	return response, err
 }
 
@@ -247,6 +271,9 @@ func (in *instance) callHost(binding, namespace, operation string, payload []byt
 func (in *instance) sleep(d time.Duration) {
 	now := clock()
 	in.stopIfOver(now)
+	fair := in.actor.host.fair
+	fair.enterHost(&in.runner)
+	defer fair.leaveHost(&in.runner)
 	t := time.NewTimer(min(d, time.Duration(in.deadline-now)))
 	defer t.Stop()
 	select {

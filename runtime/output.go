@@ -9,6 +9,7 @@ import (
 const (
 	maxLineBytes   = 4 << 10 // of a guest's line in the log
 	maxOutputBytes = 4 << 10 // of stderr kept for a trap
+	lineWork       = 8 << 10 // what handing on a line is as good as, in bytes moved
 )
 
 // guestLog hands on what an actor prints.
@@ -47,6 +48,9 @@ func (w *lineWriter) write(p []byte) {
 		w.in.work(uint64(len(line)))
 		w.rest = append(w.rest, line[:min(len(line), maxLineBytes-len(w.rest))]...)
 		if found {
+			if len(w.rest) > 0 {
+				w.in.work(lineWork)
+			}
 			w.flush()
 		}
 		p = after

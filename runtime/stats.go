@@ -16,6 +16,7 @@ type Stats struct {
 	MemoryLimit uint64 // traps after a growth of memory was refused
 	Cancelled   uint64 // stopped, or never begun, because the caller's context had ended
 	Waited      uint64 // found all instances busy and waited for one
+	Restarts    uint64 // waited for a new instance because too many had died
 	Refused     uint64 // turned away without running: closed, or no room on the host
 	Started     uint64 // instances made
 	Discarded   uint64 // instances closed, for whatever reason
@@ -29,7 +30,7 @@ type Stats struct {
 // meters count what happens rarely, or to no instance. What happens at each call
 // is counted in the instance, on no other core's way.
 type meters struct {
-	traps, timeouts, stepLimit, memoryLimit, cancelled, refused, started, discarded, recycled atomic.Uint64
+	traps, timeouts, stepLimit, memoryLimit, cancelled, restarts, refused, started, discarded, recycled atomic.Uint64
 }
 
 // Stats returns the actor's figures.
@@ -39,7 +40,7 @@ func (a *Actor) Stats() Stats {
 	return Stats{
 		Calls: sum.calls, GuestErrors: sum.guestErrors,
 		Traps: m.traps.Load(), Timeouts: m.timeouts.Load(), StepLimit: m.stepLimit.Load(), MemoryLimit: m.memoryLimit.Load(),
-		Cancelled: m.cancelled.Load(), Waited: waited, Refused: m.refused.Load(),
+		Cancelled: m.cancelled.Load(), Waited: waited, Restarts: m.restarts.Load(), Refused: m.refused.Load(),
 		Started: m.started.Load(), Discarded: m.discarded.Load(), Recycled: m.recycled.Load(),
 		Steps: sum.steps, Idle: idle, Busy: busy, MemoryBytes: uint64(sum.memory),
 	}

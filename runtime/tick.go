@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	goruntime "runtime"
 	"time"
 
 	"github.com/tetratelabs/wazero/api"
@@ -78,7 +77,7 @@ func (in *instance) tick(left int32) int32 {
 		panic(&stopError{cause: errStackOverflow, trap: true})
 	}
 	in.slice.steps = nextSlice(in.slice, now)
-	yield()
+	in.breathe(now)
 	in.slice.began = clock()
 	in.slice.left = in.slice.steps
 	if budget > 0 {
@@ -112,9 +111,18 @@ func nextSlice(s slice, now int64) int32 {
 	return int32(min(max(next, leastSlice), mostSlice))
 }
 
-// yield lets others run: who waits for a core has waited for a whole slice, and
+// breathe lets others run: who waits for a core has waited for a whole slice, and
 // timers of a core that runs guests fire here only.
-func yield() { goruntime.Gosched() }
+func (in *instance) breathe(now int64) {
+	in.runner.ctx, in.runner.deadline = in.ctx, in.deadline
+	from := in.breathed
+	if from == 0 {
+		from = now - int64(sliceTime)
+	}
+	in.actor.host.fair.breathe(&in.runner, from, now)
+	in.breathed = clock()
+	in.stopIfOver(in.breathed)
+}
 
 // stopIfOver ends the guest if its time is, or its caller's.
 func (in *instance) stopIfOver(now int64) {
@@ -137,7 +145,9 @@ func (in *instance) work(n uint64) {
 	if in.worked >= workBytes {
 		in.worked = 0
 		in.slice.began = 0
-		in.stopIfOver(clock())
+		now := clock()
+		in.stopIfOver(now)
+		in.breathe(now)
 	}
 }
 

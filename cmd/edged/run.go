@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -84,7 +85,9 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 		debug.SetMemoryLimit(limit / node.HeapShare)
 		log.Info("memory is limited by the cgroup", "bytes", limit)
 	}
+	cores := processors()
 	n, err := node.New(node.Options{
+		Cores:       cores,
 		MemoryLimit: limit,
 		Device:      d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
 		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")), Compiler: []string{"/proc/self/exe", compileVerb},
@@ -114,6 +117,18 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	cancel()
 	reloads.Wait()
 	return err
+}
+
+// processors returns how many guests may compute at once, and sees to it that the
+// scheduler has one processor more, so that a guest never has the last one. Who
+// sets GOMAXPROCS has decided.
+func processors() (cores int) {
+	procs := goruntime.GOMAXPROCS(0)
+	if os.Getenv("GOMAXPROCS") != "" {
+		return max(1, procs-1)
+	}
+	goruntime.GOMAXPROCS(procs + 1)
+	return procs
 }
 
 func reloadOnSignal(ctx context.Context, n *node.Node, hup <-chan os.Signal, notify node.Notifier, log *slog.Logger) {

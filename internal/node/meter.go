@@ -32,10 +32,11 @@ const (
 	limitState
 	limitTurn
 	limitDepth
+	limitRestarts
 	numLimits
 )
 
-var limitNames = [numLimits]string{"memory", "time", "steps", "calls", "instances", "log_rate", "publish_rate", "state", "turn", "depth"}
+var limitNames = [numLimits]string{"memory", "time", "steps", "calls", "instances", "log_rate", "publish_rate", "state", "turn", "depth", "restarts"}
 
 func (l limit) String() string { return limitNames[l] }
 
@@ -163,7 +164,7 @@ func (m *meter) stats() (s runtime.Stats, met [numLimits]uint64) {
 	for i := range met {
 		met[i] = m.met[i].Load()
 	}
-	met[limitMemory], met[limitTime], met[limitSteps], met[limitInstances] = s.MemoryLimit, s.Timeouts, s.StepLimit, s.Waited
+	met[limitMemory], met[limitTime], met[limitSteps], met[limitInstances], met[limitRestarts] = s.MemoryLimit, s.Timeouts, s.StepLimit, s.Waited, s.Restarts
 	return s, met
 }
 
@@ -176,6 +177,7 @@ func addStats(a, b runtime.Stats) runtime.Stats {
 	b.MemoryLimit += a.MemoryLimit
 	b.Cancelled += a.Cancelled
 	b.Waited += a.Waited
+	b.Restarts += a.Restarts
 	b.Refused += a.Refused
 	b.Started += a.Started
 	b.Discarded += a.Discarded

@@ -65,6 +65,9 @@ type Options struct {
 	// Failpoint, in tests of crashes, is called at named points and may end the
 	// process there.
 	Failpoint func(point string)
+	// Cores is how many actors may compute at once for longer than a moment; 0 for
+	// GOMAXPROCS. The scheduler should have one processor more.
+	Cores int
 	// MemoryLimit is what the kernel lets the process have, in bytes; 0 for any
 	// amount. Actors and turns get a part of it; see memory.go.
 	MemoryLimit int64
@@ -231,6 +234,7 @@ func (n *Node) openRuntime() (err error) {
 		CacheDir:    filepath.Join(n.stateDir, "cache"),
 		Compiler:    n.o.Compiler,
 		Logger:      n.part("runtime"),
+		Cores:       n.o.Cores,
 		Call:        n.hostCall,
 		MemoryBytes: uint64(n.guestMemory()),
 		Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {

@@ -1,0 +1,52 @@
+package runtime
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// deaths slows down an actor whose instances die. A trap costs the host more than
+// the guest: an instance, its call stack, a trace. Each death entitles to the next
+// one some time later; so many may come at once.
+type deaths struct {
+	mu   sync.Mutex
+	made int64 // by clock, when all that died is made up for
+}
+
+const (
+	deathEvery = 50 * time.Millisecond
+	deathBurst = 20
+)
+
+// note is the death of an instance.
+func (d *deaths) note(now int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.made = max(d.made, now) + int64(deathEvery)
+}
+
+// pause is how long to wait before a new instance is made.
+func (d *deaths) pause(now int64) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Duration(max(d.made-deathBurst*int64(deathEvery)-now, 0))
+}
+
+// wait waits until another instance may be made, and says whether it had to.
+func (d *deaths) wait(ctx context.Context) (waited bool, err error) {
+	for {
+		pause := d.pause(clock())
+		if pause == 0 {
+			return waited, nil
+		}
+		waited = true
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return true, context.Cause(ctx)
+		}
+	}
+}
