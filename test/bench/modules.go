@@ -64,31 +64,38 @@ func moduleTable(ctx context.Context, s settings) (t *table, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, wm.Close(ctx)) }()
+	fresh, err := host.Load(ctx, "bench/fresh", actor, runtime.Limits{CallsPerInstance: 1})
+	if err != nil {
+		return nil, err
+	}
+	instantiate := func() (echo, func() error, error) {
+		in, err := wm.Instantiate(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return func(p []byte) ([]byte, error) { return in.Invoke(ctx, "Echo", p) }, func() error { return in.Close(ctx) }, nil
+	}
 	for _, c := range []struct {
-		name string
-		make maker
+		name       string
+		fresh, one maker // an instance for one call, and one that stays
 	}{
 		{"edged", func() (echo, func() error, error) {
-			a, err := host.Load(ctx, "bench/fresh", actor, runtime.Limits{})
+			return func(p []byte) ([]byte, error) { return fresh.Call(ctx, "Echo", p) }, func() error { return nil }, nil
+		}, func() (echo, func() error, error) {
+			a, err := host.Load(ctx, "bench/warm", actor, runtime.Limits{})
 			if err != nil {
 				return nil, nil, err
 			}
 			return func(p []byte) ([]byte, error) { return a.Call(ctx, "Echo", p) }, func() error { return a.Close(ctx) }, nil
 		}},
-		{"wapc-go", func() (echo, func() error, error) {
-			in, err := wm.Instantiate(ctx)
-			if err != nil {
-				return nil, nil, err
-			}
-			return func(p []byte) ([]byte, error) { return in.Invoke(ctx, "Echo", p) }, func() error { return in.Close(ctx) }, nil
-		}},
+		{"wapc-go", instantiate, instantiate},
 	} {
 		cases = append(cases, testCase{c.name + ", instances of the 100 KB actor", func(context.Context) (sample, error) {
-			fresh, err := freshCall(c.make, payload, s.dur/4)
+			fresh, err := freshCall(c.fresh, payload, s.dur/4)
 			if err != nil {
 				return nil, err
 			}
-			kib, err := instanceMemory(c.make, payload)
+			kib, err := instanceMemory(c.one, payload)
 			return sample{freshUS: fresh, instanceKB: kib}, err
 		}})
 	}
