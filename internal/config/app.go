@@ -61,15 +61,16 @@ type Actor struct {
 
 // ActorLimits bound what an actor may use. docs/limits.md says what happens at each.
 type ActorLimits struct {
-	Memory       int64         // bytes of an instance
-	Time         time.Duration // of a call
-	Steps        int64         // of a call; 0 for no bound but Time
-	Calls        int           // in flight, those that wait included
-	Instances    int           // calls that are served at once
-	MinInstances int           // kept when there is nothing to do
-	LogRate      int           // lines a second
-	PublishRate  int           // messages a second
-	State        int64         // bytes that a bucket may hold when the actor adds to it
+	Memory        int64         // bytes of an instance
+	Time          time.Duration // of a call
+	Steps         int64         // of a call; 0 for no bound but Time
+	Calls         int           // in flight, those that wait included
+	Instances     int           // calls that are served at once
+	MinInstances  int           // kept when there is nothing to do
+	InstanceCalls int           // after which an instance is replaced; 0 for none
+	LogRate       int           // lines a second
+	PublishRate   int           // messages a second
+	State         int64         // bytes that a bucket may hold when the actor adds to it
 }
 
 // DefaultLimits are those of an actor whose manifest names none.
@@ -81,7 +82,7 @@ func DefaultLimits() ActorLimits {
 
 func (t *limitsTable) limits() ActorLimits {
 	return ActorLimits{
-		Memory: int64(t.Memory), Time: t.Time, Calls: t.Calls, Instances: t.Instances, MinInstances: t.MinInstances,
+		Memory: int64(t.Memory), Time: t.Time, Calls: t.Calls, Instances: t.Instances, MinInstances: t.MinInstances, InstanceCalls: t.InstanceCalls,
 		LogRate: t.LogRate, PublishRate: t.PublishRate, Steps: t.Steps, State: int64(t.State),
 	}
 }

@@ -22,15 +22,16 @@ type actorTable struct {
 }
 
 type limitsTable struct {
-	Memory       Size     `toml:"memory" default:"32MiB" min:"64KiB" max:"4GiB"`
-	Time         Duration `toml:"time" default:"5s" min:"1ms" max:"10m"`
-	Steps        int64    `toml:"steps" default:"0" min:"0" max:"1000000000000"`
-	Calls        int      `toml:"calls" default:"1024" min:"1" max:"65536"`
-	Instances    int      `toml:"instances" default:"8" min:"1" max:"256"`
-	MinInstances int      `toml:"min_instances" default:"1" min:"1" max:"256"`
-	LogRate      int      `toml:"log_rate" default:"10" min:"1" max:"1000"`
-	PublishRate  int      `toml:"publish_rate" default:"1000" min:"1" max:"1000000"`
-	State        Size     `toml:"state" default:"8MiB" min:"1KiB" max:"16GiB"`
+	Memory        Size     `toml:"memory" default:"32MiB" min:"64KiB" max:"4GiB"`
+	Time          Duration `toml:"time" default:"5s" min:"1ms" max:"10m"`
+	Steps         int64    `toml:"steps" default:"0" min:"0" max:"1000000000000"`
+	Calls         int      `toml:"calls" default:"1024" min:"1" max:"65536"`
+	Instances     int      `toml:"instances" default:"8" min:"1" max:"256"`
+	MinInstances  int      `toml:"min_instances" default:"1" min:"1" max:"256"`
+	InstanceCalls int      `toml:"instance_calls" default:"0" min:"0"`
+	LogRate       int      `toml:"log_rate" default:"10" min:"1" max:"1000"`
+	PublishRate   int      `toml:"publish_rate" default:"1000" min:"1" max:"1000000"`
+	State         Size     `toml:"state" default:"8MiB" min:"1KiB" max:"16GiB"`
 }
 
 type streamTable struct {
