@@ -267,7 +267,7 @@ func VerifyApp(files map[string]string, sig string, p Policy) (SignedApp, error)
 	}
 	// A token of another kind by the same account must not pass for one of an app.
 	if c.Wascap.Name == "" || c.Subject != c.Wascap.Name || c.Wascap.Files[ManifestFile] == "" {
-		return SignedApp{}, fmt.Errorf("%s: not the claims of an app: %w", SignatureFile, ErrMalformed)
+		return SignedApp{}, fmt.Errorf("%s: %w: not the claims of an app: %w", SignatureFile, ErrToken, ErrMalformed)
 	}
 	if err := p.trust(issuer); err != nil {
 		return SignedApp{}, fmt.Errorf("%s: %w", SignatureFile, err)

@@ -29,6 +29,7 @@ import (
 var (
 	ErrKey           = errors.New("not a valid key")
 	ErrMalformed     = errors.New("malformed")
+	ErrToken         = errors.New("not a valid token") // beside what is wrong with it
 	ErrTooLarge      = errors.New("too large")
 	ErrUnsigned      = errors.New("not signed")
 	ErrSignature     = errors.New("signature does not match")
@@ -39,10 +40,10 @@ var (
 	ErrSeed          = errors.New("a secret does not belong into an app")
 )
 
-// Refused says whether err is the refusal of a signature: it is missing, does not
-// fit, or is not to be trusted, or not now. Other errors are about what was signed.
+// Refused says whether err is the refusal of a signature: it is missing, is none, does
+// not fit, or is not to be trusted, or not now. Other errors are about what was signed.
 func Refused(err error) bool {
-	return slices.ContainsFunc([]error{ErrUnsigned, ErrSignature, ErrHash, ErrUnknownIssuer, ErrExpired, ErrNotYetValid},
+	return slices.ContainsFunc([]error{ErrUnsigned, ErrToken, ErrSignature, ErrHash, ErrUnknownIssuer, ErrExpired, ErrNotYetValid},
 		func(refusal error) bool { return errors.Is(err, refusal) })
 }
 

@@ -146,7 +146,7 @@ func (m ModuleClaims) check() error {
 // signature; its issuer trusted; its hash; its dates at the time of admission. From
 // revision 3 on the hash must be that of Hash. Older tools differed, so for them the hash of
 // the literal bytes around the token will do as well. Errors wrap ErrUnsigned,
-// ErrMalformed, ErrTooLarge, ErrSignature, ErrUnknownIssuer, ErrExpired,
+// ErrToken, ErrMalformed, ErrTooLarge, ErrSignature, ErrUnknownIssuer, ErrExpired,
 // ErrNotYetValid or ErrHash.
 func VerifyModule(bin []byte, p Policy) (SignedModule, error) {
 	token, err := Extract(bin)
@@ -159,7 +159,7 @@ func VerifyModule(bin []byte, p Policy) (SignedModule, error) {
 	}
 	m, err := newSignedModule(c)
 	if err != nil {
-		return SignedModule{}, fmt.Errorf("module: %w", err)
+		return SignedModule{}, fmt.Errorf("module: %w: %w", ErrToken, err)
 	}
 	if err := p.trust(m.Issuer); err != nil {
 		return SignedModule{}, fmt.Errorf("module %s: %w", m.Key, err)

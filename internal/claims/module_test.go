@@ -348,8 +348,14 @@ func FuzzModule(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, bin []byte) {
 		hash, err := claims.Hash(bin)
-		if _, verr := claims.VerifyModule(bin, policy); verr == nil && hash != genuine {
+		_, verr := claims.VerifyModule(bin, policy)
+		if verr == nil && hash != genuine {
 			t.Errorf("accepted other bytes: %x", bin)
+		}
+		// What is shown is what is decided on.
+		r, ierr := claims.InspectModule(bin)
+		if holds := ierr == nil && r.Form == nil && r.Fault() == nil; holds && policy.IssuerFault(r.Claims.Issuer) == nil != (verr == nil) {
+			t.Errorf("inspected as %+v, %v, verified as %v", r, ierr, verr)
 		}
 		if err != nil {
 			return

@@ -70,15 +70,15 @@ func Sign[W any](c Claims[W], seed Seed) (string, error) {
 
 // Verify reads a token and checks its signature by the key that it names as its
 // issuer. Whether that issuer is trusted, and the dates, are the caller's to check.
-// Errors wrap ErrTooLarge, ErrMalformed or ErrSignature.
+// Errors wrap ErrSignature, or ErrToken and with it ErrMalformed or ErrTooLarge.
 func Verify[W any](token string) (Claims[W], error) {
 	p, err := split(token)
 	if err != nil {
-		return Claims[W]{}, fmt.Errorf("token: %w", err)
+		return Claims[W]{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	c, issuer, err := read[W](p)
 	if err != nil {
-		return Claims[W]{}, fmt.Errorf("token: %w", err)
+		return Claims[W]{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	if err := issuer.Verify([]byte(p.signed), p.sig); err != nil {
 		return Claims[W]{}, fmt.Errorf("token: %w", err)

@@ -169,10 +169,10 @@ func extract(bin []byte) (name, token string, err error) {
 			return nil
 		}
 		if found != nil {
-			return fmt.Errorf("two tokens in one module: %w", ErrMalformed)
+			return fmt.Errorf("two tokens in one module: %w: %w", ErrToken, ErrMalformed)
 		}
 		if len(s.data) > MaxToken {
-			return fmt.Errorf("token of %d bytes, limit %d: %w", len(s.data), MaxToken, ErrTooLarge)
+			return fmt.Errorf("%d bytes, limit %d: %w: %w", len(s.data), MaxToken, ErrToken, ErrTooLarge)
 		}
 		found = &s
 		return nil
