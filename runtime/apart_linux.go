@@ -11,12 +11,15 @@ import (
 // processor out among sessions, its work is not put down to this one.
 func apart(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
-// stepBack lets all others go first: at the processor, and when somebody has to
-// be ended because memory is short. Where that is not allowed, it is not needed
-// either.
-func stepBack() {
-	// A tenth of a core that has other work: compiling has to come to an end, too.
+// yieldMemory has this process ended first when somebody has to be because memory
+// is short. Where that is not allowed, it is not needed either.
+func yieldMemory() {
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0o644)
+}
+
+// yieldProcessor lets all others go first. It leaves a tenth of a core that has
+// other work: compiling has to come to an end, too.
+func yieldProcessor() {
 	_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, 10)
 	_ = os.WriteFile("/proc/self/autogroup", []byte("10"), 0o644)
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0o644)
 }

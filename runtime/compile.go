@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -54,7 +55,11 @@ func (h *Host) compileApart(ctx context.Context, wasm []byte) error {
 	limited, cancel := context.WithTimeout(ctx, compileLimit)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	cmd := exec.CommandContext(limited, h.compiler[0], append(h.compiler[1:len(h.compiler):len(h.compiler)], h.cache.dir)...)
+	args := slices.Clone(h.compiler[1:])
+	if h.background.Load() {
+		args = append(args, BackgroundFlag)
+	}
+	cmd := exec.CommandContext(limited, h.compiler[0], append(args, h.cache.dir)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(wasm), &out, &errOut
 	cmd.Env = []string{"GOMAXPROCS=1"} // the other cores have other work
 	cmd.WaitDelay = 5 * time.Second
@@ -80,12 +85,18 @@ func (h *Host) compileApart(ctx context.Context, wasm []byte) error {
 	}
 }
 
+// BackgroundFlag asks a compiler to let others go first.
+const BackgroundFlag = "--background"
+
 // Compile is what Options.Compiler runs: it reads a module from in and puts its
 // code into the cache in dir. It returns the exit code of the process, and writes
-// to out why it is not 0. It gives up what rights to the processor the process
-// has.
-func Compile(ctx context.Context, dir string, in io.Reader, out io.Writer) (code int) {
-	stepBack()
+// to out why it is not 0. In the background it gives up what rights to the
+// processor the process has; it does not ask for memory before others either way.
+func Compile(ctx context.Context, dir string, background bool, in io.Reader, out io.Writer) (code int) {
+	yieldMemory()
+	if background {
+		yieldProcessor()
+	}
 	wasm, err := io.ReadAll(io.LimitReader(in, MaxModuleBytes+1))
 	if err != nil {
 		fmt.Fprintln(out, err)

@@ -25,6 +25,8 @@ func TestCompile_cache_byAnotherProcess(t *testing.T) {
 	dir := t.TempDir()
 	var j journal
 	h := newHost(t, runtime.Options{CacheDir: dir, Compiler: compiler(t), Logger: slog.New(slog.NewTextHandler(&j, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	load(t, h, callModule(num(1), nil), runtime.Limits{})
+	h.Background()
 	a := load(t, h, echoModule(), runtime.Limits{})
 	if out, err := a.Call(t.Context(), "Echo", []byte("x")); err != nil || string(out) != "x" {
 		t.Errorf("got %q, %v", out, err)
@@ -32,7 +34,7 @@ func TestCompile_cache_byAnotherProcess(t *testing.T) {
 	if log := j.String(); !strings.Contains(log, "here=false") || strings.Contains(log, "WARN") {
 		t.Errorf("log %s", log)
 	}
-	if files := compiled(t, dir); len(files) != 1 {
+	if files := compiled(t, dir); len(files) != 2 {
 		t.Errorf("files %q", files)
 	}
 }

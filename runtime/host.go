@@ -8,6 +8,7 @@ import (
 	"math"
 	goruntime "runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +32,7 @@ type Options struct {
 	// Default 256 MiB.
 	MaxCacheBytes int64
 	// Compiler is a command that calls Compile, with CacheDir as its last
-	// argument. New modules are compiled by it, so that neither the time nor the
+	// argument, after BackgroundFlag where that applies. New modules are compiled by it, so that neither the time nor the
 	// memory that takes, nor what a hostile one does to a compiler, is this
 	// process's. Without it, or without CacheDir, they are compiled here.
 	Compiler []string
@@ -65,6 +66,8 @@ type Host struct {
 	cache    *codeCache
 	compiler []string
 	idleFor  time.Duration
+
+	background atomic.Bool // see Background
 
 	compiling chan struct{} // one at a time: compiling takes memory and a core
 	memory    budget
@@ -105,6 +108,11 @@ func New(o Options) (*Host, error) {
 	h.memory = budget{limit: int64(min(o.MemoryBytes, math.MaxInt64)), reclaim: h.reclaim}
 	return h, nil
 }
+
+// Background has modules that are compiled from now on give way to everything
+// else on the machine. Before, while nobody is served who would wait, they take
+// their share.
+func (h *Host) Background() { h.background.Store(true) }
 
 // CacheFault says why the host does without Options.CacheDir; nil if it does
 // not. Actors run all the same, after a compilation at each start.

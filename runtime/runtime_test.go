@@ -45,8 +45,9 @@ func guest(t testing.TB) []byte {
 var codeDir string
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "compile" { // as the compiler of a test
-		os.Exit(runtime.Compile(context.Background(), os.Args[2], os.Stdin, os.Stdout))
+	if len(os.Args) > 2 && os.Args[1] == "compile" { // as the compiler of a test
+		background := os.Args[2] == runtime.BackgroundFlag
+		os.Exit(runtime.Compile(context.Background(), os.Args[len(os.Args)-1], background, os.Stdin, os.Stdout))
 	}
 	// test/engines runs these tests once more that way.
 	if os.Getenv("EDGED_TEST_INTERPRETER") != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,15 +14,18 @@ const compileVerb = "compile-module"
 // newCompile is what a box runs for each new module. Its work takes tens of
 // megabytes and all of a core, which are not the box's that way.
 func newCompile() *cobra.Command {
-	return &cobra.Command{
+	var background bool
+	cmd := &cobra.Command{
 		Use: compileVerb + " CACHE", Short: "Compile the module on standard input into a cache", Args: usage(cobra.ExactArgs(1)), Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if code := runtime.Compile(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout()); code != 0 {
+			if code := runtime.Compile(cmd.Context(), args[0], background, cmd.InOrStdin(), cmd.OutOrStdout()); code != 0 {
 				return errReported{exitCode(code)}
 			}
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&background, strings.TrimPrefix(runtime.BackgroundFlag, "--"), false, "let others go first")
+	return cmd
 }
 
 // exitCode is all that is to be told.

@@ -61,6 +61,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		g.start("remote", n.serveRemote)
 	}
 	g.start("updates", n.runUpdates)
+	n.runtime.Background()
 	n.health.setReady()
 	addr := n.tellAddresses()
 	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin, "http", addr.HTTP)
