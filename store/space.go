@@ -50,11 +50,11 @@ func (s *spaces) add(name string, keys, bytes int64) {
 	s.sweep(i)
 }
 
-// reserve counts what a turn may add.
-func (s *spaces) reserve(name string, bytes int64) {
+// reserve counts what a turn may add to a space, and to all of them.
+func (s *spaces) reserve(name string, bytes, all int64) {
 	i := s.of(name)
 	i.Reserved += bytes
-	s.total.Reserved += bytes
+	s.total.Reserved += all
 	s.sweep(i)
 }
 
@@ -140,7 +140,7 @@ func (t *Turn) PutWithin(space, key string, value []byte, limit int64) error {
 			}
 		}
 		s.set(k, k.size(len(value))-base, exact)
-		return t.db.admitGrowth(space, s, limit)
+		return t.admitGrowth(space, s, limit)
 	}
 	_, read := t.reads[k]
 	err = take(read)
@@ -148,14 +148,19 @@ func (t *Turn) PutWithin(space, key string, value []byte, limit int64) error {
 		// It did not fit as if nothing was there. Now it matters what is.
 		err = take(true)
 	}
-	if err != nil && len(s.inexact) > 0 {
-		if err = t.makeExact(s); err == nil {
-			err = t.db.admitGrowth(space, s, limit)
+	if err != nil {
+		if exact := t.makeExact(); exact != nil {
+			err = exact
+		} else {
+			err = t.admitGrowth(space, s, limit)
 		}
 	}
-	if err == nil || s.deltas[k] <= 0 || known && s.deltas[k] <= before {
+	admitted := err == nil
+	if admitted || s.deltas[k] <= 0 || known && s.deltas[k] <= before {
 		if err = t.write(space, key, nonNil(value)); err == nil {
-			t.db.forceGrowth(space, s)
+			if !admitted {
+				t.forceGrowth(space, s)
+			}
 			return nil
 		}
 	}
@@ -165,7 +170,7 @@ func (t *Turn) PutWithin(space, key string, value []byte, limit int64) error {
 		s.set(k, 0, true)
 		delete(s.deltas, k)
 	}
-	t.db.forceGrowth(space, s)
+	t.forceGrowth(space, s)
 	return err
 }
 
@@ -198,14 +203,18 @@ func (t *Turn) base(k stateKey) (int64, error) {
 	return k.size(len(v)), nil
 }
 
-// makeExact finds out what is there under the keys that t puts something under.
-func (t *Turn) makeExact(s *spaceTurn) error {
-	for k := range s.inexact {
-		base, err := t.base(k)
-		if err != nil {
-			return err
+// makeExact finds out what is there under the keys that t puts something under,
+// in all spaces, since all share one bound.
+func (t *Turn) makeExact() error {
+	for name, s := range t.spaces {
+		for k := range s.inexact {
+			base, err := t.base(k)
+			if err != nil {
+				return err
+			}
+			s.set(k, s.deltas[k]-base, true)
 		}
-		s.set(k, s.deltas[k]-base, true)
+		t.lowerGrowth(name, s)
 	}
 	return nil
 }
@@ -223,44 +232,67 @@ func (t *Turn) deleted(space string, k stateKey) error {
 		}
 	}
 	s.set(k, -base, true) // that nothing was there is a bound, and never too low
-	t.db.forceGrowth(space, s)
+	t.forceGrowth(space, s)
 	return nil
 }
 
-// admitGrowth reserves what a turn adds to a space, if there is room.
-func (db *DB) admitGrowth(space string, s *spaceTurn, limit int64) error {
+// admitGrowth reserves what t adds to a space, if there is room.
+func (t *Turn) admitGrowth(space string, s *spaceTurn, limit int64) error {
+	db := t.db
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	more := max(s.grows, 0) - s.reserved
+	more, all := t.grows(s)
 	i, total := db.spaces.of(space), &db.spaces.total
 	switch {
 	case limit > 0 && i.Bytes+i.Reserved+more > limit:
 		defer db.spaces.sweep(i)
 		return fmt.Errorf("it holds %d bytes of %d: %w", i.Bytes+i.Reserved, limit, ErrFull)
-	case db.o.MaxState > 0 && total.Bytes+total.Reserved+more > db.o.MaxState:
+	case db.o.MaxState > 0 && all > 0 && total.Bytes+total.Reserved+all > db.o.MaxState:
 		defer db.spaces.sweep(i)
 		return fmt.Errorf("all state together holds %d bytes of %d: %w", total.Bytes+total.Reserved, db.o.MaxState, ErrFull)
 	}
-	db.spaces.reserve(space, more)
-	s.reserved += more
+	t.reserve(space, s, more, all)
 	return nil
 }
 
-// forceGrowth reserves what a turn adds to a space, as it is.
-func (db *DB) forceGrowth(space string, s *spaceTurn) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	more := max(s.grows, 0) - s.reserved
-	db.spaces.reserve(space, more)
+// forceGrowth reserves what t adds to a space, as it is.
+func (t *Turn) forceGrowth(space string, s *spaceTurn) {
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	more, all := t.grows(s)
+	t.reserve(space, s, more, all)
+}
+
+// lowerGrowth gives back what t has reserved and does not add.
+func (t *Turn) lowerGrowth(space string, s *spaceTurn) {
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	more, all := t.grows(s)
+	t.reserve(space, s, min(more, 0), min(all, 0))
+}
+
+// grows is by how much more than what it has reserved t grows a space, and all
+// spaces: what it takes from one of them counts for another one.
+func (t *Turn) grows(s *spaceTurn) (more, all int64) {
+	for _, o := range t.spaces {
+		all += o.grows
+	}
+	return max(s.grows, 0) - s.reserved, max(all, 0) - t.reserved
+}
+
+func (t *Turn) reserve(space string, s *spaceTurn, more, all int64) {
+	t.db.spaces.reserve(space, more, all)
 	s.reserved += more
+	t.reserved += all
 }
 
 // releaseGrowth gives back what t reserved. Call it with db.mu held.
 func (db *DB) releaseGrowth(t *Turn) {
 	for name, s := range t.spaces {
-		db.spaces.reserve(name, -s.reserved)
+		db.spaces.reserve(name, -s.reserved, 0)
 	}
-	t.spaces = nil
+	db.spaces.total.Reserved -= t.reserved
+	t.spaces, t.reserved = nil, 0
 }
 
 // putState writes values, and returns by what spaces grow with them.

@@ -30,6 +30,7 @@ type Turn struct {
 	afterEnd    []func(committed bool)
 	size        int64
 	spaces      map[string]*spaceTurn // that it writes with PutWithin, or deletes from
+	reserved    int64                 // of what all spaces may hold together
 
 	kept     int64 // bytes in memory, reads included
 	bounded  bool  // kept may not grow for ever
