@@ -24,13 +24,13 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/edged-io/edged/internal/nameform"
 	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
 )
@@ -98,7 +98,7 @@ type HubOptions struct {
 	timing pumpTiming // of tests
 }
 
-var deviceID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+const deviceID = nameform.Form(64)
 
 // setDefaults fills in what was left out and returns all faults together.
 func (o *Options) setDefaults() error {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/edged-io/edged/internal/nameform"
 	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/store"
 )
@@ -31,7 +31,7 @@ type Stream struct {
 	Dedupe     int
 }
 
-var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+const streamName = nameform.Form(128)
 
 func (a Stream) config() store.StreamConfig {
 	return store.StreamConfig{

@@ -109,8 +109,11 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	defer cancel()
 	var reloads sync.WaitGroup
 	err = n.Run(ctx, func(node.Addresses) {
-		debug.FreeOSMemory() // what compiling took is not needed again
 		notify.Ready(ctx, n.Alive)
+		debug.FreeOSMemory() // what compiling took is not needed again
+		if err := dropStartPages(); err != nil {
+			log.Debug("pages of the start are kept", "err", err)
+		}
 		reloads.Go(func() { reloadOnSignal(ctx, n, hup, notify, log) })
 	})
 	notify.Stopping()

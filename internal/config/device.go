@@ -8,11 +8,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/edged-io/edged/internal/nameform"
 	"github.com/edged-io/edged/internal/topic"
 )
 
@@ -214,7 +214,7 @@ func (d *document) checkHub(h *Hub) {
 }
 
 // nameForm is what names of things are made of: they become parts of subjects, of file names and of stream names.
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+const nameForm = nameform.Form(64)
 
 func (d *document) checkName(path, name string) bool {
 	if nameForm.MatchString(name) {

@@ -49,7 +49,7 @@ func Edged() Rules {
 			{"internal/config", 30}, // the files; of the parts, only those that handle a manifest see it
 			{"internal/claims", 20}, {"store", 20},
 			// Small packages that anybody may import.
-			{"internal/topic", 0}, {"internal/wasm", 0}, {"internal/outbound", 0}, {"internal/event", 0}, {"internal/atomicfile", 0}, {"internal/cgroup", 0}, {"internal/house", 0}, {"sdk", 0},
+			{"internal/topic", 0}, {"internal/wasm", 0}, {"internal/outbound", 0}, {"internal/event", 0}, {"internal/nameform", 0}, {"internal/atomicfile", 0}, {"internal/cgroup", 0}, {"internal/house", 0}, {"sdk", 0},
 			{"internal/httpsettings", 0}, {"internal/logtext", 0},
 			{"examples", 10}, // actors: they know the SDK alone
 		},

@@ -102,8 +102,9 @@ func (p Problems) Error() string {
 }
 
 var (
-	methodForm = regexp.MustCompile(`^[A-Z]{1,32}$`)
-	hostForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+	// Lengths are looked at elsewhere: expressions that count are large.
+	methodForm = regexp.MustCompile(`^[A-Z]+$`)
+	hostForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 )
 
 // Check brings s into its normal form and returns what is wrong, by the key of
@@ -166,7 +167,7 @@ func (s *Settings) checkPatterns(bad *Problems) {
 		return
 	}
 	for i, h := range s.Hosts {
-		if s.Hosts[i] = strings.ToLower(h); !hostForm.MatchString(s.Hosts[i]) {
+		if s.Hosts[i] = strings.ToLower(h); len(h) > 253 || !hostForm.MatchString(s.Hosts[i]) {
 			bad.add("hosts", "not the name of a host, without a port: %q", clip(h))
 			return
 		}
@@ -177,7 +178,7 @@ func (s *Settings) checkPatterns(bad *Problems) {
 		if !named {
 			method, path = "GET", r
 		}
-		if len(r) > maxText || !methodForm.MatchString(method) || !strings.HasPrefix(path, "/") {
+		if len(r) > maxText || len(method) > 32 || !methodForm.MatchString(method) || !strings.HasPrefix(path, "/") {
 			bad.add("routes", `want a path like "/items/" or a method and a path like "GET /items/{id}", got %q`, clip(r))
 			return
 		}

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 
 	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/nameform"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 var ErrDesired = errors.New("not a desired state")
 
 // appName is what an app may be called; it becomes the name of a folder.
-var appName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+const appName = nameform.Form(64)
 
 // Desired is what a hub wants a box to run: the value of the box's key in the
 // bucket EDGE_DESIRED.

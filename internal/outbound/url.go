@@ -79,8 +79,18 @@ func clean(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// hostForm is a name as DNS has it, and as people have it on their networks.
-var hostForm = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*$`)
+// labelForm is a part of a name as DNS has it, of at most 63 characters, and as
+// people have it on their networks.
+var labelForm = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]*$`)
+
+func isHostName(host string) bool {
+	for label := range strings.SplitSeq(host, ".") {
+		if len(label) > 63 || !labelForm.MatchString(label) {
+			return false
+		}
+	}
+	return len(host) <= 253
+}
 
 // cleanHost returns a name in lower case without a final dot, or an address in its one
 // form.
@@ -96,7 +106,7 @@ func cleanHost(host string, bracketed bool) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.String(), nil
 	}
-	if len(host) > 253 || !hostForm.MatchString(host) {
+	if !isHostName(host) {
 		return "", errors.New("the host is neither a name nor an address")
 	}
 	// 127.1, 0x7f000001 and 2130706433 are addresses to some.
