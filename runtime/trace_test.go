@@ -65,3 +65,19 @@ func TestDemangle(t *testing.T) {
 		}
 	}
 }
+
+// What a guest says and how its functions are called is from outside.
+func FuzzTrapError_Trace(f *testing.F) {
+	f.Add("panic: no\n\ngoroutine 1 [running]:\nmain.f()\n", "main.f(i32) i32\n$12()")
+	f.Add("thread panicked at a.rs:1:1:", "_ZN3std9panicking20rust_panic_with_hook17h1b1329eaa36c7fa5E(i32)\n_ZN5_$LT$x17hE()")
+	f.Add("\xff\n\n\n", "_ZN99999999999999999999E()\n(())")
+	f.Fuzz(func(t *testing.T, output, stack string) {
+		e := &TrapError{Output: output, Stack: stack}
+		if lines := strings.Count(e.Trace(), "\n"); lines > maxSaidLines+maxFrames+3 {
+			t.Errorf("%d lines", lines)
+		}
+		if text := e.Error(); strings.Contains(text, "\n") || len(text) > maxHeadline+100 {
+			t.Errorf("%q is not a line", text)
+		}
+	})
+}

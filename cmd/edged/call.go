@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"unicode/utf8"
@@ -162,7 +163,11 @@ func readValue(d *msgpack.Decoder, depth int) any {
 	case msgpack.Int:
 		return json.Number(intText(d.Raw()))
 	case msgpack.Float:
-		return d.Float()
+		f := d.Float()
+		if math.IsNaN(f) || math.IsInf(f, 0) { // which JSON does not have
+			return fmt.Sprint(f)
+		}
+		return f
 	case msgpack.Str:
 		return d.Str()
 	case msgpack.Bin:

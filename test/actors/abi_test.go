@@ -8,7 +8,7 @@ import (
 
 // Where each byte example of PROTOCOL 1, 2 and 8 is tested:
 //
-//	1.1, 1.2 import modules, subsets of imports        TestEcho, TestInitialisers, TestCorners
+//	1.1, 1.2 import modules, subsets of imports        TestEcho, TestInitialisers, TestCorners; four parameters: TestRefused
 //	1.2  __host_call is 0 or 1                         TestCorners (f, g)
 //	1.3  __wasmbus_rpc_version, __actor_api_version    TestEcho, TestInitialisers
 //	1.4  initialisers, proc_exit(0), slots cleared     TestInitialisers, TestTinyGo, TestCorners (h)
@@ -37,23 +37,25 @@ func TestEcho(t *testing.T) {
 		has(t, name+": health without a value", b.call(a.key, "Actor.HealthRequest", ""), "error: ", "Actor.HealthRequest")
 		want := "\x83\xaastatusCode\xcc\xc8\xa6header\x80\xa4body\xc5\x00\x2f" + smallest
 		same(t, name, b.call(a.key, "HttpServer.HandleRequest", smallest), want)
+		has(t, name+" over HTTP", b.get("/tea?milk=1", "please"), "200 \x85", "\xa4path\xa4/tea", "milk=1", "\xc4\x06please")
 		same(t, name+" by its name", b.call("zoo/echo", "HttpServer.HandleRequest", smallest), want)
 	}
 }
 
 func TestCounter(t *testing.T) {
-	a := newActor(t, sign2021, wat(t, "counter"), "counter", mandate{caps: []string{"wasmcloud:keyvalue"}})
+	a := newActor(t, sign2021, wat(t, "counter"), "counter", mandate{caps: []string{"wasmcloud:httpserver", "wasmcloud:keyvalue"}})
 	b := start(t, a)
 	for n := range 3 {
 		same(t, "count", b.call(a.key, "HttpServer.HandleRequest", smallest),
 			"\x83\xa4body\x91"+string(rune(n+1))+"\xa6header\x80\xaastatusCode\xcc\xc8")
 	}
+	same(t, "over HTTP", b.get("/", ""), "200 \x04")
 }
 
 // Without the claim, and without the link, a counter gets the errors that classic hosts give.
 func TestCounter_refused(t *testing.T) {
 	wasm := wat(t, "counter")
-	unclaimed := newActor(t, sign, wasm, "unclaimed", mandate{caps: []string{"wasmcloud:httpserver"}})
+	unclaimed := newActor(t, sign, wasm, "unclaimed", mandate{caps: []string{"wasmcloud:messaging"}})
 	unclaimed.capabilities = []string{"keyvalue"}
 	unlinked := newActor(t, sign2021, wasm, "unlinked", mandate{caps: []string{"wasmcloud:keyvalue"}})
 	unlinked.capabilities = nil
@@ -128,4 +130,19 @@ func TestCorners(t *testing.T) {
 	has(t, "an error that is no text", call("p"), "error: ", "\uFFFD")
 	same(t, "and it goes on", call("k"), "fine")
 	has(t, "console", b.log.String(), `text="why not"`)
+}
+
+// What can not run here is left out, with what it is and what can be done.
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		wasm []byte
+		want string
+	}{
+		"component": {[]byte("\x00asm\x0d\x00\x01\x00"), "a WebAssembly component; actors are core modules: build for wasm32-unknown-unknown or wasip1"},
+		"wascc":     {wat(t, "wascc"), "imports wapc.__host_call with 4 parameters: a waSCC module of 2019 or 2020; build it again with a waPC or wasmCloud library"},
+	} {
+		b := run(t, "", newActor(t, sign, c.wasm, name, mandate{}))
+		has(t, name, b.log.String(), `msg="app left out"`, c.want)
+		has(t, name, strings.Join(b.Status().Problems, "\n"), c.want)
+	}
 }

@@ -9,7 +9,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +133,8 @@ func newActor(t *testing.T, s signer, wasm []byte, name string, m mandate) actor
 	a.wasm, a.key = s(t, wasm, name, m)
 	for _, c := range m.caps {
 		switch c {
+		case "wasmcloud:httpserver":
+			a.capabilities = append(a.capabilities, "httpserver")
 		case "wasmcloud:keyvalue":
 			a.capabilities = append(a.capabilities, "keyvalue")
 		case "wasmcloud:builtin:logging":
@@ -198,6 +202,9 @@ func manifest(actors []actor) string {
 	for _, a := range actors {
 		for _, c := range a.capabilities {
 			text += fmt.Sprintf("[[capability]]\nname = %q\nactor = %q\n", c, a.name)
+			if c == "httpserver" {
+				text += "[[capability.config]]\nlisten = \"127.0.0.1:0\"\n"
+			}
 		}
 	}
 	return text
@@ -247,6 +254,16 @@ func start(t *testing.T, actors ...actor) *box {
 // startWith is start with more in the manifest.
 func startWith(t *testing.T, more string, actors ...actor) *box {
 	t.Helper()
+	b := run(t, more, actors...)
+	if apps := b.Status().Apps; len(apps) != 1 {
+		t.Fatalf("the app does not run:\n%s", b.log.String())
+	}
+	return b
+}
+
+// run runs a box that may refuse the app.
+func run(t *testing.T, more string, actors ...actor) *box {
+	t.Helper()
 	b := &box{t: t, ended: make(chan struct{})}
 	device := install(t, t.TempDir(), actors, more)
 	var err error
@@ -278,9 +295,6 @@ func startWith(t *testing.T, more string, actors ...actor) *box {
 	case <-time.After(2 * time.Minute):
 		t.Fatal("the box is not ready")
 	}
-	if apps := b.Status().Apps; len(apps) != 1 {
-		t.Fatalf("the app does not run:\n%s", b.log.String())
-	}
 	return b
 }
 
@@ -307,6 +321,25 @@ func (b *box) call(actor, operation, payload string) string {
 		return "error: " + err.Error()
 	}
 	return string(reply)
+}
+
+// get asks the box's first HTTP listener, and shows the answer as "200 body".
+func (b *box) get(path, body string) string {
+	b.t.Helper()
+	request, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, "http://"+b.addr.HTTP["zoo-httpserver-1"]+path, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return fmt.Sprint(answer.StatusCode, " ", string(text))
 }
 
 // same compares bytes that are text for the most part.
