@@ -46,6 +46,7 @@ const (
 type frame struct {
 	loop    int32 // the edit of its check, if it is a loop; else -1
 	outer   int32 // the region around it
+	values  int32 // that a branch to it takes along
 	isIf    bool
 	reached bool // a branch goes back to this loop
 }
@@ -73,7 +74,7 @@ func (m *rewriter) code() {
 			return
 		}
 		r.end = r.at + int(size)
-		m.functionBody(m.params[m.functions[i]])
+		m.functionBody(m.types[m.functions[i]])
 		if r.err != nil {
 			return
 		}
@@ -82,13 +83,13 @@ func (m *rewriter) code() {
 }
 
 // functionBody rewrites the body that the reader has before it.
-func (m *rewriter) functionBody(params uint32) {
+func (m *rewriter) functionBody(t arity) {
 	r, b := &m.in, &m.body
 	groups := r.count(maxLocals, "groups of locals")
 	declared := r.at
-	locals := m.declarations(groups, params)
+	locals := m.declarations(groups, int(t.params))
 	start := r.at
-	scratch := m.scan(locals)
+	scratch := m.scan(locals, t)
 	if r.err != nil {
 		return
 	}
@@ -116,9 +117,9 @@ func (m *rewriter) functionBody(params uint32) {
 
 // declarations passes the groups of locals and returns how many locals there
 // are, parameters included.
-func (m *rewriter) declarations(groups int, params uint32) (locals int) {
+func (m *rewriter) declarations(groups, params int) (locals int) {
 	r := &m.in
-	locals = int(params)
+	locals = params
 	for range groups {
 		at := r.at
 		n := r.u32()

@@ -1,30 +1,63 @@
 package meter
 
-// effort is what the engine's compiler has to do with one function. It takes
-// time with the square of the blocks, as it walks up from each to those that
-// dominate it, and memory for each local in each block. A few kilobytes could
-// otherwise keep it busy for minutes.
+// effort is what the engine's compiler has to do with a function. It takes time
+// with the square of the blocks, as it walks up from each to those that dominate
+// it, and memory for each value that a call, a block or a branch takes along and
+// for each local in each block. A few kilobytes could otherwise keep it busy for
+// minutes, or take gigabytes.
 type effort struct {
-	blocks int // blocks, branches, and the checks put in
+	blocks int // blocks and branches, as the engine has them
 	loops  int
 	calls  int
+	values int
+
+	square  uint64 // of blocks
+	carried uint64 // loops times locals
+}
+
+// How many blocks and edges between them the engine makes of what there is.
+const (
+	blockBlocks  = 2
+	ifBlocks     = 4
+	branchBlocks = 2
+	bulkBlocks   = 12 // with its check
+)
+
+// called adds a call of a function of type t.
+func (m *rewriter) called(t uint32) {
+	if m.in.err != nil {
+		return
+	}
+	e := &m.body.effort
+	e.calls++
+	e.values += int(m.types[t].params) + int(m.types[t].results)
 }
 
 // exert adds the effort of a function and fails where it is too much.
 func (m *rewriter) exert(at, locals int) {
-	e := &m.body.effort
-	m.square += uint64(e.blocks) * uint64(e.blocks)
-	m.carried += uint64(e.loops) * uint64(locals)
-	switch r := &m.in; {
+	e, total, r := &m.body.effort, &m.total, &m.in
+	e.square = uint64(e.blocks) * uint64(e.blocks)
+	e.carried = uint64(e.loops) * uint64(locals)
+	total.square += e.square
+	total.carried += e.carried
+	total.values += e.values
+	size := uint64(len(r.buf)) // large modules may take longer
+	switch {
 	case e.blocks > maxBlocks:
-		r.fail(ErrLimit, at, "a function with %d blocks and branches, the limit is %d", e.blocks, maxBlocks)
+		r.fail(ErrLimit, at, "a function with some %d blocks and branches, the limit is %d", e.blocks, maxBlocks)
 	case e.calls > maxCalls:
 		r.fail(ErrLimit, at, "a function with %d calls, the limit is %d", e.calls, maxCalls)
+	case e.values > maxValues:
+		r.fail(ErrLimit, at, "a function whose calls, blocks and branches take %d values along, the limit is %d", e.values, maxValues)
 	case e.blocks*locals > maxLive:
-		r.fail(ErrLimit, at, "a function with %d locals and %d blocks and branches, the limit of their product is %d", locals, e.blocks, maxLive)
-	case m.square > maxSquare:
-		r.fail(ErrLimit, at, "functions with too many blocks and branches: the limit of the sum of their squares is %d", uint64(maxSquare))
-	case m.carried > maxCarried:
-		r.fail(ErrLimit, at, "functions with too many loops and locals: the limit of the sum of their products is %d", maxCarried)
+		r.fail(ErrLimit, at, "a function with %d locals and some %d blocks and branches, the limit of their product is %d", locals, e.blocks, maxLive)
+	case e.carried > maxCarried:
+		r.fail(ErrLimit, at, "a function with %d loops and %d locals, the limit of their product is %d", e.loops, locals, maxCarried)
+	case total.square > maxSquareSum+squarePerByte*size:
+		r.fail(ErrLimit, at, "functions with too many blocks and branches: the sum of their squares is %d", total.square)
+	case total.carried > maxCarriedSum+carriedPerByte*size:
+		r.fail(ErrLimit, at, "functions with too many loops and locals: the sum of their products is %d", total.carried)
+	case uint64(total.values) > maxValuesSum+size:
+		r.fail(ErrLimit, at, "functions whose calls, blocks and branches take too many values along: %d", total.values)
 	}
 }

@@ -18,22 +18,29 @@ const (
 	maxMemoryPages  = 1 << 16 // the standard's own
 
 	maxParams     = 1000    // and results of a type: what browsers allow
+	maxSignatures = 1 << 20 // parameters and results of all types; the engine keeps 8 bytes of each
 	maxLocals     = 50_000  // of one function, parameters included: what browsers allow
 	maxLocalsSum  = 4 << 20 // of all functions: four bytes declare millions, and the engine keeps 8 bytes of each
 	maxBodyBytes  = 2 << 20 // of one function: the largest met has 80 KB; compiling takes some 60 bytes for each
 	maxNesting    = 1 << 14 // blocks in blocks: a switch nests as deep as it has cases
-	maxBranches   = 1 << 15 // targets of one br_table: browsers allow twice as many, and see maxBlocks
+	maxBranches   = 1 << 15 // targets of one br_table, see maxBlocks
 	maxConstBytes = 1 << 12 // of one constant expression
 	maxNameBytes  = 1 << 10 // of one function; longer ones are cut
 	maxSections   = 1 << 10 // custom ones included
 
-	// What the engine's compiler does is bounded by these, see effort. The
-	// largest function met, of Haskell or Go, has some 2000 blocks and branches.
-	maxBlocks  = 1 << 15 // of one function: three seconds
-	maxSquare  = 1 << 31 // the squares of those of all functions: six seconds
-	maxCalls   = 1 << 16 // in one function, the engine takes a kilobyte for each
-	maxLive    = 1 << 23 // blocks times locals of one function: 64 MiB
-	maxCarried = 1 << 22 // loops times locals of all functions: some twenty seconds
+	// What the engine's compiler does is bounded by these, see effort: some
+	// seconds and 100 MiB for the worst of each, and for a large module as
+	// long again as it would take anyway. Sums are of all functions.
+	maxBlocks      = 1 << 15 // of one function; the largest met, of Haskell and Go, have some 5000
+	maxSquareSum   = 1 << 31 // the squares of those; a Go module has 60 for each byte
+	squarePerByte  = 128
+	maxCalls       = 1 << 16 // in one function
+	maxValues      = 1 << 18 // taken along by those and by blocks and branches
+	maxValuesSum   = 1 << 23
+	maxLive        = 1 << 24 // blocks times locals of one function
+	maxCarried     = 1 << 20 // loops times locals of one function
+	maxCarriedSum  = 1 << 22
+	carriedPerByte = 4
 
 	// maxRun is how many instructions may follow each other before another
 	// check is put between them: some ten microseconds.

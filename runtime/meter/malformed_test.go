@@ -136,19 +136,33 @@ var faults = []struct {
 	{"branches", with(c32(0), opBrTable, uleb(1<<15+1), make([]byte, 1<<15+2)), meter.ErrLimit, "32769 branches"},
 	{"a long expression", sections(6, cat(1, i32, 0, slices.Repeat(c32(0), 2100), opEnd)), meter.ErrLimit, "expression of more than 4096 bytes"},
 	{"custom sections", sections(slices.Repeat([]any{0, str("x")}, 1025)...), meter.ErrLimit, "more than 1024 sections"},
-	{"bulk operations and nothing else", with(bytes.Repeat(cat(c32(0), bytes.Repeat([]byte{0x40, 0}, 300), opDrop), 30)), meter.ErrLimit, "grow to more than 8 times its size"},
+	{"bulk operations and nothing else", sections(1, cat(1, emptyType), 3, cat(30, make([]byte, 30)), 5, cat(1, 0, 1), 10, cat(30, bytes.Repeat(sized(cat(0, c32(0), bytes.Repeat([]byte{0x40, 0}, 300), opDrop, opEnd)), 30))), meter.ErrLimit, "grow to more than 8 times its size"},
 	{"blocks", with(bytes.Repeat([]byte{opBlock, void, opEnd}, 1<<15)), meter.ErrLimit, "blocks and branches, the limit is 32768"},
-	{"branches of a table", with(c32(0), opBrTable, uleb(1<<15), make([]byte, 1<<15+1)), meter.ErrLimit, "32771 blocks and branches"},
+	{"branches of a table", with(c32(0), opBrTable, uleb(1<<15), make([]byte, 1<<15+1)), meter.ErrLimit, "some 32774 blocks and branches"},
 	{"loops", with(bytes.Repeat([]byte{opLoop, void, opBr, 0, opEnd}, 10_000)), meter.ErrLimit, "blocks and branches"},
-	{"blocks of all", functionsOf(70, cat(0, bytes.Repeat([]byte{opBlock, void, opEnd}, 6000), opEnd)), meter.ErrLimit, "sum of their squares"},
+	{"blocks of all", functionsOf(16, cat(0, bytes.Repeat([]byte{opBlock, void, opEnd}, 6000), opEnd)), meter.ErrLimit, "sum of their squares"},
 	{"calls of a function", with(bytes.Repeat([]byte{opCall, 0}, 1<<16+1)), meter.ErrLimit, "65537 calls"},
-	{"locals in blocks", functionsOf(1, cat(1, uleb(50_000), i32, bytes.Repeat([]byte{opBlock, void, opEnd}, 200), opEnd)), meter.ErrLimit, "a function with 50000 locals and 202 blocks"},
-	{"locals in loops", functionsOf(40, cat(1, uleb(1000), i32, bytes.Repeat([]byte{opLoop, void, opBr, 0, opEnd}, 120), opEnd)), meter.ErrLimit, "loops and locals"},
+	{"locals in blocks", functionsOf(1, cat(1, uleb(50_000), i32, bytes.Repeat([]byte{opBlock, void, opEnd}, 200), opEnd)), meter.ErrLimit, "a function with 50000 locals and some 404 blocks"},
+	{"locals in loops", functionsOf(1, cat(1, uleb(1000), i32, bytes.Repeat([]byte{opLoop, void, opBr, 0, opEnd}, 1050), opEnd)), meter.ErrLimit, "1050 loops and 1000 locals"},
+	{"locals in loops of all", functionsOf(40, cat(1, uleb(1000), i32, bytes.Repeat([]byte{opLoop, void, opBr, 0, opEnd}, 120), opEnd)), meter.ErrLimit, "too many loops and locals"},
+	{"values of calls", thousands(1, 132, op(opCall, 0)), meter.ErrLimit, "take 264000 values along"},
+	{"values of calls of all", thousands(37, 120, op(opCall, 0)), meter.ErrLimit, "take too many values along: 8640000"},
+	{"values of blocks", thousands(1, 132, cat(opBlock, 0, opEnd)), meter.ErrLimit, "take 264000 values along"},
+	{"values of branches", thousands(1, 263, cat(c32(1), opBrIf, 0)), meter.ErrLimit, "take 263000 values along"},
+	{"parameters of all types", sections(1, cat(uleb(1050), slices.Repeat(typ(bytes.Repeat(types(i32), 1000), nil), 1050))), meter.ErrLimit, "1048576 parameters and results"},
 }
 
 // functionsOf has n functions of that body.
 func functionsOf(n int, body []byte) []byte {
 	return sections(1, cat(1, emptyType), 3, cat(uleb(n), make([]byte, n)), 10, cat(uleb(n), bytes.Repeat(sized(body), n)))
+}
+
+// thousands has n functions that take and leave a thousand values, and so many
+// times that code.
+func thousands(n, times int, code []byte) []byte {
+	body := sized(cat(0, bytes.Repeat(op(opLocalGet, 0), 1000), bytes.Repeat(code, times), opEnd))
+	values := bytes.Repeat(types(i32), 1000)
+	return sections(1, cat(1, typ(values, values)), 3, cat(uleb(n), make([]byte, n)), 10, cat(uleb(n), bytes.Repeat(body, n)))
 }
 
 func TestRewrite_refuses(t *testing.T) {
@@ -164,8 +178,8 @@ func TestRewrite_refuses(t *testing.T) {
 func TestRewrite_atLimits(t *testing.T) {
 	for name, wasm := range map[string][]byte{
 		"nothing":   sections(),
-		"nesting":   with(bytes.Repeat([]byte{opBlock, void}, 1<<14), bytes.Repeat([]byte{opEnd}, 1<<14)),
-		"branches":  with(c32(0), opBrTable, uleb(1<<15-4), make([]byte, 1<<15-3)),
+		"nesting":   with(bytes.Repeat([]byte{opBlock, void}, 1<<14-8), bytes.Repeat([]byte{opEnd}, 1<<14-8)),
+		"branches":  with(c32(0), opBrTable, uleb(1<<15-8), make([]byte, 1<<15-7)),
 		"locals":    functionsOf(1, cat(1, uleb(50000), i32, opEnd)),
 		"scratch":   sections(1, cat(1, emptyType), 3, cat(1, 0), 5, cat(1, 0, 1), 10, cat(1, sized(cat(1, uleb(49999), i32, c32(0), c32(0), c32(0), 0xfc, 11, 0, opEnd)))),
 		"functions": functionsOf(100_000, cat(0, op(opCall, 99_999), opEnd)),

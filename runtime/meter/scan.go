@@ -11,16 +11,16 @@ package meter
 //
 // Where the entry leads to the head of a loop in any case, and little else is
 // there to pay for, that head does: compilers of Go begin each function so.
-func (m *rewriter) scan(locals int) (scratch bool) {
+func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 	r, b := &m.in, &m.body
 	const entry = 0
 	b.edits, b.effort = b.edits[:0], effort{}
 	b.check(r.at)
 	b.edits[entry].weight = uint32(min(max(locals-freeLocals, 0), maxRun/2))
-	b.frames = append(b.frames[:0], frame{loop: -1})
+	b.frames = append(b.frames[:0], frame{loop: -1, values: int32(t.results)})
 	region := int32(entry)
 	straight, lead := true, int32(-1) // nothing has left the way from the entry yet; the loop it leads to
-	functions, types, globals, tables := m.functionSum(), len(m.params), m.globalCount(), m.tableSum()
+	functions, types, globals, tables := m.functionSum(), len(m.types), m.globalCount(), m.tableSum()
 
 	for r.at < r.end {
 		at := r.at
@@ -41,19 +41,20 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			r.u32()
 			r.u32()
 		case shapeBlock, shapeIf, shapeTryTable:
-			b.effort.blocks++
-			r.blockType(types)
+			t := m.blockType()
 			if op == 0x1f {
 				m.catches()
 			}
-			m.enter(frame{loop: -1, outer: region, isIf: op == opIf})
+			if op == opIf {
+				b.effort.blocks += ifBlocks - blockBlocks
+			}
+			m.enter(frame{loop: -1, outer: region, values: int32(t.results), isIf: op == opIf})
 			straight = straight && op != opIf
 		case shapeLoop:
-			b.effort.blocks++
 			b.effort.loops++
-			r.blockType(types)
+			t := m.blockType()
 			head := b.check(r.at)
-			m.enter(frame{loop: head, outer: region})
+			m.enter(frame{loop: head, outer: region, values: int32(t.params)})
 			region = head
 			if straight {
 				straight, lead = false, head
@@ -96,7 +97,9 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			straight = false
 		case shapeBrTable:
 			straight = false
-			for range r.count(maxBranches, "branches") {
+			n := r.count(maxBranches, "branches")
+			b.effort.blocks -= n * (branchBlocks - 1) // these are edges only
+			for range n {
 				m.branch()
 			}
 			m.branch()
@@ -104,14 +107,14 @@ func (m *rewriter) scan(locals int) (scratch bool) {
 			from := r.at
 			f := r.index(functions, "function")
 			b.edits[region].weight += callWeight - 1
-			b.effort.calls++
+			m.called(m.typeOf(f))
 			straight = false
 			b.replace(from, r.at, f, m.shifted(f))
 		case shapeCallTable:
-			r.index(types, "type")
+			t := r.index(types, "type")
 			r.index(tables, "table")
 			b.edits[region].weight += callWeight - 1
-			b.effort.calls++
+			m.called(t)
 			straight = false
 		case shapeRefFunc:
 			from := r.at
@@ -200,9 +203,11 @@ func (m *rewriter) enter(f frame) {
 // branch reads a label and notes which loop it leads back to.
 func (m *rewriter) branch() {
 	b := &m.body
-	b.effort.blocks++
 	label := m.in.index(len(b.frames), "label")
-	b.frames[len(b.frames)-1-int(label)].reached = true
+	f := &b.frames[len(b.frames)-1-int(label)]
+	f.reached = true
+	b.effort.blocks += branchBlocks
+	b.effort.values += int(f.values)
 }
 
 // catches reads the clauses of a try_table. Their labels count from outside of
@@ -226,30 +231,36 @@ func (m *rewriter) catches() {
 }
 
 // blockType reads a type of a block: one of its own, or an index.
-func (r *reader) blockType(types int) {
+func (m *rewriter) blockType() (t arity) {
+	r := &m.in
 	at := r.at
-	t := r.signed(33)
-	switch {
-	case t >= 0 && t < int64(types), t == blockEmpty-0x80:
-	case t >= 0:
-		r.fail(ErrMalformed, at, "type %d, there are %d", t, types)
-	case t >= -64:
-		r.checkType(byte(t)&0x7f, at)
+	switch v := r.signed(33); {
+	case v >= 0 && v < int64(len(m.types)):
+		t = m.types[v]
+	case v >= 0:
+		r.fail(ErrMalformed, at, "type %d, there are %d", v, len(m.types))
+	case v == blockEmpty-0x80:
+	case v >= -64:
+		r.checkType(byte(v)&0x7f, at)
+		t.results = 1
 	default:
-		r.fail(ErrMalformed, at, "a block type %d", t)
+		r.fail(ErrMalformed, at, "a block type %d", v)
 	}
+	m.body.effort.blocks += blockBlocks
+	m.body.effort.values += int(t.params) + int(t.results)
+	return t
 }
 
 // check notes a check before at and returns the new region.
 func (b *body) check(at int) int32 {
-	b.effort.blocks += 2 // it is an if
+	b.effort.blocks += ifBlocks
 	b.edits = append(b.edits, edit{at: uint32(at), kind: editCheck})
 	return int32(len(b.edits) - 1)
 }
 
 // charge notes that the operation at at is charged by its length.
 func (b *body) charge(at int, kind bulk) {
-	b.effort.blocks += 2
+	b.effort.blocks += bulkBlocks
 	b.edits = append(b.edits, edit{at: uint32(at), kind: editBulk, bulk: kind})
 }
 

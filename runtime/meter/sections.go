@@ -48,25 +48,29 @@ type rewriter struct {
 	in  reader
 	out []byte
 
-	params    []uint32 // of each type, how many
-	imported  counts
-	defined   counts
-	functions []uint32 // the types of the defined ones
-	codes     int      // function bodies seen
-	elements  int      // entries of all element segments
-	locals    int      // of all functions
-	square    uint64   // see effort
-	carried   uint64
-	names     []byte // the name section's content, or nil
-	body      body
+	types         []arity
+	imported      counts
+	defined       counts
+	importedTypes []uint32 // of the imported functions
+	functions     []uint32 // the types of the defined ones
+	codes         int      // function bodies seen
+	signatures    int      // parameters and results of all types
+	elements      int      // entries of all element segments
+	locals        int      // of all functions
+	total         effort   // of all functions
+	names         []byte   // the name section's content, or nil
+	body          body
 }
+
+// An arity is how many values a type takes and leaves.
+type arity struct{ params, results uint16 }
 
 // counts has the size of each index space.
 type counts struct{ functions, tables, memories, globals, tags int }
 
 // What is added has the last index of its space, but for the function tick,
 // which stands between the imported and the defined ones.
-func (m *rewriter) tickType() int     { return len(m.params) }
+func (m *rewriter) tickType() int     { return len(m.types) }
 func (m *rewriter) tick() int         { return m.imported.functions }
 func (m *rewriter) counter() int      { return m.globalCount() }
 func (m *rewriter) globalCount() int  { return m.imported.globals + m.defined.globals }
@@ -74,7 +78,18 @@ func (m *rewriter) functionSum() int  { return m.imported.functions + m.defined.
 func (m *rewriter) tableSum() int     { return m.imported.tables + m.defined.tables }
 func (m *rewriter) memorySum() int    { return m.imported.memories + m.defined.memories }
 func (m *rewriter) tagSum() int       { return m.imported.tags + m.defined.tags }
-func (m *rewriter) typeIndex() uint32 { return m.in.index(len(m.params), "type") }
+func (m *rewriter) typeIndex() uint32 { return m.in.index(len(m.types), "type") }
+
+// typeOf is the type of a function.
+func (m *rewriter) typeOf(f uint32) uint32 {
+	if int(f) < m.imported.functions {
+		return m.importedTypes[f]
+	}
+	if i := int(f) - m.imported.functions; i < len(m.functions) {
+		return m.functions[i]
+	}
+	return 0 // a fault was found
+}
 
 // shifted is the new index of a function.
 func (m *rewriter) shifted(f uint32) uint32 {
@@ -297,10 +312,14 @@ func (m *rewriter) functionType() {
 	for range params {
 		r.valueType()
 	}
-	for range r.count(maxParams, "results") {
+	results := r.count(maxParams, "results")
+	for range results {
 		r.valueType()
 	}
-	m.params = append(m.params, uint32(params))
+	if m.signatures += params + results; m.signatures > maxSignatures {
+		r.fail(ErrLimit, from, "more than %d parameters and results of all types", maxSignatures)
+	}
+	m.types = append(m.types, arity{uint16(params), uint16(results)})
 	m.copied(from)
 }
 
@@ -315,7 +334,7 @@ func (m *rewriter) importItem() {
 	}
 	switch kind := r.byte(); kind {
 	case externFunction:
-		m.typeIndex()
+		m.importedTypes = append(m.importedTypes, m.typeIndex())
 		m.imported.functions++
 	case externTable:
 		r.valueType()
