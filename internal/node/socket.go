@@ -14,6 +14,7 @@ import (
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/store"
 )
 
@@ -127,7 +128,7 @@ func statusOf(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, errRequest):
 		return http.StatusBadRequest
-	case claims.Refused(err):
+	case claims.Refused(err), errors.Is(err, lattice.ErrNotGranted):
 		return http.StatusForbidden
 	case errors.As(err, &faults):
 		return http.StatusUnprocessableEntity

@@ -536,6 +536,56 @@ func TestProvider_Call_turn(t *testing.T) {
 	}
 }
 
+// Keys are those of a store, and outlive the process.
+func TestProvider_Call_keysOfStore(t *testing.T) {
+	r := newRig(t, nil, nil)
+	key := func(db httpclient.Store) string {
+		t.Helper()
+		p, err := httpclient.New(httpclient.Options{Store: db, Bound: bound(t, "127.0.0.1"), Handled: func(context.Context) string { return "s/1" }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.PutLink(t.Context(), link(map[string]string{httpclient.ValueAllow: "* " + r.server.URL + "/*"})); err != nil {
+			t.Fatal(err)
+		}
+		err = db.Do(t.Context(), func(ctx context.Context, _ *store.Turn) error {
+			_, err := p.Call(ctx, lattice.Invocation{
+				Origin: lattice.Entity{Key: "a/x"}, Target: lattice.Entity{Link: "default"}, Operation: httpclient.Request, Payload: request("POST", r.server.URL, "x"),
+			})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := r.took()
+		return seen[len(seen)-1].Header.Get("Idempotency-Key")
+	}
+	dir := t.TempDir()
+	open := func(dir string) *store.DB {
+		t.Helper()
+		db, err := store.Open(store.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	db := open(dir)
+	first := key(db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = open(dir)
+	defer db.Close()
+	if again := key(db); again != first || first == "" {
+		t.Errorf("after a restart the key is %q, before it was %q", again, first)
+	}
+	anew := open(t.TempDir())
+	defer anew.Close()
+	if other := key(anew); other == first {
+		t.Error("a store that begins anew has the keys of the old one")
+	}
+}
+
 type handled struct{}
 
 // A request that may have arrived is not sent again behind the actor's back.
