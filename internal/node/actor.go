@@ -177,8 +177,8 @@ func (n *Node) serve(a *actor) lattice.Handler {
 		}
 		outside := inv.Origin == (lattice.Entity{})
 		reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
-		if errors.Is(err, runtime.ErrHostMemory) { // nothing was tried: it comes again, and that is no attempt
-			err = fmt.Errorf("%w: %w", err, store.ErrFull)
+		if errors.Is(err, runtime.ErrHostMemory) { // nothing was tried
+			err = fmt.Errorf("%w: %w", err, errBusy)
 		}
 		if err != nil {
 			err = n.blame(a, inv.Operation, err)

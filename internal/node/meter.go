@@ -90,17 +90,26 @@ func (m *meter) set(l config.ActorLimits) {
 	m.log.rate(l.LogRate)
 }
 
+// errBusy is a call that did not begin because of what its actor, or all of them,
+// do just now. For a message it is store.ErrFull: it comes again, and that is no
+// attempt.
+var errBusy error = busyError{}
+
+type busyError struct{}
+
+func (busyError) Error() string { return "busy" }
+func (busyError) Unwrap() error { return store.ErrFull }
+
 // admit lets a call begin, once the actor owes no messages; done has to be
 // called when it has ended. Who waits holds nothing: a turn that others wait for
 // goes on at once, and leaves the debt to who comes next.
 //
-// Its errors are store.ErrFull: a message that was to be delivered comes again,
-// and nothing was tried.
+// Its errors are errBusy.
 func (m *meter) admit(ctx context.Context) error {
 	if m.calls.Add(1) > m.maxCalls.Load() {
 		m.calls.Add(-1)
 		m.met[limitCalls].Add(1)
-		return fmt.Errorf("the actor has %d calls in flight, which is its limit: %w", m.maxCalls.Load(), store.ErrFull)
+		return fmt.Errorf("the actor has %d calls in flight, which is its limit: %w", m.maxCalls.Load(), errBusy)
 	}
 	if !m.owes.Load() {
 		return nil
@@ -122,7 +131,7 @@ func (m *meter) admit(ctx context.Context) error {
 		case <-ctx.Done():
 			pause.Stop()
 			m.done()
-			return fmt.Errorf("the actor has published more than its publish_rate, and would wait for %s more: %w", d.Round(time.Millisecond), store.ErrFull)
+			return fmt.Errorf("the actor has published more than its publish_rate, and would wait for %s more: %w", d.Round(time.Millisecond), errBusy)
 		}
 	}
 }

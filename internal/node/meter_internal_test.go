@@ -14,6 +14,7 @@ import (
 
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/httpserver"
 	"github.com/edged-io/edged/store"
 )
 
@@ -74,6 +75,21 @@ func TestMeter_calls(t *testing.T) {
 	}
 	if _, met := m.stats(); met[limitCalls] != 1 {
 		t.Errorf("met %v", met)
+	}
+}
+
+// An HTTP client is asked to come again, and not told that the box is full.
+func TestMeter_calls_overHTTP(t *testing.T) {
+	n := &Node{log: slog.New(slog.DiscardHandler), bus: lattice.NewBus()}
+	m := n.meterOf("a")
+	l := config.DefaultLimits()
+	l.Calls = 0
+	m.set(l)
+	n.bus.Replace(lattice.Entity{Key: "a"}, func(ctx context.Context, _ lattice.Invocation) ([]byte, error) {
+		return nil, m.admit(ctx)
+	})
+	if _, err := n.callHTTP(t.Context(), lattice.Invocation{Target: lattice.Entity{Key: "a"}}); !errors.Is(err, httpserver.ErrBusy) {
+		t.Errorf("got %v", err)
 	}
 }
 
