@@ -25,37 +25,55 @@ const tempMark = ".tmp-"
 // then the new content is in place, but a power cut may still bring back the old.
 // A symbolic link at path is replaced, not followed.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	// Before the rename a power cut leaves the old file, after it the new one. The
+	// file is synced first: otherwise the new name could come back empty.
+	dir, err := replace(path, data, perm, (*os.File).Sync)
+	if err == nil {
+		err = SyncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Replace is WriteFile for what is written anew at each start: nobody sees half of
+// it, but a power cut may leave an empty file. It waits for no disk.
+func Replace(path string, data []byte, perm fs.FileMode) error {
+	if _, err := replace(path, data, perm, func(*os.File) error { return nil }); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// replace puts the new content in place, after settle, and returns its directory.
+func replace(path string, data []byte, perm fs.FileMode, settle func(*os.File) error) (dir string, err error) {
 	dir, base := filepath.Split(path)
 	if dir == "" {
 		dir = "."
 	}
 	f, err := os.CreateTemp(dir, "."+base+tempMark+"*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return "", err
 	}
-	temp := f.Name()
-	if err := fill(f, data, perm); err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(temp)))
+	err = fill(f, data, perm, settle)
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	// Before the rename a power cut leaves the old file, after it the new one. The
-	// file was synced first: otherwise the new name could come back empty.
-	if err := os.Rename(temp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(temp)))
+	if err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := SyncDir(dir); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return dir, nil
 }
 
-// fill writes and syncs f, and closes it in any case.
-func fill(f *os.File, data []byte, perm fs.FileMode) error {
+// fill writes and settles f, and closes it in any case.
+func fill(f *os.File, data []byte, perm fs.FileMode, settle func(*os.File) error) error {
 	_, err := f.Write(data)
 	if err == nil {
 		err = f.Chmod(perm)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = settle(f)
 	}
 	return errors.Join(err, f.Close())
 }

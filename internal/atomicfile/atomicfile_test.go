@@ -132,6 +132,26 @@ func TestWriteFile_concurrentWritersOneWins(t *testing.T) {
 	wantOnly(t, dir, "f")
 }
 
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	for _, text := range []string{"one", "two, longer"} {
+		if err := atomicfile.Replace(path, []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		info, statErr := os.Stat(path)
+		if err != nil || statErr != nil || string(got) != text || info.Mode().Perm() != 0o640 {
+			t.Errorf("got %q, %v, %v, %v", got, info.Mode(), err, statErr)
+		}
+	}
+	wantOnly(t, dir, "f")
+	if err := atomicfile.Replace(dir, nil, 0o600); err == nil {
+		t.Error("wrote over a directory")
+	}
+	wantOnly(t, dir, "f")
+}
+
 func TestIsTemp(t *testing.T) {
 	for name, want := range map[string]bool{".state.json.tmp-123": true, "state.json": false, ".hidden": false, "x.tmp-1": false} {
 		if got := atomicfile.IsTemp(name); got != want {

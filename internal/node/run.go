@@ -193,5 +193,5 @@ func (n *Node) writeJSON(name string, v any, perm os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFile(filepath.Join(n.stateDir, name), append(b, '\n'), perm)
+	return atomicfile.Replace(filepath.Join(n.stateDir, name), append(b, '\n'), perm)
 }
