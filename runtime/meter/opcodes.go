@@ -27,6 +27,7 @@ const (
 const (
 	opIf        = 0x04
 	opEnd       = 0x0b
+	opBrIf      = 0x0d
 	opCall      = 0x10
 	opLocalGet  = 0x20
 	opLocalSet  = 0x21

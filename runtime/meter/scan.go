@@ -94,6 +94,9 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			straight = false
 		case shapeBranch:
 			m.branch()
+			if op == opBrIf {
+				b.effort.blocks += branchBlocks // what follows is one, too
+			}
 			straight = false
 		case shapeBrTable:
 			straight = false
