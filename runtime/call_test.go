@@ -166,3 +166,20 @@ func TestActor_Call_environment(t *testing.T) {
 		t.Errorf("goroutines: got %q, %v", out, err)
 	}
 }
+
+func TestActor_Call_instancePerCall(t *testing.T) {
+	for calls, want := range map[int]string{1: "1 1 1 1", 2: "1 2 1 2", 0: "1 2 3 4"} {
+		a := load(t, newHost(t, runtime.Options{}), guest(t), runtime.Limits{CallsPerInstance: calls})
+		var got []string
+		for range 4 {
+			out, err := a.Call(t.Context(), "Test.Count", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(out))
+		}
+		if s := a.Stats(); strings.Join(got, " ") != want || calls > 0 && s.Recycled != uint64(4/calls) {
+			t.Errorf("%d calls each: got %q, want %s, stats %+v", calls, got, want, s)
+		}
+	}
+}

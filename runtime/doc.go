@@ -10,8 +10,12 @@
 //
 // An actor is served by instances of its module: made when they are needed, up
 // to a limit, kept warm, used by one call at a time. An instance that trapped,
-// ran out of time, or has grown close to its memory limit is not used again. No
+// met a limit, or has grown close to its memory limit is not used again. No
 // state between calls is promised to a guest.
+//
+// Modules are rewritten when they are loaded, so that they count their steps and
+// can be stopped, and made to wait, wherever they are (runtime/meter). DESIGN.md
+// next to this file has the life of a call and what is bounded by what.
 //
 // Modules come here already verified: who may run what is decided elsewhere.
 package runtime

@@ -43,3 +43,10 @@ func HostFunctions() (all []HostFunction) {
 	}
 	return all
 }
+
+// CallStackBytes is how large the call stack of an idle instance is.
+func CallStackBytes(a *Actor) int {
+	in := a.pool.take()
+	defer a.pool.put(in)
+	return in.stackBytes()
+}

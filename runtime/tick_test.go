@@ -144,3 +144,27 @@ func TestActor_Call_recursionIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// A call that went deep and came back leaves no large call stack behind. That one
+// is seen at all shows that the engine has it where it is looked for.
+func TestActor_Call_deepButWell(t *testing.T) {
+	// f(n) = n == 0 ? 1 : f(n-1), from the payload's length on.
+	code := slices.Concat(arg(1), []byte{0x45, 0x04, 0x7f}, num(1), []byte{0x05}, arg(0), arg(1), num(1), []byte{0x6b}, call(4), []byte{0x0b})
+	a := load(t, newHost(t, runtime.Options{}), callModule(code, nil), runtime.Limits{})
+	least := runtime.CallStackBytes(a)
+	depth := 10_000
+	if runtime.Interpreted() {
+		depth = 1900
+	}
+	for _, n := range []int{100, depth} {
+		if _, err := a.Call(t.Context(), "Op", make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+		if now := runtime.CallStackBytes(a); now == 0 && !runtime.Interpreted() || now > 64<<10 {
+			t.Errorf("%d bytes of calls after one %d deep, %d before", now, n, least)
+		}
+	}
+	if s := a.Stats(); s.Started != 1 {
+		t.Errorf("stats %+v", s)
+	}
+}
