@@ -77,3 +77,27 @@ func TestForms(t *testing.T) {
 	kv("Del", "Del", "\xda\x00\x01s", "\xc3")
 	kv("Del again", "Del", "\xa1s", "\xc2")
 }
+
+// What an actor that was called has changed belongs to the turn of its caller.
+func TestTurn(t *testing.T) {
+	caller := newActor(t, sign, wat(t, "relay"), "caller", mandate{})
+	counter := newActor(t, sign2021, wat(t, "counter"), "counter", mandate{alias: "cars", caps: []string{"wasmcloud:httpserver", "wasmcloud:keyvalue"}})
+	b := start(t, caller, counter)
+	count := func(operation string) string {
+		return b.call(caller.key, operation, relayedBy("", "cars", "HttpServer.HandleRequest", smallest))
+	}
+	const counted = "\x83\xa4body\x91%\xa6header\x80\xaastatusCode\xcc\xc8"
+	want := func(n string) string { return strings.Replace(counted, "%", n, 1) }
+	same(t, "one", count("Call"), want("\x01"))
+	has(t, "regretted", count("Regret"), "error: ", "failed without a reason")
+	same(t, "two", count("Call"), want("\x02"))
+	same(t, "by itself", b.call(counter.key, "HttpServer.HandleRequest", smallest), want("\x03"))
+}
+
+// A circle of actors ends with an error, and not with the box.
+func TestCircle(t *testing.T) {
+	a := newActor(t, sign, wat(t, "pinger"), "pinger", mandate{alias: "wasmcloud/ponger"})
+	b := start(t, a)
+	has(t, "a circle", b.call(a.key, "Pingpong.Ping", ""), "error: actor zoo/pinger 1.0.0: ", "all instances are held by calls that wait for one another")
+	same(t, "and it goes on", b.call(a.key, "Actor.HealthRequest", "\x80"), healthy)
+}
