@@ -79,7 +79,7 @@ func TestHTTP(t *testing.T) {
 	if status, body := r.post(c, "http://"+r.httpAddress("a-httpserver-2")+"/"); body != "3" {
 		t.Errorf("%d %q of the other place", status, body)
 	}
-	contains(t, r.log.String(), "msg=ready", "a-httpserver-1:"+r.httpAddress("a-httpserver-1"), "as it was told", "request failed")
+	contains(t, r.log.String(), "msg=ready", "a-httpserver-1:"+r.httpAddress("a-httpserver-1"), "as it was told", `message="POST /trap" outcome="answered 500"`)
 	r.stop()
 	r.start()
 	if status, body := r.post(c, "http://"+r.httpAddress("a-httpserver-1")+"/"); body != "4" {
