@@ -213,15 +213,15 @@ func (p *Provider) Listeners() []Listener {
 func (p *Provider) Ready() <-chan struct{} { return p.ready }
 
 // stopGrace is how long requests may go on when Run ends.
-const stopGrace = 2 * time.Second
+const stopGrace = 1500 * time.Millisecond
 
 const (
 	retryFirst = 500 * time.Millisecond
 	retryMost  = 15 * time.Second
 )
 
-// Run serves until ctx ends, then lets the requests that are there end, for two
-// seconds at most. An address that can not be listened on is tried again. A
+// Run serves until ctx ends, then lets the requests that are there end, for less
+// than two seconds. An address that can not be listened on is tried again. A
 // provider runs once.
 func (p *Provider) Run(ctx context.Context) error {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -298,6 +298,9 @@ func (p *Provider) shutdown(cancel context.CancelCauseFunc) {
 	grace := time.AfterFunc(stopGrace, func() { cancel(errStopping) })
 	defer grace.Stop()
 	p.fronts.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.base = nil // links that are set from here on are not served
 }
 
 // change makes other links the links.

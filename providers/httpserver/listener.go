@@ -20,7 +20,7 @@ const (
 	maxRequestHeader = 64 << 10
 	idleTimeout      = 60 * time.Second
 	maxStreams       = 64 // of a connection of HTTP/2
-	lastWords        = 300 * time.Millisecond
+	lastWords        = 200 * time.Millisecond
 )
 
 // listener is an address, and who serves what comes in there.

@@ -174,6 +174,24 @@ func TestRequest_conflict(t *testing.T) {
 	}
 }
 
+// Who changes nothing waits for no disk.
+func TestRequest_readsAreNotSynced(t *testing.T) {
+	r := newRig(t)
+	url := r.serve("", func(ctx context.Context, _ request) ([]byte, error) {
+		_, there, err := store.TurnFrom(ctx).Get("seen", "x")
+		return reply(200, fmt.Sprint(there)), err
+	})
+	before := r.db.Stats().Commits
+	for range 5 {
+		if a := ask(t, "GET", url+"/", ""); a.body != "false" {
+			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+	}
+	if n := r.db.Stats().Commits - before; n != 0 {
+		t.Errorf("%d groups were written", n)
+	}
+}
+
 func TestResponse_forms(t *testing.T) {
 	r := newRig(t)
 	url := r.serve("", func(_ context.Context, q request) ([]byte, error) {
