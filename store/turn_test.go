@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edged-io/edged/store"
@@ -88,4 +89,53 @@ func TestTurn_AfterEnd(t *testing.T) {
 		t.Fatalf("got %v, want ErrClosed", err)
 	}
 	want("closed", "false")
+}
+
+// A turn that only read waits for what it has seen to be on disk, and for no
+// write of its own.
+func TestTurn_changesNothing(t *testing.T) {
+	writing, goOn := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	db := openWith(t, store.Options{Dir: t.TempDir(), Failpoint: func(point string) error {
+		if point == store.FailpointBeforeSync && armed.CompareAndSwap(true, false) {
+			close(writing)
+			<-goOn
+		}
+		return nil
+	}})
+	if err := increment(t.Context(), db, "k"); err != nil {
+		t.Fatal(err)
+	}
+	before := db.Stats()
+	read := func() *store.Turn {
+		turn := db.Begin()
+		if _, _, err := turn.Get("s", "k"); err != nil {
+			t.Fatal(err)
+		}
+		return turn
+	}
+	for range 3 {
+		if err := read().Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := db.Stats(); s.Commits != before.Commits || s.Turns != before.Turns+3 {
+		t.Errorf("%d groups of %d turns were written", s.Commits-before.Commits, s.Turns-before.Turns)
+	}
+
+	armed.Store(true)
+	written := make(chan error, 1)
+	go func() { written <- increment(t.Context(), db, "k") }()
+	<-writing
+	saw := make(chan error, 1)
+	read().Submit(func(err error) { saw <- err })
+	select {
+	case err := <-saw:
+		t.Errorf("told before what it has seen is on disk: %v", err)
+	default:
+	}
+	close(goOn)
+	if err := errors.Join(<-written, <-saw); err != nil {
+		t.Error(err)
+	}
 }
