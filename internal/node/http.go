@@ -29,7 +29,7 @@ func (n *Node) callHTTP(ctx context.Context, inv lattice.Invocation) ([]byte, er
 		return reply, nil
 	case errors.Is(err, runtime.ErrTimeLimit):
 		return nil, fmt.Errorf("%w: %w", httpserver.ErrTimeLimit, err)
-	case errors.Is(err, runtime.ErrClosed), errors.Is(err, errBusy):
+	case errors.Is(err, runtime.ErrClosed), errors.Is(err, runtime.ErrHostMemory), errors.Is(err, runtime.ErrDeadlock), errors.Is(err, errBusy):
 		return nil, fmt.Errorf("%w: %w", httpserver.ErrBusy, err)
 	}
 	return nil, err
