@@ -110,6 +110,9 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	if err := n.identify(ctx, a, wasm); err != nil {
 		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
 	}
+	if err := a.checkMandate(app); err != nil {
+		return nil, err
+	}
 	a.meter = n.meterOf(a.key)
 	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
 		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time, Steps: uint64(c.Limits.Steps),

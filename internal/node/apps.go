@@ -259,10 +259,6 @@ func (n *Node) prepare(ctx context.Context, c *config.App) (*app, error) {
 		}
 		a.actors = append(a.actors, actor)
 	}
-	if err := a.checkMandates(); err != nil {
-		n.discard(ctx, a)
-		return nil, err
-	}
 	return a, nil
 }
 
