@@ -142,6 +142,7 @@ func (in *instance) begin(ctx context.Context, dst []byte, operation string, pay
 	in.response, in.given = dst, len(dst)
 	in.guestError, in.guestFailed = "", false
 	in.hostResponse, in.hostError = nil, ""
+	in.memory.denied = nil
 	in.slice.began, in.stepsOfCall, in.deadline, in.worked = 0, 0, 0, 0
 	in.breathed, in.hosted = 0, 0
 	// Without a budget the counter is read in ticks only.

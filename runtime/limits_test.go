@@ -140,6 +140,18 @@ func TestActor_Call_memoryLimit(t *testing.T) {
 	}
 }
 
+// A growth that was refused in one call is not why a later one traps.
+func TestActor_Call_refusalIsForgotten(t *testing.T) {
+	code := slices.Concat(arg(1), []byte{0x04, 0x40}, unreachable, []byte{0x0b}, num(1000), grow, drop, num(1))
+	a := load(t, newHost(t, runtime.Options{}), callModule(code, nil), runtime.Limits{MemoryBytes: 1 << 20})
+	if _, err := a.Call(t.Context(), "Op", nil); err != nil {
+		t.Errorf("the refusal: %v", err)
+	}
+	if _, err := a.Call(t.Context(), "Op", []byte("x")); err == nil || errors.Is(err, runtime.ErrMemory) {
+		t.Errorf("the trap: got %v", err)
+	}
+}
+
 func TestActor_Call_grownInstanceIsReplaced(t *testing.T) {
 	a := load(t, newHost(t, runtime.Options{}), guest(t), runtime.Limits{MemoryBytes: 16 << 20})
 	for range 20 {

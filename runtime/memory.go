@@ -54,7 +54,7 @@ func (g *guestMemory) Reallocate(n uint64) []byte {
 	b := g.region.resize(n)
 	if b == nil {
 		g.budget.give(more)
-		g.denied = fmt.Errorf("%w: the system has no more", ErrMemory)
+		g.denied = fmt.Errorf("%w: %w: the system has no more", ErrMemory, ErrHostMemory)
 		return nil
 	}
 	g.held.Add(more)
