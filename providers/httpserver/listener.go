@@ -194,7 +194,6 @@ func (l *listener) accept(nl net.Listener) {
 // that.
 type front struct {
 	l     *listener
-	addr  net.Addr
 	tls   *tls.Config // nil for none
 	room  chan struct{}
 	conns chan net.Conn

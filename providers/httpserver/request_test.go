@@ -265,3 +265,20 @@ func TestRequest_statusOfErrors(t *testing.T) {
 		t.Errorf("without an actor: %d", a.StatusCode)
 	}
 }
+
+// A request that changes nothing, over one connection.
+func BenchmarkRequest(b *testing.B) {
+	r := newRig(b)
+	url := r.serve("", echo)
+	c := client(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		req, err := http.NewRequest("POST", url+"/x?y", strings.NewReader("body"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if a := do(b, c, req); a.StatusCode != 200 {
+			b.Fatal(a.StatusCode)
+		}
+	}
+}
