@@ -145,22 +145,22 @@ func TestRewrite_everythingEnds(t *testing.T) {
 // the global "work" what it did since it last did so, in instructions.
 var laborious = map[string]func(m *wasmModule){
 	"straight code": func(m *wasmModule) {
-		m.fn("run", nil, nil, 0, slices.Repeat(work(4), 200_000))
+		m.fn("run", nil, nil, 0, slices.Repeat(work(4), 60_000))
 	},
 	"straight code in a loop": func(m *wasmModule) {
-		m.fn("run", nil, nil, 1, opLoop, void, slices.Repeat(work(4), 20_000), again(20), opEnd)
+		m.fn("run", nil, nil, 1, opLoop, void, slices.Repeat(work(4), 20_000), again(5), opEnd)
 	},
 	"straight code in blocks and branches": func(m *wasmModule) {
 		arm := slices.Repeat(work(4), 1500)
 		m.fn("run", nil, nil, 0, slices.Repeat(cat(c32(1), opIf, void, arm, opElse, arm, opEnd, opBlock, void, arm, opEnd), 50))
 	},
 	"a short loop": func(m *wasmModule) {
-		m.fn("run", nil, nil, 1, opLoop, void, work(9), again(300_000), opEnd)
+		m.fn("run", nil, nil, 1, opLoop, void, work(9), again(50_000), opEnd)
 	},
 	"loops in loops": func(m *wasmModule) {
 		m.fn("run", nil, nil, 2, opLoop, void, c32(0), op(opLocalSet, 1),
 			opLoop, void, work(8), op(opLocalGet, 1), c32(1), opAdd, op(opLocalTee, 1), c32(300), opLtS, op(opBrIf, 0), opEnd,
-			work(4), again(1000), opEnd)
+			work(4), again(200), opEnd)
 	},
 	"many leaves": func(m *wasmModule) {
 		leaf := m.fn("", nil, nil, 0, slices.Repeat([]byte{opNop}, 23), work(32))
@@ -222,7 +222,7 @@ func TestRewrite_ticksInTime(t *testing.T) {
 			all := mod.ExportedGlobal("work").Get()
 			longest = max(longest, all-before)
 			t.Logf("%d instructions, %d ticks, at most %d instructions between two", all, ticks, longest)
-			if all < 200_000 || longest > most {
+			if all < 100_000 || longest > most {
 				t.Errorf("of %d instructions %d ran without a tick, the limit is %d", all, longest, most)
 			}
 		})

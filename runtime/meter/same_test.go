@@ -19,7 +19,7 @@ func TestRewrite_randomModulesSame(t *testing.T) {
 	for _, engine := range []struct {
 		name    string
 		modules int
-	}{{"compiler", 60}, {"interpreter", 150}} {
+	}{{"compiler", 45}, {"interpreter", 90}} {
 		for part := range 3 {
 			t.Run(fmt.Sprintf("%s-%d", engine.name, part), func(t *testing.T) {
 				t.Parallel()

@@ -48,6 +48,13 @@ var specUnsupported = map[string]string{
 
 const allFeatures = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst | experimental.CoreFeaturesExceptionHandling
 
+// specLong are scripts that run long: they are compiled, the others interpreted,
+// which begins faster.
+var specLong = map[string]bool{
+	"return_call": true, "return_call_indirect": true, "skip-stack-guard-page": true,
+	"memory_grow": true, "memory_copy": true, "memory_fill": true, "call_indirect": true, "call": true,
+}
+
 type specScript struct {
 	Commands []specCommand
 }
@@ -112,7 +119,11 @@ func runScript(t *testing.T, script string, features api.CoreFeatures) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		t.Fatal(err)
 	}
-	rt := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features))
+	config := engines["interpreter"]
+	if specLong[strings.TrimSuffix(filepath.Base(script), ".json")] {
+		config = engines["compiler"]
+	}
+	rt := wazero.NewRuntimeWithConfig(t.Context(), config.WithCoreFeatures(features))
 	t.Cleanup(func() { closeRuntime(t, rt) })
 	hostTick(t, rt, 1000)
 	run := &specRun{t: t, dir: filepath.Dir(script), rt: rt, named: map[string]api.Module{}}
