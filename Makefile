@@ -97,6 +97,10 @@ crash: needs ## the tests that kill, COUNT times (3), each with another seed, an
 powercut: $(DIST)/edged ## N power cuts (1000000), each with its SEED (1), of a store in DIR
 	$(DIST)/edged selftest powercut --states $(or $(N),1000000) --seed $(or $(SEED),1) $(DIR:%=--dir %)
 
+.PHONY: engines
+engines: needs ## all tests of the actor host in the interpreter, here and as on ARM v7 (qemu-user)
+	EDGED_TEST_ENGINES=all $(GO) test -count=1 -timeout 30m ./test/engines
+
 .PHONY: gpio
 gpio: ## providers/gpio on a virtual board with a real GPIO chip (qemu-system-arm, minutes)
 	@test/gpio/run.sh
