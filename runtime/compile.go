@@ -32,7 +32,8 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 		return nil, err
 	}
 	began := time.Now()
-	if len(h.compiler) > 0 && h.cache.dir != "" && !h.cache.has(digest) {
+	apart := len(h.compiler) > 0 && h.cache.dir != "" && !h.cache.has(digest)
+	if apart {
 		if err := h.compileApart(ctx, wasm); err != nil {
 			return nil, err
 		}
@@ -42,8 +43,8 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 	if err != nil {
 		return nil, err
 	}
-	if !m.fromCache {
-		debug.FreeOSMemory() // the compiler's tens of megabytes are not needed again
+	if apart || !m.fromCache {
+		debug.FreeOSMemory() // what it took, tens of megabytes, is not needed again; new modules are rare
 	}
 	h.log.Debug("module compiled", "digest", digest[:16], "bytes", len(wasm), "here", !m.fromCache, "took", time.Since(began))
 	return m, nil
