@@ -26,6 +26,10 @@ func (d *deaths) note(now int64) {
 	d.made = max(d.made, now) + int64(deathEvery)
 }
 
+// MaxRestarts is how many instances of an actor may be made in a second for those
+// that died.
+const MaxRestarts = int64(time.Second / deathEvery)
+
 // pause is how long to wait before a new instance is made.
 func (d *deaths) pause(now int64) time.Duration {
 	d.mu.Lock()

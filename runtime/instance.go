@@ -207,7 +207,7 @@ func (in *instance) failure(err error) error {
 	case in.mod == nil && errors.Is(err, ErrHostMemory):
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	trap := &TrapError{Actor: in.actor.identity, Operation: in.operation, Output: strings.ToValidUTF8(string(in.stderr.tail), "\uFFFD")}
+	trap := &TrapError{Actor: in.actor.identity, Operation: in.operation, Output: strings.ToValidUTF8(string(in.stderr.said()), "\uFFFD")}
 	if in.guestError != "" { // AssemblyScript says so before it traps
 		trap.Output = in.guestError + "\n" + trap.Output
 	}

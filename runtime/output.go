@@ -41,6 +41,15 @@ func (w *lineWriter) keep(p []byte) {
 	w.tail = w.tail[max(0, len(w.tail)-maxOutputBytes):]
 }
 
+// said is what a guest said last. Of a report that is longer than what is kept
+// its beginning says why.
+func (w *lineWriter) said() []byte {
+	if len(w.held) == maxOutputBytes {
+		return w.held
+	}
+	return w.tail
+}
+
 func (w *lineWriter) write(p []byte) {
 	w.keep(p)
 	for len(p) > 0 {

@@ -21,6 +21,24 @@ func TestHeadline(t *testing.T) {
 	}
 }
 
+// A report that is too long to keep begins with its reason: Go out of memory tells
+// of all its goroutines.
+func TestLineWriter_longReport(t *testing.T) {
+	w := lineWriter{in: &instance{}}
+	w.write([]byte("fatal error: out of memory\n"))
+	for range 3 {
+		w.write([]byte(strings.Repeat("runtime.gopark(0x36cf8) ", 80) + "\n"))
+	}
+	if got := headline(string(w.said())); got != "fatal error: out of memory" {
+		t.Errorf("got %q", got)
+	}
+	w = lineWriter{in: &instance{}}
+	w.keep([]byte(strings.Repeat("x\n", maxOutputBytes) + "the last\n"))
+	if got := headline(string(w.said())); got != "the last" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTrapError_Trace(t *testing.T) {
 	for _, c := range []struct{ name, output, stack, want string }{
 		{"C", "", "open_the_box(i32)\n__guest_call(i32,i32) i32", "in open_the_box\n__guest_call"},

@@ -21,7 +21,11 @@ func newActor() *cobra.Command {
 		})
 		for _, a := range l.Items {
 			if f := a.Failure; f != nil {
-				fmt.Fprintf(w, "\n%s failed last at %s:\n  %s\n  %s\n", oneLine(a.Key), f.Time.Format(time.RFC3339), oneLine(f.Error), oneLine(strings.TrimSpace(f.Message+": "+f.Outcome)))
+				became := f.Outcome
+				if f.Message != "" {
+					became = f.Message + ": " + became
+				}
+				fmt.Fprintf(w, "\n%s failed last at %s:\n  %s\n  %s\n", oneLine(a.Key), f.Time.Format(time.RFC3339), oneLine(f.Error), oneLine(became))
 			}
 		}
 	})

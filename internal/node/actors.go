@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/runtime"
 )
 
 // ActorStatus is an actor that runs. Its counters begin with the box, and go on
@@ -56,6 +57,7 @@ func (n *Node) actors() []ActorStatus {
 			{limitState.String(), l.State, "bytes", 0},
 			{limitTurn.String(), n.staged(), "bytes", 0},
 			{limitDepth.String(), lattice.MaxDepth, "calls", 0},
+			{limitRestarts.String(), runtime.MaxRestarts, "instances/s", 0},
 		}
 		for i := range limits {
 			limits[i].Met = met[i]

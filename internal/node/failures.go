@@ -40,7 +40,8 @@ type failures struct {
 	closed bool
 }
 
-// failureKind tells failures apart: who failed, where, and in which way.
+// failureKind tells failures apart: who failed, where, and in which way; of one
+// that is no actor's, the way alone.
 type failureKind struct{ actor, version, operation, way string }
 
 type failureCount struct {
@@ -150,9 +151,12 @@ func (a *actor) succeeded() {
 var numbers = regexp.MustCompile(`[0-9]+`)
 
 // way is what failures of one kind have in common: their text, but for the
-// numbers in it.
+// numbers in it, and for what an actor only passes on that another one has said.
 func way(err error) string {
 	text := err.Error()
+	if own, _, nested := strings.Cut(text, ": actor "); nested {
+		text = own
+	}
 	return numbers.ReplaceAllString(text[:min(len(text), 200)], "#")
 }
 
@@ -194,16 +198,29 @@ func (f *failures) forget(now time.Time) {
 }
 
 // went tells what became of what an actor failed at: message, with attributes for
-// the log, and outcome. Errors that are no actor's are told as they are.
+// the log, and outcome. So are errors that are no actor's.
 // told says whether it is in the log by itself.
 func (f *failures) went(message, outcome string, err error, attrs ...any) (told bool) {
+	if message != "" {
+		attrs = append(attrs, "message", message)
+	}
+	attrs = append(attrs, "outcome", outcome)
 	var b *blamed
 	if !errors.As(err, &b) {
-		f.log.Warn("message not handled", append(attrs, "message", message, "outcome", outcome, "err", err)...)
+		what := "message not handled"
+		if message == "" {
+			what = "call not handled"
+		}
+		k := failureKind{way: what + ": " + way(err)}
+		if !f.first(k) { // an actor that is busy is so for many
+			f.count(k, what, message, outcome, err.Error())
+			return false
+		}
+		f.log.Warn(what, append(attrs, "err", err)...)
 		return true
 	}
 	if b.verdict == "retry" || b.quiet {
-		f.log.Debug("actor has not handled a message", append(attrs, "actor", b.actor.title(), "message", message, "outcome", outcome)...)
+		f.log.Debug("actor has not handled a message", append(attrs, "actor", b.actor.title())...)
 		return false
 	}
 	if last := b.actor.failed.Load(); last != nil && b.verdict == "" {
@@ -212,24 +229,22 @@ func (f *failures) went(message, outcome string, err error, attrs ...any) (told 
 		b.actor.failed.CompareAndSwap(last, &told)
 		b.actor.failing.CompareAndSwap(last, &told)
 	}
+	what, again := "actor failed", "actor keeps failing"
+	if b.verdict != "" {
+		what, again = "actor rejected a message", "actor keeps rejecting messages"
+	}
 	if b.tell {
-		all := append([]any{"actor", b.actor.title(), "version", b.actor.version, "operation", b.operation}, attrs...)
-		if message != "" {
-			all = append(all, "message", message)
-		}
-		what := "actor failed"
-		if b.verdict != "" {
-			what = "actor rejected a message"
-		}
-		f.log.Warn(what, append(all, "outcome", outcome, "err", err)...)
+		who := []any{"actor", b.actor.title(), "version", b.actor.version, "operation", b.operation}
+		f.log.Warn(what, append(append(who, attrs...), "err", err)...)
 		return true
 	}
-	f.count(b.kind(), b.verdict != "", message, outcome, b.Error())
+	f.count(b.kind(), again, message, outcome, b.Error())
 	return false
 }
 
-// count counts a failure that is not told by itself.
-func (f *failures) count(k failureKind, rejected bool, message, outcome, text string) {
+// count counts a failure that is not told by itself; what tells of those that
+// were counted.
+func (f *failures) count(k failureKind, what, message, outcome, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.kinds[k]
@@ -237,11 +252,7 @@ func (f *failures) count(k failureKind, rejected bool, message, outcome, text st
 		return
 	}
 	c.untold++
-	c.message, c.outcome, c.text = message, outcome, text
-	c.what = "actor keeps failing"
-	if rejected {
-		c.what = "actor keeps rejecting messages"
-	}
+	c.what, c.message, c.outcome, c.text = what, message, outcome, text
 	if c.timer == nil {
 		c.timer = time.AfterFunc(failuresAgain, func() { f.again(k) }) // close stops it
 	}
@@ -258,8 +269,15 @@ func (f *failures) again(k failureKind) {
 	told := *c
 	c.untold, c.timer = 0, nil
 	f.mu.Unlock()
-	f.log.Warn(told.what, "actor", k.actor, "version", k.version, "operation", k.operation, "more", told.untold,
-		"last_message", told.message, "last_outcome", told.outcome, "err", told.text)
+	var attrs []any
+	if k.actor != "" {
+		attrs = append(attrs, "actor", k.actor, "version", k.version, "operation", k.operation)
+	}
+	attrs = append(attrs, "more", told.untold)
+	if told.message != "" {
+		attrs = append(attrs, "last_message", told.message)
+	}
+	f.log.Warn(told.what, append(attrs, "last_outcome", told.outcome, "err", told.text)...)
 }
 
 // close tells what is left, and tells nothing after that.

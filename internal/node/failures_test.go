@@ -66,6 +66,36 @@ func TestFailures(t *testing.T) {
 	})
 }
 
+// What is no actor's fault is no flood either: callers of one that is busy are
+// counted.
+func TestFailures_nobodys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		f := &failures{log: slog.New(slog.NewTextHandler(&out, nil))}
+		for i := range 100 {
+			f.went("", "told to who called", fmt.Errorf("actor shop/cart: Cart.Load: the actor has %d calls in flight, which is its limit: %w", 4+i%2, errBusy))
+		}
+		f.went("orders/7", "tried again in 1s", errors.New("no room"))
+		if got := strings.TrimSpace(out.String()); strings.Count(got, "\n") != 1 || strings.Contains(got, `message=""`) {
+			t.Fatalf("told %q, want two lines", got)
+		}
+		contains(t, out.String(), `msg="call not handled" outcome="told to who called" err="actor shop/cart: Cart.Load`, `msg="message not handled" message=orders/7`)
+		time.Sleep(failuresAgain)
+		synctest.Wait()
+		contains(t, out.String(), `msg="call not handled" more=99 last_outcome="told to who called"`)
+	})
+}
+
+// An actor that passes on what another one said fails in one way, however long
+// the way was.
+func TestFailures_nested(t *testing.T) {
+	deep := errors.New("Self: actor shop/cart 1.0.0: Self: Self: actor shop/cart 1.0.0: Self: all instances wait")
+	deeper := fmt.Errorf("Self: actor shop/cart 1.0.0: Self: %w", deep)
+	if way(deep) != way(deeper) || way(deep) == way(errors.New("all instances wait")) {
+		t.Errorf("ways %q and %q", way(deep), way(deeper))
+	}
+}
+
 // A caller that went away is not the actor's fault, and there is an end to what is
 // kept apart.
 func TestFailures_bounds(t *testing.T) {

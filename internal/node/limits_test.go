@@ -3,6 +3,7 @@ package node
 import (
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -70,6 +71,13 @@ func TestNode_limits_state(t *testing.T) {
 	r.eventually("three notes are taken, and the fourth is refused", func() bool { return r.turns("lab") == 3 && r.met("state") > 0 })
 	if b := r.bucket(); b.Bytes > 1024 || b.Bytes < 900 || b.Keys != 1 || b.Limit != 1024 {
 		t.Errorf("bucket %+v", b)
+	}
+	var names []string
+	for _, l := range r.actors()[0].Limits {
+		names = append(names, l.Name)
+	}
+	if !slices.Equal(names, limitNames[:]) {
+		t.Errorf("edged actor ls has the limits %q, want %q", names, limitNames)
 	}
 	// With a higher limit it goes on, over a restart.
 	r.stop()
