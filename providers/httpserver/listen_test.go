@@ -161,6 +161,39 @@ func TestSetLinks_overlap(t *testing.T) {
 	}
 }
 
+// 0.0.0.0 is every address of IPv4 and none of IPv6, where another place may be.
+func TestSetLinks_families(t *testing.T) {
+	r := newRig(t)
+	r.actor("a", named("a"))
+	r.actor("b", named("b"))
+	_, port, _ := net.SplitHostPort(freePort(t))
+	if err := r.SetLinks(t.Context(), []lattice.Link{linkAt("a", "0.0.0.0:"+port, "")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range r.Listeners() {
+		if l.Addr != "0.0.0.0:"+port {
+			t.Errorf("listens on %s", l.Addr)
+		}
+	}
+	if c, err := net.Dial("tcp6", "[::1]:"+port); err == nil {
+		c.Close()
+		t.Error("listens in IPv6")
+	}
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return // no IPv6 here
+	}
+	l.Close()
+	if err := r.SetLinks(t.Context(), []lattice.Link{linkAt("a", "0.0.0.0:"+port, ""), linkAt("b", "[::1]:"+port, "")}); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]string{"127.0.0.1": "a", "[::1]": "b"} {
+		if a := ask(t, "GET", "http://"+at+":"+port+"/", ""); a.body != want {
+			t.Errorf("%s: %d %q", at, a.StatusCode, a.body)
+		}
+	}
+}
+
 // An address that is not there yet is tried again, and told.
 func TestRun_listensLater(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -81,7 +81,7 @@ func (l *listener) bind(ctx context.Context) error {
 	f, err := l.newFront()
 	if err == nil {
 		var config net.ListenConfig
-		l.nl, err = config.Listen(ctx, "tcp", l.listen)
+		l.nl, err = config.Listen(ctx, network(l.listen), l.listen)
 	}
 	if err != nil {
 		l.err = fmt.Errorf("listen on %s: %w", l.listen, err)
@@ -93,6 +93,15 @@ func (l *listener) bind(ctx context.Context) error {
 		l.begin()
 	}
 	return nil
+}
+
+// network is what to listen in. In "tcp" as such, 0.0.0.0 would be every address of
+// IPv6 too, which a permit for it does not cover.
+func network(listen string) string {
+	if at, err := httpsettings.ParseAddress(listen); err == nil && at.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 // begin accepts. l.mu is held.
