@@ -337,6 +337,12 @@ func TestProvider_Call_badRequests(t *testing.T) {
 	if a, err := r.raw(t.Context(), b); err != nil || a.status != 200 || r.took()[0].Header.Get("X-One") != "1" {
 		t.Errorf("got %+v, %v", a, err)
 	}
+	// Others write a struct as an array, and put a marker in front.
+	b = append([]byte{0xc1, 0x94, 0xa4, 'P', 'O', 'S', 'T'}, msgpack.AppendString(nil, at)...)
+	if a, err := r.raw(t.Context(), append(b, "\x81\xa5X-Two\x91\xa12\x92\x68\x69"...)); err != nil || a.status != 200 ||
+		r.took()[1].Method != "POST" || r.took()[1].Header.Get("X-Two") != "2" || r.took()[1].ContentLength != 2 {
+		t.Errorf("got %+v, %v", a, err)
+	}
 	families, err := registry.Gather()
 	if err != nil || len(families) != 1 || families[0].GetName() != "edged_httpclient_requests_total" {
 		t.Fatalf("got %v, %v", families, err)
@@ -345,7 +351,7 @@ func TestProvider_Call_badRequests(t *testing.T) {
 	for _, m := range families[0].GetMetric() {
 		counted[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 	}
-	if len(counted) != 6 || counted["malformed"] != 19 || counted["ok"] != 1 || counted["failed"] != 0 {
+	if len(counted) != 6 || counted["malformed"] != 19 || counted["ok"] != 2 || counted["failed"] != 0 {
 		t.Errorf("counted %v", counted)
 	}
 }

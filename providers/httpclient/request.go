@@ -18,7 +18,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/edged-io/edged/internal/httpsettings"
 	"github.com/edged-io/edged/internal/outbound"
+	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
 
@@ -53,22 +55,27 @@ var hop = map[string]bool{
 func decodeRequest(payload []byte) (*request, error) {
 	r := &request{method: "GET", header: http.Header{}}
 	var text string
-	d := msgpack.NewDecoder(payload)
-	for range d.Map() {
-		switch string(d.Key()) {
+	var bad error
+	d := providers.Decoder(payload)
+	providers.Struct(d, []string{"method", "url", "headers", "body"}, func(name string) {
+		if bad != nil {
+			return
+		}
+		switch name {
 		case "method":
 			r.method = cmp.Or(strings.ToUpper(d.Str()), "GET")
 		case "url":
 			text = d.Str()
 		case "headers":
-			if err := r.readHeaders(d); err != nil {
-				return nil, err
-			}
+			bad = r.readHeaders(d)
 		case "body":
 			r.body = d.Bin()
 		default:
 			d.Skip()
 		}
+	})
+	if bad != nil {
+		return nil, bad
 	}
 	if err := d.Done(); err != nil {
 		return nil, err
@@ -94,7 +101,7 @@ func (r *request) readHeaders(d *msgpack.Decoder) error {
 		if size += len(name) + len(value); values > maxHeaderValues || size > maxHeaderBytes {
 			return fmt.Errorf("more than %d headers or %d bytes of them", maxHeaderValues, maxHeaderBytes)
 		}
-		if !isToken(name) {
+		if !httpsettings.IsToken(name) {
 			return fmt.Errorf("header %.80q", name)
 		}
 		if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
@@ -119,13 +126,6 @@ func (r *request) readHeaders(d *msgpack.Decoder) error {
 		}
 	}
 	return d.Err()
-}
-
-// isToken says whether s may be the name of a header (RFC 9110, 5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
-	})
 }
 
 // checkHost refuses a header Host that says something else than the URL: the server

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/edged-io/edged/internal/httpsettings"
+	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
 
@@ -81,25 +82,23 @@ var errResponse = errors.New("not a response")
 // a part of b.
 func decodeResponse(b []byte) (response, error) {
 	r := response{header: make(http.Header)}
-	d := msgpack.NewDecoder(b)
+	d := providers.Decoder(b)
 	var bad error
-	for range d.Map() {
-		switch string(d.Key()) {
+	providers.Struct(d, []string{"statusCode", "header", "body"}, func(name string) {
+		if bad != nil {
+			return
+		}
+		switch name {
 		case "statusCode":
 			r.status = int(d.IntIn(0, 65535))
 		case "header":
-			if err := decodeHeader(d, r.header); err != nil {
-				bad = err
-			}
+			bad = decodeHeader(d, r.header)
 		case "body":
 			r.body = d.Bin()
 		default:
 			d.Skip()
 		}
-		if d.Err() != nil || bad != nil {
-			break
-		}
-	}
+	})
 	switch {
 	case bad != nil:
 		return response{}, fmt.Errorf("%w: %w", errResponse, bad)
