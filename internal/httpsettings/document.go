@@ -20,7 +20,7 @@ type document struct {
 	Address      string       `json:"address,omitempty"`
 	TLS          *documentTLS `json:"tls,omitempty"`
 	CORS         *corsTable   `json:"cors,omitempty"`
-	Log          *struct{}    `json:"log,omitempty"`
+	Log          any          `json:"log,omitempty"`
 	TimeoutMS    *int64       `json:"timeout_ms,omitempty"`
 	ReadOnly     *bool        `json:"readonly_mode,omitempty"`
 	CacheControl string       `json:"cache_control,omitempty"`

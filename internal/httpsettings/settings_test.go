@@ -54,7 +54,7 @@ func TestFromValues_refuses(t *testing.T) {
 		{"cache_control", "a\nb", "cache_control: not the value of a header"},
 		{"config_b64", "%", "config_b64: not base64"},
 		{"config_json", "{} {}", "config_json: there is more behind the document"},
-		{"config_json", `{"log":{"level":"debug"}}`, "config_json: "},
+		{"config_json", `{"log":{"level":"debug"}}`, "config_json: log is not enforced by this version: edged run --log-level is"},
 		{"config_json", `{"addr":"x"}`, `config_json: unknown field "addr"`},
 		{"config_json", `{"timeout_ms":0}`, "config_json: timeout_ms: want 1 to 600000"},
 		{"config_json", `{"timeout":{"read":"1y"}}`, "config_json: timeout.read: want a duration"},
