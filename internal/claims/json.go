@@ -2,6 +2,7 @@ package claims
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,12 @@ func unmarshal(data []byte, v any) error {
 	if err := checkKeys(data, v); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v)
+	err := json.Unmarshal(data, v)
+	var bad *json.UnmarshalTypeError
+	if errors.As(err, &bad) { // its text names types of ours
+		return fmt.Errorf("%s is %s, which it can not be", cmp.Or(bad.Field, "it"), bad.Value)
+	}
+	return err
 }
 
 // object is an object or array that is being read.

@@ -33,6 +33,9 @@ func TestVerifyModule_headers(t *testing.T) {
 		`{"typ":"jwt","alg":"none","alg":"Ed25519"}`:                false,
 		`{"typ":"jwt","alg":"Ed25519","crit":["exp"]}`:              false,
 		`{"typ":"jwt","alg":"Ed25519","crit":[],"b64":false}`:       false,
+		`{"typ":"jwt","alg":"Ed25519","ALG":"none"}`:                false,
+		`{"typ":"jwt","alg":"Ed25519","Crit":["exp"]}`:              false,
+		`["jwt","Ed25519"]`:                                         false,
 		`{"typ":"jwt","alg":"Ed25519"}{}`:                           false,
 		`{"typ":"jwt","alg":"Ed25519\u0000"}`:                       false,
 		"{\"typ\":\"jwt\",\"alg\":\"Ed25519\",\"x\":\"\xff\"}":      false,
@@ -86,6 +89,8 @@ func TestVerifyModule_oneReading(t *testing.T) {
 			}
 		} else if !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want ErrMalformed", name, err)
+		} else if strings.Contains(err.Error(), "Go struct") {
+			t.Errorf("%s: got %v, with types of ours", name, err)
 		}
 	}
 	for name, body := range map[string]string{

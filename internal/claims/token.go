@@ -132,6 +132,13 @@ func split(token string) (parts, error) {
 	if err := unmarshal(raw[0], &h); err != nil {
 		return parts{}, fmt.Errorf("header: %w: %w", ErrMalformed, err)
 	}
+	for key := range h {
+		for _, counts := range []string{"typ", "alg", "crit"} {
+			if key != counts && strings.EqualFold(key, counts) {
+				return parts{}, fmt.Errorf("header: the key %.20q is not %q: %w", key, counts, ErrMalformed)
+			}
+		}
+	}
 	if _, ok := h["crit"]; ok { // RFC 7515, 4.1.11
 		return parts{}, fmt.Errorf("header asks for extensions (crit): %w", ErrMalformed)
 	}
