@@ -13,3 +13,14 @@ func TestLimitsMet(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestBecame(t *testing.T) {
+	for want, f := range map[string]node.FailureStatus{
+		"told to who called":    {Outcome: "told to who called"},
+		"orders/0: tried again": {Message: "orders/0", Outcome: "tried again"},
+	} {
+		if got := became(&f); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -113,7 +113,7 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	if err := a.checkMandate(app); err != nil {
 		return nil, err
 	}
-	a.meter = n.meterOf(a.key)
+	a.meter = n.meterNamed(a.key, a.title())
 	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
 		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time, Steps: uint64(c.Limits.Steps),
 		MinInstances: c.Limits.MinInstances, MaxInstances: c.Limits.Instances, CallsPerInstance: c.Limits.InstanceCalls,

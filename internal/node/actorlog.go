@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edged-io/edged/broker"
@@ -24,7 +25,7 @@ const (
 // and holds it to its rate: a loop that logs must wear out neither the flash nor
 // who reads. What is beyond it is dropped, counted, and told.
 type actorLog struct {
-	log    *slog.Logger
+	log    atomic.Pointer[slog.Logger]
 	met    func(lines uint64) // counts what is dropped
 	bucket bucket
 
@@ -40,7 +41,8 @@ func (l *actorLog) rate(lines int) { l.bucket.set(float64(lines), float64(logBur
 // line writes a line that came from a stream, "" for Logging.WriteLog. It is of 8
 // KiB at most.
 func (l *actorLog) line(ctx context.Context, level slog.Level, stream, text string) {
-	if !l.log.Enabled(ctx, level) {
+	log := l.log.Load()
+	if !log.Enabled(ctx, level) {
 		return
 	}
 	if !l.bucket.take(time.Now(), float64(1+max(len(text)-1, 0)/logUnit)) {
@@ -56,7 +58,7 @@ func (l *actorLog) line(ctx context.Context, level slog.Level, stream, text stri
 	if of := handled(ctx); of != "" {
 		attrs = append(attrs, slog.String("message", of))
 	}
-	l.log.LogAttrs(ctx, level, message, attrs...)
+	log.LogAttrs(ctx, level, message, attrs...)
 }
 
 // drop counts a line that is not written, and has that told.
@@ -84,9 +86,9 @@ func (l *actorLog) tell() {
 	l.mu.Unlock()
 	switch {
 	case dropped == 0:
-		l.log.Info("actor keeps its log_rate again", "dropped", total)
+		l.log.Load().Info("actor keeps its log_rate again", "dropped", total)
 	default:
-		l.log.Warn("actor logs more than its log_rate, lines are dropped", "dropped", dropped)
+		l.log.Load().Warn("actor logs more than its log_rate, lines are dropped", "dropped", dropped)
 	}
 }
 

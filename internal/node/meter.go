@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -62,6 +63,16 @@ type meters struct {
 	all map[string]*meter
 }
 
+// meterNamed is meterOf, for an actor that is called title from now on in what it logs: the
+// key of a signed one says nothing to people.
+func (n *Node) meterNamed(key, title string) *meter {
+	m := n.meterOf(key)
+	m.log.log.Store(n.actorLogger(title))
+	return m
+}
+
+func (n *Node) actorLogger(name string) *slog.Logger { return n.part("actor").With("actor", name) }
+
 // meterOf returns the meter of the actor with that key.
 func (n *Node) meterOf(key string) *meter {
 	ms := &n.meters
@@ -70,10 +81,8 @@ func (n *Node) meterOf(key string) *meter {
 	m := ms.all[key]
 	if m == nil {
 		m = &meter{}
-		m.log = &actorLog{
-			log: n.part("actor").With("actor", key),
-			met: func(lines uint64) { m.met[limitLogRate].Add(lines) },
-		}
+		m.log = &actorLog{met: func(lines uint64) { m.met[limitLogRate].Add(lines) }}
+		m.log.log.Store(n.actorLogger(key))
 		m.set(config.DefaultLimits())
 		if ms.all == nil {
 			ms.all = make(map[string]*meter)

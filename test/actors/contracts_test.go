@@ -37,7 +37,7 @@ func TestBuiltins(t *testing.T) {
 		same(t, "a line of the log", b.call(a.key, "Call", relayedBy(binding, "wasmcloud:builtin:logging", "Logging.WriteLog", "\x82\xa5level\xa4warn\xa4text\xa9it is hot")), "")
 	}
 	same(t, "a level that nobody knows", b.call(a.key, "Call", relayed("wasmcloud:builtin:logging", "Logging.WriteLog", "\x82\xa5level\xa5shout\xa4text\xa2hi")), "")
-	has(t, "log", b.log.String(), "level=WARN", "it is hot")
+	has(t, "log", b.log.String(), "level=WARN", "actor=zoo/relay", "it is hot")
 	for _, contract := range []string{"wasmcloud:builtin:logging", "wasmcloud:builtin:numbergen"} {
 		has(t, "not claimed", b.call(none.key, "Call", relayed(contract, "Any.Thing", "")), "Invocation not authorized: missing capability claim for "+contract)
 	}
