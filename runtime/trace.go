@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,6 +85,7 @@ func stackLines(stack string) (lines []string, named bool) {
 			frames = append(frames, name)
 		}
 	}
+	frames = slices.DeleteFunc(frames, func(name string) bool { return hasPrefix(name, hosts) })
 	first := 0
 	for first < len(frames) && ofLanguage(frames[first]) {
 		first++
@@ -110,7 +112,11 @@ func stackLines(stack string) (lines []string, named bool) {
 	case len(lines) > 0 && !named:
 		return []string{fmt.Sprintf("%s, and %d that called it; the module has no names of functions", lines[0], len(frames)-1)}, false
 	case first > 0:
-		lines = append(lines, fmt.Sprintf("(and %d functions of its language, which ended it)", first))
+		what := "functions"
+		if first == 1 {
+			what = "function"
+		}
+		lines = append(lines, fmt.Sprintf("(and %d %s of its language, which ended it)", first, what))
 	}
 	return lines, named
 }
@@ -137,17 +143,15 @@ var languages = []string{
 	"core::panicking", "core::option::", "core::result::", "core::ops::", "core::slice::index", "core::str::slice_error", "std::", "alloc::", "rust_", "__rust_", "__rdl_", "__rg_", // Rust
 	"~lib/", "abort", "assembly/index/abort", // AssemblyScript
 	"builtin.", "debug.", "abort.", // Zig
-	"wasi_snapshot_preview1.", "wasmbus.", "wapc.", meter.ImportModule + ".", // the host
 }
 
-func ofLanguage(name string) bool {
-	name = strings.TrimPrefix(name, "<")
-	for _, prefix := range languages {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
+// How those of the host begin, which are no part of the guest.
+var hosts = []string{"wasi_snapshot_preview1.", "wasmbus.", "wapc.", meter.ImportModule + "."}
+
+func ofLanguage(name string) bool { return hasPrefix(strings.TrimPrefix(name, "<"), languages) }
+
+func hasPrefix(name string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 var escapes = strings.NewReplacer("$LT$", "<", "$GT$", ">", "$RF$", "&", "$BP$", "*", "$LP$", "(", "$RP$", ")", "$C$", ",",
