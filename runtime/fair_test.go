@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	goruntime "runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,7 @@ func awaits(t *testing.T, f *fair, r *runner, now int64) (done chan struct{}) {
 		if time.Now().After(end) {
 			t.Fatal("it does not wait")
 		}
+		goruntime.Gosched()
 	}
 }
 
@@ -155,10 +157,10 @@ func TestFair_waitEnds(t *testing.T) {
 	for _, r := range []*runner{late, left} {
 		r.first, r.asked = now, true
 	}
-	late.deadline = now + int64(time.Millisecond)
+	late.deadline = now + int64(time.Millisecond) // which may be over before anybody sees it wait
+	f.breathe(late, now, now)
 	ctx, cancel := context.WithCancel(t.Context())
 	left.ctx = ctx
-	<-awaits(t, f, late, now)
 	done := awaits(t, f, left, now)
 	cancel()
 	<-done

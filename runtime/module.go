@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"github.com/edged-io/edged/runtime/meter"
 )
 
-// A module is compiled code, shared by all actors that were loaded from the same
-// bytes. It has an engine of its own, so that what it takes is given back when
+// A module is compiled code, shared by all actors that were made of the same
+// code. It has an engine of its own, so that what it takes is given back when
 // its last actor is closed.
 type module struct {
 	digest       string
@@ -32,9 +33,36 @@ type module struct {
 // initialisers that a module may have, in the order of waPC hosts.
 var initialisers = []string{startExport, "_start", "_initialize", "start", "wapc_init"}
 
+// digestOf names the code that is made of a module: its bytes, without the custom
+// sections that the rewriter drops, which are all but the names of functions. So a
+// module that was signed anew is not compiled anew.
 func digestOf(wasm []byte) string {
-	sum := sha256.Sum256(wasm)
-	return hex.EncodeToString(sum[:])
+	const header = 8
+	sum := sha256.New()
+	start := min(header, len(wasm))
+	sum.Write(wasm[:start])
+	for rest := wasm[start:]; len(rest) > 0; {
+		size, n := binary.Uvarint(rest[1:])
+		if n <= 0 || size > uint64(len(rest)-1-n) {
+			sum.Write(rest) // no section; the rewriter says so
+			break
+		}
+		end := 1 + n + int(size)
+		if rest[0] != 0 || customName(rest[1+n:end]) == "name" {
+			sum.Write(rest[:end])
+		}
+		rest = rest[end:]
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// customName is the name of a custom section; that of one which counts where it has none.
+func customName(section []byte) string {
+	size, n := binary.Uvarint(section)
+	if n <= 0 || size > uint64(len(section)-n) {
+		return "name" // malformed: it is not to pass for a module without it
+	}
+	return string(section[n : n+int(size)])
 }
 
 // rewrite makes a module count its steps, and leaves its start function to us.
