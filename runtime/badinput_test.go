@@ -157,11 +157,47 @@ func TestHost_Load_tablesCount(t *testing.T) {
 	h := newHost(t, runtime.Options{})
 	wasm := callModule(num(1), func(a *assembler) { a.tables = []byte{2, 0x70, 0, 4, 0x70, 1, 0, 0x80, 0x20} }) // 131072 and 4096 entries
 	_, err := h.Load(t.Context(), "lab/odd", wasm, runtime.Limits{MemoryBytes: 1 << 20})
-	if !errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), "65536 bytes of memory and 1081344 of tables, the actor's limit is 1048576") {
+	if !errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), "65536 bytes of memory and 1081344 of tables and globals, the actor's limit is 1048576") {
 		t.Errorf("got %v", err)
 	}
 	if s := load(t, h, wasm, runtime.Limits{}).Stats(); s.MemoryBytes != 65536+1081344 {
 		t.Errorf("%d bytes", s.MemoryBytes)
+	}
+}
+
+// So do globals, and what element segments refer to, in tables or not.
+func TestHost_Load_elementsAndGlobalsCount(t *testing.T) {
+	h := newHost(t, runtime.Options{})
+	for name, c := range map[string]struct {
+		more  func(*assembler)
+		bytes uint64
+	}{
+		"passive": {func(a *assembler) { a.raw = append(a.raw, []byte{9, 6, 1, 1, 0, 2, 0, 0}) }, 2 * 40},
+		"expressions": {func(a *assembler) {
+			a.raw = append(a.raw, []byte{9, 10, 1, 5, 0x70, 2, 0xd2, 0, 0x0b, 0xd0, 0x70, 0x0b})
+		}, 2 * 40},
+		"in a table": {func(a *assembler) {
+			a.tables = []byte{1, 0x70, 1, 5, 5}
+			a.raw = append(a.raw, []byte{9, 14, 2, 0, 0x41, 0, 0x0b, 2, 0, 0, 1, 0, 3, 0, 0, 0})
+		}, 5*8 + 5*40},
+		"globals": {func(a *assembler) { a.globals = []byte{2, 0x7e, 1, 0x42, 0x80, 0x01, 0x0b, 0x7f, 0, 0x41, 0, 0x0b} }, 2 * 88},
+	} {
+		if s := load(t, h, callModule(num(1), c.more), runtime.Limits{}).Stats(); s.MemoryBytes != 65536+c.bytes {
+			t.Errorf("%s: %d bytes beside the memory, want %d", name, s.MemoryBytes-65536, c.bytes)
+		}
+	}
+}
+
+// A function of the host that a module passes on as its own has no memory to
+// work on.
+func TestHost_Load_guestCallOfTheHost(t *testing.T) {
+	a := &assembler{}
+	a.use("wasi_snapshot_preview1", "random_get", 2, 1)
+	a.mem(1)
+	a.exports = append(a.exports, asmExport{"__guest_call", 0, 0})
+	_, err := newHost(t, runtime.Options{}).Load(t.Context(), "lab/odd", a.bytes(), runtime.Limits{})
+	if !errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), "__guest_call is an import") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -99,13 +99,47 @@ func importedData(wasm []byte) (names []string) {
 	return names
 }
 
-// tableBytes is what the tables of a rewritten module may grow to: the engine
-// has them on its own heap, 8 bytes for an entry.
+// What the engine keeps on its own heap for each instance, in bytes, measured.
+const (
+	tableEntryBytes = 8
+	elementBytes    = 40 // of a segment, in a table or not: a function that is referred to
+	globalBytes     = 88
+)
+
+// tableBytes is what the tables of an instance of a rewritten module may grow
+// to, with the elements that they are filled from and the globals.
 func tableBytes(wasm []byte) (sum uint64) {
-	in := section(wasm, 4)
+	tables, globals := section(wasm, 4), section(wasm, 6)
+	for range tables.uint() {
+		tables.byte() // type
+		sum += tableEntryBytes * tables.limits()
+	}
+	return sum + globalBytes*(globals.uint()-1) + elementBytes*elements(wasm) // less the counter
+}
+
+// elements is how many entries all element segments of a rewritten module have.
+func elements(wasm []byte) (sum uint64) {
+	in := section(wasm, 9)
 	for range in.uint() {
-		in.byte() // type
-		sum += 8 * in.limits()
+		flags := in.uint()
+		if flags&3 == 2 { // the table
+			in.uint()
+		}
+		if flags&1 == 0 { // where in it
+			in.constant()
+		}
+		if flags&3 != 0 { // kind or type
+			in.byte()
+		}
+		n := in.uint()
+		for range n {
+			if flags&4 == 0 {
+				in.uint()
+			} else {
+				in.constant()
+			}
+		}
+		sum += n
 	}
 	return sum
 }
@@ -147,6 +181,24 @@ func (r *wasmReader) uint() uint64 {
 	return v
 }
 
+// constant passes a constant expression.
+func (r *wasmReader) constant() {
+	for len(r.buf) > 0 {
+		switch r.byte() {
+		case 0x0b: // end
+			return
+		case 0x23, 0x41, 0x42, 0xd0, 0xd2: // an index, a number, a type
+			r.uint()
+		case 0x43: // a float
+			r.bytes(4)
+		case 0x44:
+			r.bytes(8)
+		case 0xfd: // a vector
+			r.bytes(17)
+		}
+	}
+}
+
 // limits returns the maximum; without one, the minimum.
 func (r *wasmReader) limits() uint64 {
 	bounded := r.uint()&1 == 1
@@ -181,6 +233,8 @@ func checkExports(c wazero.CompiledModule) (starts []string, err error) {
 		return nil, faultf("no export __guest_call: a WASI command, which runs once; an actor in Go is built with -buildmode=c-shared")
 	case !ok:
 		return nil, faultf("no export __guest_call, by which actors are called")
+	case imported(call):
+		return nil, faultf("__guest_call is an import, not a function of the module")
 	case !slices.Equal(call.ParamTypes(), i32s(2)) || !slices.Equal(call.ResultTypes(), i32s(1)):
 		return nil, faultf("__guest_call is %s, not %s", signature(call), "(i32, i32) → (i32)")
 	}
@@ -191,7 +245,7 @@ func checkExports(c wazero.CompiledModule) (starts []string, err error) {
 		return nil, faultf("invalid module: its start function is %s, not () → ()", signature(f))
 	}
 	for _, name := range initialisers {
-		if f := functions[name]; f != nil && len(f.ParamTypes()) == 0 && len(f.ResultTypes()) == 0 {
+		if f := functions[name]; f != nil && !imported(f) && len(f.ParamTypes()) == 0 && len(f.ResultTypes()) == 0 {
 			starts = append(starts, name)
 		}
 	}
@@ -203,11 +257,18 @@ func checkMemory(m *module, limit uint64) error {
 	if m.leastMemory+m.tables > limit {
 		beside := ""
 		if m.tables > 0 {
-			beside = fmt.Sprintf(" and %d of tables", m.tables)
+			beside = fmt.Sprintf(" and %d of tables and globals", m.tables)
 		}
 		return faultf("the module begins with %d bytes of memory%s, the actor's limit is %d", m.leastMemory, beside, limit)
 	}
 	return nil
+}
+
+// imported says whether an export is a function of the host, which has nobody's
+// memory when it is called from outside.
+func imported(f api.FunctionDefinition) bool {
+	_, _, is := f.Import()
+	return is
 }
 
 func signature(f api.FunctionDefinition) string {

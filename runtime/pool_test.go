@@ -154,7 +154,7 @@ func TestActor_Call_nestedWaits(t *testing.T) {
 // a new instance is refused.
 func TestHost_memoryBudget(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
-	h := newHost(t, runtime.Options{MemoryBytes: 8 << 20, Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) {
+	h := newHost(t, runtime.Options{MemoryBytes: 9 << 20, Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) {
 		arrived <- struct{}{}
 		<-release
 		return nil, nil
@@ -164,7 +164,7 @@ func TestHost_memoryBudget(t *testing.T) {
 	if err != nil {
 		t.Fatalf("with idle instances to give up: %v", err)
 	}
-	if sa, sb, sc := a.Stats(), b.Stats(), c.Stats(); sa.Discarded+sb.Discarded == 0 || sa.MemoryBytes+sb.MemoryBytes+sc.MemoryBytes > 8<<20 {
+	if sa, sb, sc := a.Stats(), b.Stats(), c.Stats(); sa.Discarded+sb.Discarded == 0 || sa.MemoryBytes+sb.MemoryBytes+sc.MemoryBytes > 9<<20 {
 		t.Errorf("stats %+v, %+v, %+v", sa, sb, sc)
 	}
 	var wg sync.WaitGroup

@@ -14,6 +14,7 @@ type assembler struct {
 	funcs   []asmFunc
 	exports []asmExport
 	tables  []byte // body of the section; nil for none
+	globals []byte // likewise
 	memory  []byte // limits; nil for none
 	raw     [][]byte
 	locals  int // of the last function
@@ -125,6 +126,9 @@ func (a *assembler) bytes() []byte {
 	}
 	if a.memory != nil {
 		section(5, [][]byte{a.memory})
+	}
+	if a.globals != nil {
+		out = append(append(append(out, 6), uleb(len(a.globals))...), a.globals...)
 	}
 	section(7, exports)
 	for _, r := range a.raw {

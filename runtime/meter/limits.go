@@ -8,10 +8,10 @@ const (
 	maxTypes     = 1 << 16 // the engine keeps some 200 bytes of each
 	maxImports   = 10_000  // an actor needs a few dozen; each missing one is looked up
 	maxFunctions = 1 << 18 // defined ones; the engine keeps some 500 bytes of each
-	maxGlobals   = 1 << 16 // 16 bytes in each instance
+	maxGlobals   = 1 << 16 // the engine keeps some 90 bytes of each in each instance
 	maxExports   = 1 << 18 // a module may export all its functions
 	maxSegments  = 1 << 17 // of elements and of data, each
-	maxElements  = 1 << 20 // in all element segments; the engine keeps some 100 bytes of each
+	maxElements  = 1 << 18 // in all element segments; the engine keeps some 60 bytes of each, and 40 in each instance
 
 	maxTables       = 16
 	maxTableEntries = 1 << 17 // of one table; tables are on the engine's heap, outside of an actor's memory
