@@ -316,6 +316,7 @@ func (a *Agent) settle(rec record) error {
 	rec.Format = recordFormat
 	a.mu.Lock()
 	a.rec, a.unsaved = rec, true
+	a.trouble, a.worry = "", "" // what held it up before is over, and no part of how it ended
 	a.mu.Unlock()
 	return a.save(rec)
 }
