@@ -13,6 +13,7 @@ import (
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/wasm"
 )
 
 func newCheck() *cobra.Command {
@@ -20,8 +21,9 @@ func newCheck() *cobra.Command {
 	var trust []string
 	cmd := &cobra.Command{
 		Use: "check [DIR…]", Short: "Check the device file and the apps, and change nothing", Args: usage(cobra.ArbitraryArgs),
-		Long: `Check the device file, and each app in its apps folder: the manifest, and whether
-the box would take the signatures of the app and of its modules. With DIR, check
+		Long: `Check the device file, and each app in its apps folder: the manifest, whether its
+modules are those of actors, as far as that is seen without running them, and
+whether the box would take the signatures of the app and of its modules. With DIR, check
 these apps alone, against the device file if --config is given, or against the keys
 of --trust; with neither, a signature that is there has to fit, whoever it is by.
 
@@ -115,7 +117,23 @@ func (c *checker) check(dirs []string, path string) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return refusal{errors.Join(errs...)}
+	err := errors.Join(errs...)
+	if isNotActor(err) {
+		return notActor{err}
+	}
+	return refusal{err}
+}
+
+// notActor is a module that is none of an actor.
+type notActor struct{ error }
+
+// isNotActor says whether all that is wrong are such modules.
+func isNotActor(err error) bool {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !isNotActor(err) })
+	}
+	_, ok := err.(notActor)
+	return ok
 }
 
 // trusts takes whom a device file trusts.
@@ -156,8 +174,11 @@ func (c *checker) app(a *config.App) error {
 			errs = append(errs, err)
 			continue
 		}
+		if why := wasm.Describe(bin).NotAnActor(); why != "" {
+			errs = append(errs, notActor{fmt.Errorf("%s: no box runs it as an actor: %s", what, why)})
+		}
 		if !strings.HasPrefix(string(bin), "\x00asm") {
-			continue // the box says what it is instead
+			continue // there are no claims in it
 		}
 		var m claims.SignedModule
 		err = c.admitted(what, func(p claims.Policy) error {

@@ -112,6 +112,9 @@ func codeOf(err error) int {
 	if claims.Refused(err) || errors.Is(err, errRefused) || errors.Is(err, ota.ErrRefused) {
 		return exitRefused
 	}
+	if errors.As(err, new(notActor)) {
+		return exitUsage
+	}
 	return exitFailed
 }
 

@@ -30,13 +30,25 @@ func (f File) NotAnActor() string {
 			return "it imports " + i.Module + "." + i.Name + ", which no host of actors has"
 		}
 	}
+	for _, i := range f.Imports {
+		if want := abi[i.Name].shape; i.Module != WASI && i.Type != "" && want != i.Type {
+			return "it imports " + i.Module + "." + i.Name + " as " + i.Type + ", and hosts have it as " + want
+		}
+	}
 	var call, memory, command bool
 	for _, e := range f.Exports {
-		call = call || e.Name == "__guest_call" && e.Kind == "function"
+		if e.Name == "__guest_call" && e.Kind == "function" {
+			if want := "(i32, i32) → (i32)"; e.Type != "" && e.Type != want {
+				return "its __guest_call is " + e.Type + ", and has to be " + want
+			}
+			call = true
+		}
 		memory = memory || e.Name == "memory" && e.Kind == "memory"
 		command = command || e.Name == "_start"
 	}
 	switch {
+	case f.More > 0 && f.Fault == "":
+		return "" // it may be among what is not listed
 	case !call && f.Fault != "":
 		return "it is damaged"
 	case !call && command:
@@ -51,17 +63,17 @@ func (f File) NotAnActor() string {
 	return ""
 }
 
-// abi is what the functions of the ABI are for.
-var abi = map[string]string{
-	"__guest_request":     "takes the request",
-	"__guest_response":    "answers it",
-	"__guest_error":       "answers with an error",
-	"__host_call":         "calls capabilities and other actors",
-	"__host_response":     "takes the answer of such a call",
-	"__host_response_len": "takes the answer of such a call",
-	"__host_error":        "takes the error of such a call",
-	"__host_error_len":    "takes the error of such a call",
-	"__console_log":       "writes to the log",
+// abi is what the functions of the ABI are for, and their types.
+var abi = map[string]struct{ means, shape string }{
+	"__guest_request":     {"takes the request", "(i32, i32) → ()"},
+	"__guest_response":    {"answers it", "(i32, i32) → ()"},
+	"__guest_error":       {"answers with an error", "(i32, i32) → ()"},
+	"__host_call":         {"calls capabilities and other actors", "(i32, i32, i32, i32, i32, i32, i32, i32) → (i32)"},
+	"__host_response":     {"takes the answer of such a call", "(i32) → ()"},
+	"__host_response_len": {"takes the answer of such a call", "() → (i32)"},
+	"__host_error":        {"takes the error of such a call", "(i32) → ()"},
+	"__host_error_len":    {"takes the error of such a call", "() → (i32)"},
+	"__console_log":       {"writes to the log", "(i32, i32) → ()"},
 }
 
 // Means says in a few words what an actor wants with an import, "" for one that no
@@ -74,7 +86,7 @@ func (i Import) Means() string {
 	case i.Module == WASI:
 		return wasi(i.Name)
 	case i.Module == ABI[0] || i.Module == ABI[1]:
-		return abi[i.Name]
+		return abi[i.Name].means
 	}
 	return ""
 }

@@ -86,6 +86,29 @@ func TestDescribe_kinds(t *testing.T) {
 	}
 }
 
+func TestFile_NotAnActor(t *testing.T) {
+	const types = "\x03\x60\x02\x7f\x7f\x01\x7f\x60\x02\x7f\x7f\x00\x60\x04\x7f\x7f\x7f\x7f\x01\x7f" // (i32 i32) i32, (i32 i32), (i32 i32 i32 i32) i32
+	guest := func(module, name, of, call string) string {
+		return "\x00asm\x01\x00\x00\x00" + section(1, types) + section(2, "\x01"+text(module)+text(name)+"\x00"+of) + section(3, "\x02\x00\x01") +
+			section(5, "\x01\x00\x01") + section(7, "\x02"+text("__guest_call")+"\x00"+call+text("memory")+"\x02\x00")
+	}
+	for name, c := range map[string]struct{ bin, want string }{
+		"an actor":     {guest("wapc", "__guest_request", "\x01", "\x01"), ""},
+		"WASI":         {guest(wasm.WASI, "fd_write", "\x02", "\x01"), ""},
+		"waSCC":        {guest("wapc", "__host_call", "\x02", "\x01"), "as waSCC modules of 2019 and 2020 do"},
+		"another type": {guest("wasmbus", "__guest_request", "\x00", "\x01"), "it imports wasmbus.__guest_request as (i32, i32) → (i32), and hosts have it as (i32, i32) → ()"},
+		"another call": {guest("wapc", "__guest_request", "\x01", "\x02"), "its __guest_call is (i32, i32) → (), and has to be (i32, i32) → (i32)"},
+		"unknown":      {guest("env", "abort", "\x02", "\x01"), "it imports env.abort, which no host of actors has"},
+		"component":    {component, "it is a component"},
+		"no call":      {module, "it has no export __guest_call"},
+		"long":         {module + section(7, "\xe9\x07"+strings.Repeat("\x01x\x01\x00", 1001)), ""},
+	} {
+		if got := wasm.Describe([]byte(c.bin)).NotAnActor(); !strings.Contains(got, c.want) || (c.want == "") != (got == "") {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestDescribe_bounded(t *testing.T) {
 	many := module + section(7, string(binary.AppendUvarint(nil, 100_000))+strings.Repeat("\x01x\x00\x00", 100_000))
 	if f := wasm.Describe([]byte(many)); len(f.Exports) != wasm.MaxListed || f.More != 99_000 {
