@@ -42,6 +42,10 @@ const (
 	editBulk
 )
 
+// pieceBytes is how much memory.fill and memory.copy do at once: 20 microseconds
+// for memory that was never touched.
+const pieceBytes = 1 << 16
+
 // A frame is a block that is open.
 type frame struct {
 	loop    int32 // the edit of its check, if it is a loop; else -1
@@ -59,7 +63,7 @@ func (m *rewriter) code() {
 		return
 	}
 	m.codes = n
-	m.putU32(uint32(n))
+	m.putU32(uint32(n + m.added()))
 	end := r.end
 	for i := range n {
 		at := r.at
@@ -79,6 +83,9 @@ func (m *rewriter) code() {
 			return
 		}
 		r.end = end
+	}
+	if m.added() > 0 {
+		m.pieces()
 	}
 }
 

@@ -20,7 +20,7 @@ const (
 	blockBlocks  = 2
 	ifBlocks     = 4
 	branchBlocks = 2
-	bulkBlocks   = 12 // with its check
+	bulkBlocks   = 16 // with its check
 )
 
 // called adds a call of a function of type t.

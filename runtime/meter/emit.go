@@ -24,8 +24,18 @@ func (m *rewriter) apply(from, scratch int) {
 			})
 		case editBulk:
 			t = index(t, opLocalSet, scratch)
+			long := e.bulk == bulkFill || e.bulk == bulkCopy
+			if long { // if the length is more than a piece, then what takes pieces, else
+				t = append(constant(index(t, opLocalGet, scratch), pieceBytes), opI32GtU, opIf)
+				t = signed(t, int32(m.pairType()))
+				t = index(index(t, opLocalGet, scratch), opCall, m.inPieces(e.bulk))
+				t = append(t, opElse)
+			}
 			t = m.charge(t, func(t []byte) []byte { return length(t, e.bulk, scratch) })
 			t = index(t, opLocalGet, scratch)
+			if long {
+				t = append(append(t, code[e.at:start]...), opEnd)
+			}
 		}
 	}
 	b.text = append(t, code[start:m.in.at]...)
@@ -51,7 +61,7 @@ func (m *rewriter) charge(t []byte, amount func([]byte) []byte) []byte {
 func length(t []byte, kind bulk, scratch int) []byte {
 	t = index(t, opLocalGet, scratch)
 	switch kind {
-	case bulkBytes:
+	case bulkBytes, bulkFill, bulkCopy:
 		t = append(constant(t, bulkByteShift), opI32ShrU)
 	case bulkEntries:
 		t = append(constant(t, bulkEntryShift), opI32ShrU)
@@ -67,9 +77,11 @@ func index(t []byte, op byte, i int) []byte {
 	return binary.AppendUvarint(append(t, op), uint64(i))
 }
 
-// constant pushes an i32, in signed LEB128.
-func constant(t []byte, v int32) []byte {
-	t = append(t, opI32Const)
+// constant pushes an i32.
+func constant(t []byte, v int32) []byte { return signed(append(t, opI32Const), v) }
+
+// signed appends a number in signed LEB128.
+func signed(t []byte, v int32) []byte {
 	for {
 		b := byte(v & 0x7f)
 		v >>= 7

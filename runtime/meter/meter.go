@@ -23,8 +23,8 @@ import (
 	"fmt"
 )
 
-// What a rewritten module has in addition: one import, after its own ones, and
-// one export.
+// What a rewritten module has in addition: one import, after its own ones, one
+// export, and after its own functions two that fill and copy memory in pieces.
 //
 // The import is a function (i32 left) → (i32 next). It is called when the
 // counter fell below zero, with the counter, and returns the steps until the

@@ -89,6 +89,11 @@ func (m *rewriter) functionNames(r *reader) (written uint32) {
 			written++
 		}
 	}
+	for i := range m.added() {
+		m.putU32(uint32(m.functionSum() + 1 + i))
+		m.putName(addedFunctions[i])
+		written++
+	}
 	return written
 }
 

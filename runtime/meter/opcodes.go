@@ -25,24 +25,37 @@ const (
 // The instructions that are looked at or written; of others only the length
 // matters.
 const (
+	opLoop      = 0x03
 	opIf        = 0x04
+	opElse      = 0x05
 	opEnd       = 0x0b
+	opBr        = 0x0c
 	opBrIf      = 0x0d
 	opCall      = 0x10
 	opLocalGet  = 0x20
 	opLocalSet  = 0x21
 	opGlobalGet = 0x23
 	opGlobalSet = 0x24
+	opMemSize   = 0x3f
 	opI32Const  = 0x41
 	opI64Const  = 0x42
 	opF32Const  = 0x43
 	opF64Const  = 0x44
 	opI32LtS    = 0x48
+	opI32GtU    = 0x4b
+	opI32LeU    = 0x4d
+	opI64GtU    = 0x56
+	opI32Add    = 0x6a
 	opI32Sub    = 0x6b
+	opI32Or     = 0x72
 	opI32Shl    = 0x74
 	opI32ShrU   = 0x76
+	opI64Add    = 0x7c
+	opI64Shl    = 0x86
+	opI64Extend = 0xad // of an unsigned i32
 	opRefNull   = 0xd0
 	opRefFunc   = 0xd2
+	opMisc      = 0xfc
 	opVector    = 0xfd
 )
 
@@ -138,6 +151,8 @@ const (
 	bulkBytes
 	bulkEntries
 	bulkPages
+	bulkFill // bytes, and many of them in pieces
+	bulkCopy
 )
 
 // A miscOp is an opcode after the prefix 0xfc.
@@ -152,8 +167,8 @@ var miscOps = [...]miscOp{
 	{known: true}, {known: true}, {known: true}, {known: true},
 	{true, 2, bulkBytes},   // memory.init
 	{true, 1, notBulk},     // data.drop
-	{true, 2, bulkBytes},   // memory.copy
-	{true, 1, bulkBytes},   // memory.fill
+	{true, 2, bulkCopy},    // memory.copy
+	{true, 1, bulkFill},    // memory.fill
 	{true, 2, bulkEntries}, // table.init
 	{true, 1, notBulk},     // elem.drop
 	{true, 2, bulkEntries}, // table.copy

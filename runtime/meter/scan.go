@@ -157,6 +157,10 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			}
 			if kind := miscOps[misc].bulk; kind != notBulk {
 				b.charge(at, kind)
+				if kind == bulkFill || kind == bulkCopy {
+					b.edits[len(b.edits)-1].cut = uint8(r.at - at)
+					m.bulky = true
+				}
 				b.edits[region].weight += bulkWeight
 				scratch = true
 			}

@@ -58,6 +58,7 @@ type rewriter struct {
 	elements      int      // entries of all element segments
 	locals        int      // of all functions
 	total         effort   // of all functions
+	bulky         bool     // memory is filled or copied somewhere
 	names         []byte   // the name section's content, or nil
 	body          body
 }
@@ -68,9 +69,11 @@ type arity struct{ params, results uint16 }
 // counts has the size of each index space.
 type counts struct{ functions, tables, memories, globals, tags int }
 
-// What is added has the last index of its space, but for the function tick,
+// What is added has the last indices of its space, but for the function tick,
 // which stands between the imported and the defined ones.
-func (m *rewriter) tickType() int     { return len(m.types) }
+func (m *rewriter) tickType() int     { return len(m.types) }     // (i32) → (i32)
+func (m *rewriter) bulkType() int     { return len(m.types) + 1 } // (i32, i32, i32) → ()
+func (m *rewriter) pairType() int     { return len(m.types) + 2 } // (i32, i32) → ()
 func (m *rewriter) tick() int         { return m.imported.functions }
 func (m *rewriter) counter() int      { return m.globalCount() }
 func (m *rewriter) globalCount() int  { return m.imported.globals + m.defined.globals }
@@ -215,17 +218,25 @@ func (m *rewriter) absent(s section) {
 	switch s {
 	case typeSection, importSection, globalSection, exportSection:
 		start := m.open(s)
-		m.putU32(1)
+		added := 1
+		if s == typeSection {
+			added = addedTypes
+		}
+		m.putU32(uint32(added))
 		m.putAdded(s)
 		m.close(start)
 	}
 }
 
-// putAdded writes the last item of a section, which is ours.
+const addedTypes = 3
+
+// putAdded writes the last items of a section, which are ours.
 func (m *rewriter) putAdded(s section) {
 	switch s {
 	case typeSection:
 		m.put(0x60, 1, typeI32, 1, typeI32)
+		m.put(0x60, 3, typeI32, typeI32, typeI32, 0)
+		m.put(0x60, 2, typeI32, typeI32, 0)
 	case importSection:
 		m.putName(ImportModule)
 		m.putName(ImportTick)
@@ -245,7 +256,7 @@ func (m *rewriter) rewrite(s section) {
 	start := m.open(s)
 	switch s {
 	case typeSection:
-		m.list(maxTypes, 1, "types", m.functionType)
+		m.list(maxTypes, addedTypes, "types", m.functionType)
 		m.putAdded(s)
 	case importSection:
 		m.list(maxImports, 1, "imports", m.importItem)
@@ -359,14 +370,18 @@ func (m *rewriter) importItem() {
 
 func (m *rewriter) functionTypes() {
 	r := &m.in
-	from := r.at
 	n := r.count(maxFunctions, "functions")
+	from := r.at
 	m.functions = make([]uint32, n)
 	for i := range m.functions {
 		m.functions[i] = m.typeIndex()
 	}
 	m.defined.functions = n
+	m.putU32(uint32(n + m.added()))
 	m.copied(from)
+	for range m.added() {
+		m.putU32(uint32(m.bulkType()))
+	}
 }
 
 // table gives every table a maximum: the engine has them on its own heap,
