@@ -119,10 +119,10 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 		MinInstances: c.Limits.MinInstances, MaxInstances: c.Limits.Instances, CallsPerInstance: c.Limits.InstanceCalls,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("app %s: %w", app.Name, err)
+		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
 	}
 	if err := a.module.Healthy(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("app %s: health check: %w", app.Name, err), a.module.Close(ctx))
+		return nil, errors.Join(fmt.Errorf("actor %s of app %s: health check: %w", c.Name, app.Name, err), a.module.Close(ctx))
 	}
 	a.meter.begin(a.module)
 	a.turns = n.health.turns(a.app, c.Name, a.version)

@@ -40,7 +40,7 @@ type LimitStatus struct {
 	Met   uint64 `json:"met"`
 }
 
-// actors returns those that run, by key.
+// actors returns those that run, by app and name.
 func (n *Node) actors() []ActorStatus {
 	all := []ActorStatus{}
 	for _, a := range n.health.actors() {
@@ -69,6 +69,6 @@ func (n *Node) actors() []ActorStatus {
 			Failure: a.failed.Load(),
 		})
 	}
-	slices.SortFunc(all, func(a, b ActorStatus) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortFunc(all, func(a, b ActorStatus) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Name, b.Name)) })
 	return all
 }

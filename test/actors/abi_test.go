@@ -142,7 +142,7 @@ func TestRefused(t *testing.T) {
 		"wascc":     {wat(t, "wascc"), "imports wapc.__host_call with 4 parameters: a waSCC module of 2019 or 2020; build it again with a waPC or wasmCloud library"},
 	} {
 		b := run(t, "", newActor(t, sign, c.wasm, name, mandate{}))
-		has(t, name, b.log.String(), `msg="app left out"`, c.want)
+		has(t, name, b.log.String(), `msg="app left out"`, "actor "+name+" of app zoo: load actor M", c.want)
 		has(t, name, strings.Join(b.Status().Problems, "\n"), c.want)
 	}
 }
