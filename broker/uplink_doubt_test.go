@@ -1,38 +1,25 @@
 package broker
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/edged-io/edged/internal/logbuffer"
 )
 
 // safeLog is a log that many write to and a test reads.
-type safeLog struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type safeLog struct{ logbuffer.Buffer }
 
-func (l *safeLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *safeLog) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), text)
-}
+func (l *safeLog) count(text string) int { return strings.Count(l.String(), text) }
 
 func (l *safeLog) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 

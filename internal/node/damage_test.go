@@ -118,7 +118,7 @@ func TestNode_damagedFiles(t *testing.T) {
 				if err := d.do(path, b); err != nil && !os.IsNotExist(err) {
 					t.Fatal(err)
 				}
-				r.log.reset()
+				r.log.Take()
 				r.start()
 				defer r.stop()
 				before := r.stream("plain").Last
@@ -148,10 +148,4 @@ func (r *rig) restore(good string) {
 	if err := os.CopyFS(r.path("state"), os.DirFS(good)); err != nil {
 		r.t.Fatal(err)
 	}
-}
-
-func (b *lockedBuffer) reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Reset()
 }

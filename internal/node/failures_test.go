@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/runtime"
 )
 
@@ -17,7 +18,7 @@ import (
 // told whole again after a while without.
 func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out lockedBuffer
+		var out logbuffer.Buffer
 		n := &Node{log: slog.New(slog.NewTextHandler(&out, nil)), o: Options{Now: time.Now}}
 		n.failures.log = n.log
 		a := &actor{config: config.Actor{Name: "cart"}, app: "shop", version: "1.0.0", key: "MKEY"}
@@ -27,11 +28,7 @@ func TestFailures(t *testing.T) {
 		}
 		lines := func() []string {
 			synctest.Wait()
-			text := strings.TrimSpace(out.String())
-			out.mu.Lock()
-			defer out.mu.Unlock()
-			out.buf.Reset()
-			return strings.Split(text, "\n")
+			return strings.Split(strings.TrimSpace(out.Take()), "\n")
 		}
 		for i := range 1000 {
 			fail(i, fmt.Sprintf("order %d is unknown", i))
@@ -70,7 +67,7 @@ func TestFailures(t *testing.T) {
 // counted.
 func TestFailures_nobodys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out lockedBuffer
+		var out logbuffer.Buffer
 		f := &failures{log: slog.New(slog.NewTextHandler(&out, nil))}
 		for i := range 100 {
 			f.went("", "told to who called", fmt.Errorf("actor shop/cart: Cart.Load: the actor has %d calls in flight, which is its limit: %w", 4+i%2, errBusy))
@@ -99,7 +96,7 @@ func TestFailures_nested(t *testing.T) {
 // A caller that went away is not the actor's fault, and there is an end to what is
 // kept apart.
 func TestFailures_bounds(t *testing.T) {
-	var out lockedBuffer
+	var out logbuffer.Buffer
 	n := &Node{log: slog.New(slog.NewTextHandler(&out, nil)), o: Options{Now: time.Now}}
 	n.failures.log = n.log
 	a := &actor{config: config.Actor{Name: "cart"}, app: "shop", version: "1.0.0"}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers/httpserver"
 	"github.com/edged-io/edged/store"
@@ -154,7 +155,7 @@ func TestMeter_publishRate_turnThatOthersWaitFor(t *testing.T) {
 
 func TestActorLog_dropsAndTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out lockedBuffer
+		var out logbuffer.Buffer
 		n := &Node{log: slog.New(slog.NewTextHandler(&out, nil))}
 		m := n.meterOf("lab/guest")
 		count := func(s string) int { return strings.Count(out.String(), s) }
@@ -184,7 +185,7 @@ func TestActorLog_dropsAndTells(t *testing.T) {
 }
 
 func TestActorLog_saysWhichMessage(t *testing.T) {
-	var out lockedBuffer
+	var out logbuffer.Buffer
 	n := &Node{log: slog.New(slog.NewTextHandler(&out, nil))}
 	ctx := withHandled(t.Context(), store.Message{Stream: "in", Seq: 7})
 	n.meterOf("a").log.line(ctx, slog.LevelWarn, "", "odd\n\x1b[2J\xff")

@@ -1,20 +1,19 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/goguest"
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/store"
 )
 
@@ -35,10 +34,8 @@ func build(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	thermostat, probe, codeCache = filepath.Join(dir, "thermostat.wasm"), filepath.Join(dir, "probe.wasm"), filepath.Join(dir, "cache")
 	for module, source := range map[string]string{thermostat: "../../examples/thermostat", probe: "./testdata/probe"} {
-		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", module, source)
-		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
+		if err := goguest.Build(module, source); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
@@ -51,29 +48,11 @@ type rig struct {
 	t    *testing.T
 	dir  string
 	file string // the device file
-	log  lockedBuffer
+	log  logbuffer.Buffer
 	now  func() time.Time
 	end  func()
 
 	beforeReady func() // called by start, if not nil
-}
-
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 const unsigned = "[trust]\nallow_unsigned = true\n"

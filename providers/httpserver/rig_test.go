@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 	"github.com/edged-io/edged/store"
@@ -84,7 +84,7 @@ type rig struct {
 	*Provider
 	t        testing.TB
 	db       *store.DB
-	log      lockedBuffer
+	log      logbuffer.Buffer
 	registry *prometheus.Registry
 
 	mu     sync.Mutex // guards actors
@@ -92,23 +92,6 @@ type rig struct {
 
 	cancel context.CancelFunc
 	ended  chan struct{}
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // newRig makes a provider that does not run yet.

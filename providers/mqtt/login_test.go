@@ -1,7 +1,6 @@
 package mqtt_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/providers/mqtt"
 	"github.com/edged-io/edged/store"
 )
@@ -149,7 +149,7 @@ func TestClient_Login(t *testing.T) {
 			o := mqtt.ClientOptions{URL: url, Login: good}
 			c.spoil(&o.Login)
 			var h told
-			var log lockedBuffer
+			var log logbuffer.Buffer
 			o.Health, o.Logger = h.health, slog.New(slog.NewTextHandler(&log, nil))
 			s := startSender(t, t.TempDir(), store.Options{}, o)
 			eventually(t, "the fault is told", func() bool { return strings.Contains(h.last(), c.want) })
@@ -172,24 +172,6 @@ func TestClient_Login(t *testing.T) {
 	if h.last() != "<nil>" {
 		t.Errorf("health is %s", h.last())
 	}
-}
-
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // The broker publishes the will when the box is gone without a word, and not when it says goodbye.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/internal/logtext"
 	"github.com/edged-io/edged/internal/node"
 )
@@ -150,27 +151,10 @@ func newActor(t *testing.T, s signer, wasm []byte, name string, m mandate) actor
 type box struct {
 	*node.Node
 	t      *testing.T
-	log    journal
+	log    logbuffer.Buffer
 	addr   node.Addresses
 	cancel context.CancelFunc
 	ended  chan struct{}
-}
-
-type journal struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
 }
 
 // codeDir keeps what compiling a guest left for all tests.

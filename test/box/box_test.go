@@ -11,13 +11,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/edged-io/edged/internal/goguest"
+	"github.com/edged-io/edged/internal/logbuffer"
 	"github.com/edged-io/edged/internal/node"
 )
 
@@ -49,13 +50,14 @@ func build(m *testing.M) int {
 			return 1
 		}
 	}
-	actor := exec.Command("go", "build", "-buildmode=c-shared", "-o", thermostat, "../../examples/thermostat")
-	actor.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-	for _, cmd := range []*exec.Cmd{exec.Command("go", "build", "-o", edged, "../../cmd/edged"), actor} {
-		if out, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v: %v\n%s", cmd, err, out)
-			return 1
-		}
+	if err := goguest.Build(thermostat, "../../examples/thermostat"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	program := exec.Command("go", "build", "-o", edged, "../../cmd/edged")
+	if out, err := program.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v: %v\n%s", program, err, out)
+		return 1
 	}
 	if err := os.Mkdir(codeCache, 0o700); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -74,25 +76,7 @@ type box struct {
 
 	cmd   *exec.Cmd
 	ended chan error
-	log   *lockedBuffer // of the process that runs, or ran last
-}
-
-// lockedBuffer is written by a process and read by the test.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log   *logbuffer.Buffer // of the process that runs, or ran last
 }
 
 const unsigned = "[trust]\nallow_unsigned = true\n"
@@ -191,7 +175,7 @@ func (b *box) command(args ...string) *exec.Cmd {
 func (b *box) start(wrap ...string) {
 	b.t.Helper()
 	b.cmd = b.command(append(wrap, edged, "run", "--config", "edged.toml")...)
-	b.log, b.ended = new(lockedBuffer), make(chan error, 1)
+	b.log, b.ended = new(logbuffer.Buffer), make(chan error, 1)
 	b.cmd.Stderr = b.log
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the wrappers end with it
 	b.must(b.cmd.Start())

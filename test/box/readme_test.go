@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/edged-io/edged/internal/goguest"
 )
 
 // The hello world of the README: its code is that of the example, and its
@@ -49,10 +51,8 @@ func TestREADME_hello(t *testing.T) {
 
 	// What make leaves behind, with other flags.
 	dir := t.TempDir()
-	module := exec.Command("go", "build", "-buildmode=c-shared", "-o", filepath.Join(dir, "dist/actors/hello.wasm"), "../../examples/hello")
-	module.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
-	if out, err := module.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := goguest.Build(filepath.Join(dir, "dist/actors/hello.wasm"), "../../examples/hello"); err != nil {
+		t.Fatal(err)
 	}
 	examples, err := filepath.Abs("../../examples")
 	if err != nil {
