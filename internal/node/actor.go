@@ -186,7 +186,7 @@ func (n *Node) serve(a *actor) lattice.Handler {
 		if err != nil {
 			err = n.blame(a, inv.Operation, err)
 			if !outside {
-				n.failures.nested(ctx, inv.Origin, err)
+				n.failures.nested(ctx, n.actorTitle(inv.Origin.Key), err)
 			}
 			return nil, err
 		}

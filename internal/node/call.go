@@ -45,6 +45,17 @@ func (n *Node) actorKey(name string) string {
 	return n.bus.Aliased(name)
 }
 
+// actorTitle is what the actor with that key is called in the log: the key itself if it
+// does not run here.
+func (n *Node) actorTitle(key string) string {
+	for _, a := range n.health.actors() {
+		if key == a.key {
+			return a.title()
+		}
+	}
+	return key
+}
+
 // CallRequest is what the socket takes to call an actor, and CallReply what it
 // answers. Payloads are MessagePack, and base64 in JSON.
 type (

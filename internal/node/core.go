@@ -195,9 +195,9 @@ func (n *Node) hear(sub coreSub) func(context.Context, *nats.Msg) {
 			}
 			switch started, ended := failing.note(err); {
 			case started && !isBlamed(err):
-				n.log.Warn("actor does not handle messages of core NATS, they are lost", "actor", sub.key, "subject", m.Subject, "err", err)
+				n.log.Warn("actor does not handle messages of core NATS, they are lost", "actor", n.actorTitle(sub.key), "subject", m.Subject, "err", err)
 			case ended > 0:
-				n.log.Info("actor handles messages of core NATS again", "actor", sub.key, "lost", ended)
+				n.log.Info("actor handles messages of core NATS again", "actor", n.actorTitle(sub.key), "lost", ended)
 			}
 		}()
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/broker"
-	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers/httpserver"
 	"github.com/edged-io/edged/runtime"
 )
@@ -325,8 +324,8 @@ func (f *failures) request(r httpserver.Failure) (taken, told bool) {
 }
 
 // nested tells of a failure that another actor was told of.
-func (f *failures) nested(ctx context.Context, caller lattice.Entity, err error) {
-	f.went(handled(ctx), "told to actor "+caller.Key+", which called it", err)
+func (f *failures) nested(ctx context.Context, caller string, err error) {
+	f.went(handled(ctx), "told to actor "+caller+", which called it", err)
 }
 
 // outcome is what a line about the failure says of what became of it.

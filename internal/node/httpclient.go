@@ -10,7 +10,7 @@ import (
 // openHTTPClient makes the provider by which actors ask servers on the network.
 func (n *Node) openHTTPClient() (*httpclient.Provider, error) {
 	c := n.o.Device.HTTPClient
-	o := httpclient.Options{Store: n.db, Handled: handled, Logger: n.part("http client"), Registerer: n.registry}
+	o := httpclient.Options{Store: n.db, Handled: handled, ActorName: n.actorTitle, Logger: n.part("http client"), Registerer: n.registry}
 	var err error
 	if o.Bound, err = c.Bound(); err != nil {
 		return nil, fmt.Errorf("http_client: %w", err)

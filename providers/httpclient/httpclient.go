@@ -72,7 +72,9 @@ type Options struct {
 	CA []byte
 	// Handled names the message that is handled under a context, the same in each
 	// attempt; "" for none, and nil for never.
-	Handled    func(context.Context) string
+	Handled func(context.Context) string
+	// ActorName is what an actor is called in the log; nil for its key.
+	ActorName  func(key string) string
 	Resolver   *net.Resolver // nil for that of the system
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil for none
@@ -99,6 +101,9 @@ func New(o Options) (*Provider, error) {
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.Resolver = cmp.Or(o.Resolver, net.DefaultResolver)
+	if o.ActorName == nil {
+		o.ActorName = func(key string) string { return key }
+	}
 	if o.Handled == nil {
 		o.Handled = func(context.Context) string { return "" }
 	}
@@ -219,7 +224,7 @@ func (p *Provider) Call(ctx context.Context, inv lattice.Invocation) ([]byte, er
 	}
 	if err := p.permit(l, r.method, r.url); err != nil {
 		if l.refused.CompareAndSwap(false, true) {
-			p.log.Warn("actor asks for what it may not", "actor", inv.Origin.Key, "link", inv.Target.Link, "host", r.url.Host, "err", err)
+			p.log.Warn("actor asks for what it may not", "actor", p.o.ActorName(inv.Origin.Key), "link", inv.Target.Link, "host", r.url.Host, "err", err)
 		}
 		return nil, p.count(err)
 	}
@@ -242,7 +247,7 @@ func (p *Provider) Call(ctx context.Context, inv lattice.Invocation) ([]byte, er
 	}
 	answer, err := l.send(ctx, r)
 	if err != nil {
-		p.log.Debug("request failed", "actor", inv.Origin.Key, "host", r.url.Host, "err", err)
+		p.log.Debug("request failed", "actor", p.o.ActorName(inv.Origin.Key), "host", r.url.Host, "err", err)
 		return nil, p.count(explain(err))
 	}
 	p.requests.WithLabelValues("ok").Inc()

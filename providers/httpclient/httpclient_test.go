@@ -60,7 +60,10 @@ func TestProvider_Call(t *testing.T) {
 
 // What is not allowed is never asked.
 func TestProvider_Call_closed(t *testing.T) {
-	r := newRig(t, nil, nil)
+	var log strings.Builder
+	r := newRig(t, nil, func(o *httpclient.Options) {
+		o.Logger, o.ActorName = slog.New(slog.NewTextHandler(&log, nil)), func(string) string { return "lab/guest" }
+	})
 	at := r.server.URL
 	if _, err := r.ask(t.Context(), "GET", at, ""); !errors.Is(err, providers.ErrNotPermitted) {
 		t.Errorf("without a link: got %v", err)
@@ -91,6 +94,9 @@ func TestProvider_Call_closed(t *testing.T) {
 	}
 	if _, err := r.ask(t.Context(), "GET", at, ""); !errors.Is(err, providers.ErrNotPermitted) {
 		t.Errorf("after the link is gone: got %v", err)
+	}
+	if !strings.Contains(log.String(), `msg="actor asks for what it may not" actor=lab/guest link=default`) {
+		t.Errorf("the log is %s", log.String())
 	}
 }
 

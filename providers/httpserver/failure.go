@@ -87,7 +87,7 @@ func (x *exchange) told(pl *place, f Failure) bool {
 	if left > 0 {
 		x.p.log.Warn("requests failed that are not told one by one", "count", left)
 	}
-	x.p.log.Warn("request failed", "id", f.ID, "app", pl.app, "actor", pl.actor, "method", f.Method, "path", f.Path, "status", f.Status, "err", f.Err)
+	x.p.log.Warn("request failed", "id", f.ID, "app", pl.app, "actor", x.p.o.ActorName(pl.actor), "method", f.Method, "path", f.Path, "status", f.Status, "err", f.Err)
 	return true
 }
 

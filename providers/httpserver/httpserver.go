@@ -66,6 +66,8 @@ type Options struct {
 	Call func(context.Context, lattice.Invocation) ([]byte, error)
 	// Logger takes the log; nil discards it.
 	Logger *slog.Logger
+	// ActorName is what an actor is called in the log; nil for its key.
+	ActorName func(key string) string
 	// Failed is told of a request that failed, with the number that its answer may
 	// have. It may leave the request to the log here (taken false), and says whether
 	// the number is in its own. Nil leaves all.
@@ -127,6 +129,9 @@ type linkKey struct{ actor, name string }
 func New(o Options) *Provider {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ActorName == nil {
+		o.ActorName = func(key string) string { return key }
 	}
 	if o.MaxBuffered <= 0 {
 		o.MaxBuffered = 64 << 20

@@ -260,7 +260,7 @@ func TestRequest_statusOfErrors(t *testing.T) {
 			t.Fatalf("%q is not in the log", a.body)
 		}
 	}
-	if n := strings.Count(r.log.String(), "request failed"); n < noiseBurst {
+	if n := strings.Count(r.log.String(), "request failed"); n < noiseBurst || !strings.Contains(r.log.String(), " actor=lab/a ") {
 		t.Errorf("%d failures are in the log", n)
 	}
 	r.mu.Lock()

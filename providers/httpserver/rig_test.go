@@ -104,7 +104,7 @@ func newRig(t testing.TB, edit ...func(*Options)) *rig {
 	r := &rig{t: t, db: db, registry: prometheus.NewRegistry(), actors: make(map[string]func(context.Context, request) ([]byte, error)), ended: make(chan struct{})}
 	o := Options{
 		Store: db, Logger: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Registerer: r.registry,
+		Registerer: r.registry, ActorName: func(key string) string { return "lab/" + key },
 		Call: func(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
 			if inv.Operation != "HttpServer.HandleRequest" || inv.Origin != (lattice.Entity{}) {
 				t.Errorf("call of %s by %v", inv.Operation, inv.Origin)
