@@ -256,7 +256,7 @@ provider = "VAHNM37G4ARHZ3CYHB3L5SZTTPFWNQLHWO4QVYBUDSDIKULKAQHEDTBR"
 actor = "a"
 contract = "wasmcloud:keyvalue"
 provider = "keyvalue"
-values = { bucket = 5, other = "x" }
+values = { bucket = 5, URL = "redis://127.0.0.1:6379", other = "x" }
 
 [[subscription]]
 name = "q"
@@ -315,6 +315,7 @@ name = "modbus"
 		"65: capability[4].config[1].edge: is for inputs",
 		`69: link[0].contract: keyvalue serves "wasmcloud:keyvalue", not`,
 		"75: link[1].provider: \"VAHNM37G4ARHZ3CYHB3L5SZTTPFWNQLHWO4QVYBUDSDIKULKAQHEDTBR\" is not enforced",
+		"81: link[2].values.URL: not enforced by this version: state is in the box, and in no Redis: leave it out",
 		"81: link[2].values.bucket: want a string, got 5",
 		"81: link[2].values.other: unknown key",
 		`85: subscription[0].stream: the app has no stream "t"`,

@@ -42,7 +42,7 @@ var (
 // decode fills the struct v points to from a table and notes a fault for whatever does not fit. A field is a key by its tag `toml`. More tags:
 // `default` is the value, as text, when the key is not there; `required:"true"`; `min` and `max` of numbers, sizes and durations; `items`, the
 // most elements; `oneof` the values allowed, joined by "|"; `later` the values, or with a final "*" the beginnings
-// of values, that are known and that this version does not enforce. The tags of a list are those of its elements.
+// of values, that are known and that this version does not enforce; `why` what is to be done about a key that is refused. The tags of a list are those of its elements.
 func (d *document) decode(t table, v any) { d.decodeStruct(t, reflect.ValueOf(v).Elem()) }
 
 func (d *document) decodeStruct(t table, v reflect.Value) {
@@ -98,6 +98,10 @@ func (d *document) set(path string, raw any, v reflect.Value, tag reflect.Struct
 	}
 	switch v.Type() {
 	case refusedType:
+		if why := tag.Get("why"); why != "" {
+			d.fault(path, "not enforced by this version: %s", why)
+			return
+		}
 		d.fault(path, "not enforced by this version")
 		return
 	case sizeType:

@@ -83,7 +83,8 @@ type subscriptionTable struct {
 // elsewhere.go.
 
 type keyValueConfig struct {
-	Bucket string `toml:"bucket" default:""`
+	Bucket string  `toml:"bucket" default:""`
+	URL    refused `toml:"URL" why:"state is in the box, and in no Redis: leave it out"` // of classic wasmCloud
 }
 
 type localConfig struct {
