@@ -309,14 +309,6 @@ type AppReport struct {
 	Form, Signature, FilesFault error
 }
 
-// Fault is what is wrong with the signature, nil if it holds or there is none.
-func (r AppReport) Fault() error {
-	if errors.Is(r.Form, ErrUnsigned) {
-		return nil
-	}
-	return errors.Join(r.Form, r.Signature, r.FilesFault)
-}
-
 // InspectApp looks at the signature of the app in dir. The error is about the folder.
 func InspectApp(dir string) (r AppReport, err error) {
 	if r.Files, err = DigestApp(dir); err != nil {

@@ -134,7 +134,7 @@ func (b Bound) Addr(host string, at netip.AddrPort) error {
 			return ErrBound
 		}
 	}
-	public := IsPublic(ip)
+	public := isPublic(ip)
 	if public && b.public {
 		return nil
 	}
@@ -181,15 +181,15 @@ func inner(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// IsPublic says whether an address is one of the Internet: not of this machine, of its
+// isPublic says whether an address is one of the Internet: not of this machine, of its
 // networks, of the metadata service of a cloud, or of no network at all.
-func IsPublic(ip netip.Addr) bool {
+func isPublic(ip netip.Addr) bool {
 	ip = ip.Unmap()
 	if !ip.IsValid() || ip.Zone() != "" {
 		return false
 	}
 	if in := inner(ip); in != ip {
-		return IsPublic(in)
+		return isPublic(in)
 	}
 	if ip.Is6() && !global6.Contains(ip) {
 		return false
