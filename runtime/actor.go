@@ -104,7 +104,9 @@ func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error
 		return nil, fmt.Errorf("actor %s: %s: wait for an instance, too many of them have died: %w", a.identity, operation, err)
 	}
 	if in, err = newInstance(ctx, a, slot); err != nil {
-		a.deaths.note(clock())
+		if ctx.Err() == nil {
+			a.deaths.note(clock())
+		}
 		a.pool.drop(slot)
 		return nil, err
 	}
@@ -117,7 +119,9 @@ func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error
 func (a *Actor) release(in *instance) {
 	switch {
 	case in.dead:
-		a.deaths.note(clock())
+		if !in.left { // others are not to pay for callers that leave
+			a.deaths.note(clock())
+		}
 		in.discard()
 	case in.outgrown(), in.usedUp():
 		a.meters.recycled.Add(1)

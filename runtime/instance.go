@@ -38,6 +38,7 @@ type instance struct {
 	stderr    lineWriter
 	starting  bool // the initialisers are running
 	dead      bool // may not be called again
+	left      bool // because its caller did not wait
 
 	// What the pool and the statistics read; others write only here.
 	calls, guestErrors, steps atomic.Uint64
@@ -178,6 +179,7 @@ func (in *instance) serve(ctx context.Context, dst []byte, operation string, pay
 		in.ran(int32(in.counter.Get()))
 	}
 	if err != nil {
+		in.left = ctx.Err() != nil
 		err = in.failure(err)
 		in.actor.meters.failed(ctx, err)
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,32 @@ func TestActor_Call_stepLimit(t *testing.T) {
 	}
 	if _, err := a.Call(t.Context(), "Op", make([]byte, 40)); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Callers that leave cost an instance each, for which the next caller does not
+// wait: with a trap each it would, after the first 20.
+func TestActor_Call_callersThatLeave(t *testing.T) {
+	// Loops for ever if there is a payload.
+	loop := slices.Concat(arg(1), []byte{0x04, 0x40}, endless, []byte{0x0b}, num(1))
+	a := load(t, newHost(t, runtime.Options{}), callModule(loop, nil), runtime.Limits{Time: time.Minute, MaxInstances: 40})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			if _, err := a.Call(ctx, "Op", []byte("x")); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	eventually(t, func() bool { return a.Stats().Busy == 40 })
+	cancel()
+	wg.Wait()
+	if _, err := a.Call(t.Context(), "Op", nil); err != nil {
+		t.Error(err)
+	}
+	if s := a.Stats(); s.Restarts != 0 || s.Cancelled != 40 || s.Discarded != 40 {
+		t.Errorf("stats %+v", s)
 	}
 }
 
