@@ -15,7 +15,7 @@ import (
 func (n *Node) openHTTP() *httpserver.Provider {
 	n.http = httpserver.New(httpserver.Options{
 		Store: n.db, Call: n.callHTTP, Logger: n.part("http"), Registerer: n.registry, Changed: n.httpChanged,
-		Failed: n.failures.request, ActorName: n.actorTitle,
+		Failed: n.failures.request, ActorName: n.actorTitle, MaxBuffered: n.o.MemoryLimit / bodyShare,
 	})
 	return n.http
 }

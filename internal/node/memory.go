@@ -6,6 +6,7 @@ package node
 // program itself and compiled modules. docs/limits.md tells the figures.
 const (
 	turnShare  = 8 // what turns of actors stage, on the Go heap
+	bodyShare  = 8 // bodies of HTTP requests and their answers, there too
 	actorShare = 3 // memory of actors, beside it
 	// HeapShare is the part of the limit that the Go heap should keep to: what
 	// GOMEMLIMIT is set to.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// budget bounds what all bodies take in memory.
+// budget bounds what all bodies, of requests and of answers, take in memory.
 type budget struct {
 	mu   sync.Mutex // guards left
 	left int64
@@ -30,6 +30,20 @@ func (b *budget) give(n int) {
 	b.left += int64(n)
 }
 
+// hold takes n bytes of the budget for the exchange, until drop or its end.
+func (x *exchange) hold(n int) error {
+	if !x.p.bodies.take(n) {
+		return errMemory
+	}
+	x.held += n
+	return nil
+}
+
+func (x *exchange) drop(n int) {
+	x.p.bodies.give(n)
+	x.held -= n
+}
+
 // Why a body is not read.
 var (
 	errTooLarge = errors.New("the body is too large")
@@ -41,8 +55,7 @@ var (
 // firstBuffer is what is read of a body before more room is made.
 const firstBuffer = 16 << 10
 
-// read reads the body. The capacity of what it returns, with an error too, was
-// taken from the budget.
+// read reads the body. What there is of it is held.
 func (x *exchange) read(pl *place) (body []byte, err error) {
 	r := x.r
 	if r.ContentLength > pl.MaxBody {
@@ -60,13 +73,11 @@ func (x *exchange) read(pl *place) (body []byte, err error) {
 	}
 	size := min(firstBuffer, most) // not what the client announces: it may never come
 	for {
-		grown := int(size)
-		if !x.p.bodies.take(grown) {
-			return body, errMemory
+		if err := x.hold(int(size) - cap(body)); err != nil {
+			return body, err
 		}
-		next := make([]byte, len(body), grown)
+		next := make([]byte, len(body), size)
 		copy(next, body)
-		x.p.bodies.give(cap(body))
 		body = next
 		for len(body) < cap(body) {
 			n, err := r.Body.Read(body[len(body):cap(body)])

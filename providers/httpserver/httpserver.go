@@ -74,8 +74,8 @@ type Options struct {
 	Failed func(f Failure) (taken, told bool)
 	// Registerer takes the metrics; nil for none.
 	Registerer prometheus.Registerer
-	// MaxBuffered bounds the bodies of requests in memory, in bytes, beside the
-	// limit of each; 0 means 64 MiB.
+	// MaxBuffered bounds the bodies of requests and answers in memory, in bytes,
+	// beside the limit of each; 0 means 64 MiB.
 	MaxBuffered int64
 	// Changed is told when an address that could not be listened on can be, or the
 	// other way round; nil for nobody. It must not call the provider's Run or

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edged-io/edged/store"
 )
 
 // dial opens a connection whose reads and writes end.
@@ -107,7 +109,12 @@ func TestBody_timeDoesNotCutTheActor(t *testing.T) {
 
 func TestBody_budget(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxBuffered = firstBuffer + 10 })
-	url := r.serve("", echo)
+	url := r.serve("", func(ctx context.Context, q request) ([]byte, error) {
+		if err := store.TurnFrom(ctx).Put("seen", q.path, []byte("x")); err != nil {
+			return nil, err
+		}
+		return reply(200, strings.Repeat("z", len(q.query))), nil
+	})
 	c := dial(t, url)
 	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", firstBuffer)
 	left := func() int64 {
@@ -125,6 +132,14 @@ func TestBody_budget(t *testing.T) {
 	fmt.Fprint(c, strings.Repeat("y", firstBuffer))
 	if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200") {
 		t.Errorf("got %.40q, %v", got, err)
+	}
+	r.eventually("all room is given back", func() bool { return left() == firstBuffer+10 })
+	// An answer that there is no room for is of a turn that did not happen.
+	if a := ask(t, "GET", url+"/large?"+strings.Repeat("q", 2*firstBuffer), ""); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" || r.has("/large") {
+		t.Errorf("status %d, and what the turn changed is there: %v", a.StatusCode, r.has("/large"))
+	}
+	if a := ask(t, "GET", url+"/small?q", ""); a.StatusCode != 200 || a.body != "z" || !r.has("/small") {
+		t.Errorf("status %d %q", a.StatusCode, a.body)
 	}
 	r.eventually("all room is given back", func() bool { return left() == firstBuffer+10 })
 }

@@ -87,6 +87,7 @@ type exchange struct {
 	began time.Time
 
 	app    string
+	held   int // bytes of the budget of bodies
 	status int // that was sent; 499 for a client that has gone
 	sent   int // bytes of the body
 }
@@ -157,8 +158,8 @@ func (x *exchange) serve() {
 		x.refuse(http.StatusMethodNotAllowed, "only GET and HEAD are allowed here")
 		return
 	}
+	defer func() { x.drop(x.held) }()
 	body, err := x.read(pl)
-	defer x.p.bodies.give(cap(body))
 	if err != nil {
 		x.failed(pl, err)
 		return
@@ -201,18 +202,31 @@ func (x *exchange) handle(ctx context.Context, pl *place, body []byte) (r respon
 	default:
 		return r, errCrowded
 	}
-	payload := appendRequest(nil, x.r, body)
+	payload := appendRequest(make([]byte, 0, sizeOfRequest(x.r)+len(body)), x.r, body)
+	answered := 0
 	err = x.p.o.Store.Do(ctx, func(ctx context.Context, _ *store.Turn) error {
+		x.drop(answered) // of an attempt that lost
+		answered = 0
 		reply, err := x.p.o.Call(ctx, lattice.Invocation{
 			Target: lattice.Entity{Key: pl.actor}, Contract: Contract, Operation: HandleRequest, Payload: payload,
 		})
 		if err != nil {
 			return err
 		}
-		// An answer that can not be sent fails the turn: whoever asked is told so.
-		r, err = decodeResponse(reply)
-		return err
+		// An answer that can not be sent fails the turn: whoever asked is told so. One for which
+		// there is no room now is of that kind, since its client may take it slowly.
+		if r, err = decodeResponse(reply); err != nil {
+			return err
+		}
+		if n := len(reply); n > firstBuffer { // small ones get through where large ones do not
+			if err := x.hold(n); err != nil {
+				return err
+			}
+			answered = n
+		}
+		return nil
 	})
+	x.drop(x.held - answered) // of the request
 	return r, err
 }
 

@@ -36,6 +36,18 @@ func appendRequest(b []byte, r *http.Request, body []byte) []byte {
 	return msgpack.AppendBin(msgpack.AppendString(b, "body"), body)
 }
 
+// sizeOfRequest is about what a request takes without its body.
+func sizeOfRequest(r *http.Request) int {
+	n := 256 + len(r.URL.Path) + len(r.URL.RawQuery)
+	for name, values := range r.Header {
+		n += len(name) + 8
+		for _, v := range values {
+			n += len(v) + 8
+		}
+	}
+	return n
+}
+
 // text makes UTF-8 of bytes that a client may send and a str may not have.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
