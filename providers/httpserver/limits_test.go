@@ -144,6 +144,16 @@ func TestBody_budget(t *testing.T) {
 	r.eventually("all room is given back", func() bool { return left() == firstBuffer+10 })
 }
 
+// A body may take all the room there is.
+func TestBody_all(t *testing.T) {
+	const all = 5 * firstBuffer
+	r := newRig(t, func(o *Options) { o.MaxBuffered = all })
+	url := r.serve(`"max_body":81920`, func(_ context.Context, q request) ([]byte, error) { return reply(200, fmt.Sprint(len(q.body))), nil })
+	if a := ask(t, "POST", url+"/", strings.Repeat("x", all)); a.StatusCode != 200 || a.body != fmt.Sprint(all) {
+		t.Errorf("status %d %q", a.StatusCode, a.body)
+	}
+}
+
 // A client that sends its header in drops is hung up on, and one whose header is
 // endless is told.
 func TestHeader_limits(t *testing.T) {
