@@ -144,10 +144,10 @@ func (l *looseModel) turn() error {
 		l.written()
 		return nil
 	}
-	if !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrFailed) {
+	if !noRoom(err) && !errors.Is(err, store.ErrFailed) {
 		t.Fatalf("commit: %v", err)
 	}
-	if errors.Is(err, store.ErrFull) && l.trouble == nil && l.c.Durability == store.Memory && l.now.clone().apply(turn) {
+	if noRoom(err) && l.trouble == nil && l.c.Durability == store.Memory && l.now.clone().apply(turn) {
 		t.Fatalf("commit: %v, and it fits", err)
 	}
 	return err

@@ -81,9 +81,14 @@ func (db *DB) checkRoom(t *Turn) error {
 }
 
 // checkLimits finds whether a stream that refuses what is beyond its limits
-// takes a.
+// takes a. What it could not hold if it were empty is too large, and not to be
+// tried again for ever.
 func (s *stream) checkLimits(a addedTo) error {
 	switch c := &s.config; {
+	case c.MaxMsgs > 0 && a.msgs > c.MaxMsgs:
+		return fmt.Errorf("%d messages at once for stream %s, which may hold %d: %w", a.msgs, c.Name, c.MaxMsgs, ErrTooLarge)
+	case c.MaxBytes > 0 && a.bytes > c.MaxBytes:
+		return fmt.Errorf("%d bytes at once for stream %s, which may hold %d: %w", a.bytes, c.Name, c.MaxBytes, ErrTooLarge)
 	case c.MaxMsgs > 0 && s.msgs+a.msgs > c.MaxMsgs:
 		return fmt.Errorf("stream %s holds %d messages: %w", c.Name, s.msgs, ErrFull)
 	case c.MaxBytes > 0 && s.bytes+a.bytes > c.MaxBytes:

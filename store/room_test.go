@@ -67,6 +67,39 @@ func TestDB_room_isLeftForWhoNeedsIt(t *testing.T) {
 
 // A stream that drops gives way for its own messages, and is refused what would
 // not fit without the others.
+// What a stream could not hold if it were empty is too large, not full: who
+// hears that it is full tries again for ever.
+func TestDB_room_moreThanTheStream(t *testing.T) {
+	db := openWith(t, store.Options{Dir: t.TempDir()})
+	ensure(t, db, store.StreamConfig{Name: "few", MaxMsgs: 3})
+	ensure(t, db, store.StreamConfig{Name: "small", MaxBytes: 4000})
+	publish := func(stream string, n, size int) error {
+		turn := db.Begin()
+		for range n {
+			if _, err := turn.Publish(stream, store.Message{Subject: "x", Data: make([]byte, size)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return turn.Commit()
+	}
+	for _, c := range []struct {
+		stream      string
+		n, size     int
+		first, then error // in an empty stream, and after one message
+	}{
+		{"few", 4, 1, store.ErrTooLarge, store.ErrTooLarge},
+		{"few", 3, 1, nil, store.ErrFull},
+		{"small", 3, 1500, store.ErrTooLarge, store.ErrTooLarge},
+		{"small", 2, 1500, nil, store.ErrFull},
+	} {
+		for i, want := range []error{c.first, c.then} {
+			if err := publish(c.stream, c.n, c.size); !errors.Is(err, want) {
+				t.Errorf("%d messages of %d bytes for %s, time %d: got %v, want %v", c.n, c.size, c.stream, i+1, err, want)
+			}
+		}
+	}
+}
+
 func TestDB_room_dropOldest(t *testing.T) {
 	const most = 64_000
 	db := openWith(t, store.Options{Dir: t.TempDir(), MaxBytes: most})

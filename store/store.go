@@ -46,7 +46,8 @@ var (
 	ErrConflict = errors.New("another turn changed what this one read")
 	// ErrFull: a limit or the disk leaves no room. Trying later can help.
 	ErrFull = errors.New("full")
-	// ErrTooLarge: the message, key or value can never be stored.
+	// ErrTooLarge: the message, key or value, or all that a turn adds to a stream,
+	// can never be stored.
 	ErrTooLarge = errors.New("too large")
 	// ErrDeadlock: the turn needs a key that its own caller holds.
 	ErrDeadlock = errors.New("deadlock: the key is held by the turn that caused this one")

@@ -371,7 +371,7 @@ func (t *Turn) AfterEnd(fn func(committed bool)) { t.afterEnd = append(t.afterEn
 
 // Commit ends the turn and returns when it is on disk. ErrConflict means that
 // the work should be done again from the start; ErrFull that trying later can
-// help. Once queued, a turn is not given up before its fate is known.
+// help; ErrTooLarge that it can not. Once queued, a turn is not given up before its fate is known.
 func (t *Turn) Commit() error {
 	result := make(chan error, 1)
 	t.Submit(func(err error) { result <- err })
