@@ -19,6 +19,11 @@ linux-armv7 := GOOS=linux GOARCH=arm GOARM=7
 
 ACTORS := $(patsubst examples/%/main.go,$(DIST)/actors/%.wasm,$(wildcard examples/*/main.go))
 
+# The zoo is in WebAssembly text. Those that are not let in go to hostile/refused.
+ifneq ($(shell command -v wat2wasm),)
+HOSTILE := $(patsubst examples/%.wat,$(DIST)/actors/%.wasm,$(wildcard examples/hostile/*.wat examples/hostile/refused/*.wat))
+endif
+
 .DELETE_ON_ERROR:
 .PHONY: FORCE
 FORCE:
@@ -41,10 +46,14 @@ $(DIST)/edged: FORCE
 endif
 
 .PHONY: actors
-actors: $(ACTORS) ## dist/actors/<name>.wasm of each example with a main.go
+actors: $(ACTORS) $(HOSTILE) ## dist/actors/<name>.wasm of each example with a main.go; hostile/ where wat2wasm is there
 
 $(DIST)/actors/%.wasm: FORCE
 	GOOS=wasip1 GOARCH=wasm $(GOBUILD) -buildmode=c-shared -ldflags "-s -w" -o $@ ./examples/$*
+
+$(HOSTILE): $(DIST)/actors/%.wasm: examples/%.wat
+	@mkdir -p $(@D)
+	wat2wasm --enable-tail-call $< -o $@
 
 .PHONY: demo
 demo: $(DIST)/edged $(DIST)/demo/greenhouse ## build, and show the whole path at work in one terminal (DEMO="--forever" for more)
@@ -88,6 +97,10 @@ integration: needs ## whole boxes against real parts: Mosquitto, a hub, links th
 foreign: needs ## actors in C, Rust and AssemblyScript and with the TinyGo kit's library (installs their compilers when root)
 	@test/actors/needs.sh
 	$(GO) test -tags foreign -count=1 -timeout 20m ./test/actors
+
+.PHONY: zoo
+zoo: needs ## each hostile actor beside a well-behaved one, for some minutes; on a machine that has nothing else to do
+	EDGED_ZOO=all $(GO) test -count=1 -timeout 30m -v -run Zoo ./test/box
 
 .PHONY: crash
 crash: needs ## the tests that kill, COUNT times (3), each with another seed, and 10,000 messages for a box that was away

@@ -104,7 +104,7 @@ func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error
 		return nil, fmt.Errorf("actor %s: %s: wait for an instance, too many of them have died: %w", a.identity, operation, err)
 	}
 	if in, err = newInstance(ctx, a, slot); err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, ErrHostMemory) {
 			a.deaths.note(clock())
 		}
 		a.pool.drop(slot)

@@ -8,7 +8,8 @@ import (
 
 // deaths slows down an actor whose instances die. A trap costs the host more than
 // the guest: an instance, its call stack, a trace. Each death entitles to the next
-// one some time later; so many may come at once.
+// one some time later; so many may come at once, and nobody waits
+// for longer than it takes to make up for as many.
 type deaths struct {
 	mu   sync.Mutex
 	made int64 // by clock, when all that died is made up for
@@ -23,7 +24,7 @@ const (
 func (d *deaths) note(now int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.made = max(d.made, now) + int64(deathEvery)
+	d.made = min(max(d.made, now)+int64(deathEvery), now+2*deathBurst*int64(deathEvery))
 }
 
 // MaxRestarts is how many instances of an actor may be made in a second for those

@@ -241,6 +241,12 @@ func TestDeaths(t *testing.T) {
 	if p := d.pause(int64(deathEvery)); p != deathEvery {
 		t.Errorf("and another one: wait for %v", p)
 	}
+	for range 1000 {
+		d.note(0)
+	}
+	if p := d.pause(0); p > time.Second {
+		t.Errorf("after a thousand more: wait for %v", p)
+	}
 	d.note(int64(time.Hour))
 	if p := d.pause(int64(time.Hour)); p != 0 {
 		t.Errorf("an hour later: wait for %v", p)

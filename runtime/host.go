@@ -41,8 +41,9 @@ type Options struct {
 	// Call is required.
 	Call HostCall
 	// Output takes what actors print: a line that one wrote to stdout, stderr or
-	// the console, of at most 4 KiB. Nil has it logged.
-	Output func(ctx context.Context, actor string, level slog.Level, stream, text string)
+	// the console, of at most 4 KiB, which is there until it returns. Nil has it
+	// logged.
+	Output func(ctx context.Context, actor string, level slog.Level, stream string, text []byte)
 	// Cores is how many guests run at once that take longer than a moment. More
 	// of them take turns. The program should set GOMAXPROCS to one more, so that
 	// there is always a processor for what else there is to do. Default
@@ -62,7 +63,7 @@ type Options struct {
 type Host struct {
 	log      *slog.Logger
 	call     HostCall
-	output   func(ctx context.Context, actor string, level slog.Level, stream, text string)
+	output   func(ctx context.Context, actor string, level slog.Level, stream string, text []byte)
 	cache    *codeCache
 	compiler []string
 	idleFor  time.Duration
@@ -86,8 +87,8 @@ func New(o Options) (*Host, error) {
 		return nil, errors.New("runtime: Logger and Call are required")
 	}
 	if o.Output == nil {
-		o.Output = func(ctx context.Context, actor string, level slog.Level, stream, text string) {
-			o.Logger.Log(ctx, level, "actor output", "actor", actor, "stream", stream, "text", text)
+		o.Output = func(ctx context.Context, actor string, level slog.Level, stream string, text []byte) {
+			o.Logger.Log(ctx, level, "actor output", "actor", actor, "stream", stream, "text", string(text))
 		}
 	}
 	if o.MaxCacheBytes <= 0 {

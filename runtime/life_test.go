@@ -196,11 +196,11 @@ func TestActor_outputGoesToTheLog(t *testing.T) {
 		}
 	}
 	var lines []string
-	a = load(t, newHost(t, runtime.Options{Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {
+	a = load(t, newHost(t, runtime.Options{Output: func(ctx context.Context, actor string, level slog.Level, stream string, text []byte) {
 		if ctx == nil {
 			t.Errorf("%s has no context", text)
 		}
-		lines = append(lines, actor+" "+level.String()+" "+stream+" "+text)
+		lines = append(lines, actor+" "+level.String()+" "+stream+" "+string(text))
 	}}), guest(t), runtime.Limits{})
 	if _, err := a.Call(t.Context(), "Test.Print", append(bytes.Repeat([]byte("line\n"), 4999), "line"...)); err != nil {
 		t.Fatal(err)

@@ -15,12 +15,12 @@ const (
 // guestLog hands on what an actor prints.
 type guestLog struct {
 	actor string
-	write func(ctx context.Context, actor string, level slog.Level, stream, text string)
+	write func(ctx context.Context, actor string, level slog.Level, stream string, text []byte)
 }
 
 func (g *guestLog) line(ctx context.Context, level slog.Level, stream string, text []byte) {
 	if len(text) > 0 {
-		g.write(ctx, g.actor, level, stream, string(text[:min(len(text), maxLineBytes)]))
+		g.write(ctx, g.actor, level, stream, text[:min(len(text), maxLineBytes)])
 	}
 }
 

@@ -13,6 +13,7 @@ need() { # program, packages, what for
 need mosquitto mosquitto "the MQTT broker of the end-to-end tests"
 need strace strace "counts syncs"
 need curl curl "asks the actor of the README"
+need wat2wasm wabt "assembles the zoo of hostile actors"
 need ip iproute2 "makes a network of its own for a test"
 need qemu-arm-static qemu-user-static "runs the tests of the actor host as on ARM v7"
 need wat2wasm wabt "assembles the actors of some tests"

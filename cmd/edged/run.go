@@ -82,7 +82,7 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	}
 	limit := cgroup.MemoryLimit()
 	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit / node.HeapShare)
+		debug.SetMemoryLimit(node.HeapLimit(limit))
 		log.Info("memory is limited by the cgroup", "bytes", limit)
 	}
 	cores := processors()

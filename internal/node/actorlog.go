@@ -41,14 +41,26 @@ func (l *actorLog) rate(lines int) { l.bucket.set(float64(lines), float64(logBur
 // line writes a line that came from a stream, "" for Logging.WriteLog. It is of 8
 // KiB at most.
 func (l *actorLog) line(ctx context.Context, level slog.Level, stream, text string) {
-	log := l.log.Load()
-	if !log.Enabled(ctx, level) {
-		return
+	if l.admits(ctx, level, len(text)) {
+		l.write(ctx, level, stream, text)
 	}
-	if !l.bucket.take(time.Now(), float64(1+max(len(text)-1, 0)/logUnit)) {
+}
+
+// admits says whether a line of n bytes is to be written. If it is not, it is
+// counted, where it has to be.
+func (l *actorLog) admits(ctx context.Context, level slog.Level, n int) bool {
+	if !l.log.Load().Enabled(ctx, level) {
+		return false
+	}
+	if !l.bucket.take(time.Now(), float64(1+max(n-1, 0)/logUnit)) {
 		l.drop()
-		return
+		return false
 	}
+	return true
+}
+
+// write writes a line that was admitted.
+func (l *actorLog) write(ctx context.Context, level slog.Level, stream, text string) {
 	attrs := make([]slog.Attr, 0, 3)
 	message := "actor says"
 	if stream != "" {
@@ -58,7 +70,7 @@ func (l *actorLog) line(ctx context.Context, level slog.Level, stream, text stri
 	if of := handled(ctx); of != "" {
 		attrs = append(attrs, slog.String("message", of))
 	}
-	log.LogAttrs(ctx, level, message, attrs...)
+	l.log.Load().LogAttrs(ctx, level, message, attrs...)
 }
 
 // drop counts a line that is not written, and has that told.

@@ -3,15 +3,18 @@ package node
 // Where the kernel bounds the memory of the process, actors and what their turns
 // stage are held to a part of it, together, so that none of them, and not all of
 // them, can have the process killed. The rest is the Go heap (HeapShare), the
-// program itself and compiled modules. docs/limits.md tells the figures.
+// program itself and compiled modules, which take more than one would think: with
+// 44 small actors and one in Go, 24 MiB. docs/limits.md tells the figures.
 const (
-	turnShare  = 8 // what turns of actors stage, on the Go heap
-	bodyShare  = 8 // bodies of HTTP requests and their answers, there too
-	actorShare = 3 // memory of actors, beside it
-	// HeapShare is the part of the limit that the Go heap should keep to: what
-	// GOMEMLIMIT is set to.
-	HeapShare = 2
+	turnShare  = 16 // what turns of actors stage, on the Go heap
+	bodyShare  = 16 // bodies of HTTP requests and their answers, there too
+	actorShare = 5  // memory of actors, beside it
 )
+
+// HeapLimit is what the Go heap should keep to, where the process has a memory
+// limit: what GOMEMLIMIT is set to. The garbage collector may exceed it for a
+// moment.
+func HeapLimit(limit int64) int64 { return limit / 8 * 3 }
 
 // defaultStaged is what turns of actors may stage where nothing is said of it.
 const defaultStaged = 64 << 20

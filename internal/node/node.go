@@ -237,8 +237,10 @@ func (n *Node) openRuntime() (err error) {
 		Cores:       n.o.Cores,
 		Call:        n.hostCall,
 		MemoryBytes: uint64(n.guestMemory()),
-		Output: func(ctx context.Context, actor string, level slog.Level, stream, text string) {
-			n.meterOf(actor).log.line(ctx, level, stream, text)
+		Output: func(ctx context.Context, actor string, level slog.Level, stream string, text []byte) {
+			if l := n.meterOf(actor).log; l.admits(ctx, level, len(text)) { // most lines of a flood are not
+				l.write(ctx, level, stream, string(text))
+			}
 		},
 	})
 	if err == nil && n.runtime.CacheFault() != nil {

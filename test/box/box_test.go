@@ -280,9 +280,11 @@ func (b *box) stream(name string) node.StreamStatus {
 }
 
 // health returns what /healthz says.
-func (b *box) health() string {
+func (b *box) health() string { return b.get("/healthz") }
+
+func (b *box) get(path string) string {
 	b.t.Helper()
-	resp, err := http.Get("http://" + b.addr("admin") + "/healthz")
+	resp, err := http.Get("http://" + b.addr("admin") + path)
 	b.must(err)
 	defer resp.Body.Close()
 	var text bytes.Buffer

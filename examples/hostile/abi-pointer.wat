@@ -1,0 +1,10 @@
+;; Asks for its request at the very end of its memory.
+;; ends: dead letter: __guest_request:
+(module
+  (import "wasmbus" "__guest_request" (func $request (param $operation i32) (param $payload i32)))
+  (memory (export "memory") 1)
+  (func (export "__guest_call") (param $operation i32) (param $payload i32) (result i32)
+    (if (i32.eq (local.get $operation) (i32.const 19)) ;; Actor.HealthRequest: all is well
+      (then (return (i32.const 1))))
+    (call $request (i32.const 0xffff) (i32.const 0xffff))
+    (i32.const 1)))

@@ -1,0 +1,12 @@
+;; Asks for its request again and again.
+;; ends: dead letter: time limit exceeded
+(module
+  (import "wasmbus" "__guest_request" (func $request (param $operation i32) (param $payload i32)))
+  (memory (export "memory") 1)
+  (func (export "__guest_call") (param $operation i32) (param $payload i32) (result i32)
+    (if (i32.eq (local.get $operation) (i32.const 19)) ;; Actor.HealthRequest: all is well
+      (then (return (i32.const 1))))
+    (loop $forever
+      (call $request (i32.const 0) (i32.const 1024))
+      (br $forever))
+    (unreachable)))

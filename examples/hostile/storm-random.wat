@@ -1,0 +1,16 @@
+;; Numbers from the host, for ever.
+;; ends: dead letter: time limit exceeded
+(module
+  (import "wasmbus" "__host_call" (func $host_call
+    (param $link i32) (param i32) (param $target i32) (param i32) (param $operation i32) (param i32) (param $payload i32) (param i32)
+    (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "wasmcloud:builtin:numbergen" "NumberGen.Random32")
+  (func (export "__guest_call") (param $operation i32) (param $payload i32) (result i32)
+    (if (i32.eq (local.get $operation) (i32.const 19)) ;; Actor.HealthRequest: all is well
+      (then (return (i32.const 1))))
+    (loop $forever
+      (drop (call $host_call (i32.const 0) (i32.const 0)
+        (i32.const 0) (i32.const 27) (i32.const 27) (i32.const 18) (i32.const 0) (i32.const 0)))
+      (br $forever))
+    (unreachable)))
