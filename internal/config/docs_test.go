@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -211,8 +212,11 @@ func TestExamples_load(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		module := filepath.Base(filepath.Dir(name)) + ".wasm"
-		for file, data := range map[string][]byte{"app.toml": data, module: nil} {
+		files := map[string][]byte{"app.toml": data}
+		for _, m := range regexp.MustCompile(`(?m)^module\s*=\s*"([^"]+)"`).FindAllSubmatch(data, -1) {
+			files[string(m[1])] = nil
+		}
+		for file, data := range files {
 			if err := os.WriteFile(filepath.Join(dir, file), data, 0o644); err != nil {
 				t.Fatal(err)
 			}
