@@ -4,7 +4,7 @@ package node
 // stage are held to a part of it, together, so that none of them, and not all of
 // them, can have the process killed. The rest is the Go heap (HeapShare), the
 // program itself and compiled modules, which take more than one would think: with
-// 44 small actors and one in Go, 24 MiB. docs/limits.md tells the figures.
+// 43 small actors and one in Go, 24 MiB. docs/limits.md tells the figures.
 const (
 	turnShare  = 16 // what turns of actors stage, on the Go heap
 	bodyShare  = 16 // bodies of HTTP requests and their answers, there too
