@@ -182,8 +182,12 @@ func TestIngest_sharesSyncs(t *testing.T) {
 	publish(t, b.client(t), 256, 2000)
 	commits := b.db.Stats().Commits - before
 	t.Logf("2000 messages from 256 publishers: %d commits", commits)
-	if commits > 100 {
-		t.Errorf("got %d commits, want at most 100", commits)
+	most := int64(50) // of two syncs each
+	if raced {
+		most *= 2
+	}
+	if int64(commits) > most {
+		t.Errorf("got %d commits, want at most %d", commits, most)
 	}
 }
 
