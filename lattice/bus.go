@@ -21,24 +21,32 @@ type Grant struct {
 // Bus connects callers with the entities they call. Its methods may be called
 // from any goroutine.
 type Bus struct {
-	mu       sync.RWMutex // guards what follows; never held during a call
-	handlers map[Entity]Handler
-	builtin  map[string]Entity // contract id → the provider every actor may reach without a link
-	links    map[linkKey]Link
-	grants   map[string]Grant    // by actor key
-	aliases  map[string][]string // the actors that claim a call alias, who did first in front
-	lattice  string              // its name, for errors
+	telling  sync.Mutex // held while watchers are told, so that they hear of changes in order
+	watchers map[*watcher]struct{}
+
+	mu        sync.RWMutex // guards what follows; never held during a call
+	handlers  map[Entity]Handler
+	builtin   map[string]Entity // contract id → the provider every actor may reach without a link
+	links     map[linkKey]Link
+	grants    map[string]Grant // by actor key
+	aliases   aliases
+	elsewhere elsewhere
+	remote    Handler
+	through   func(context.Context, Invocation, Handler) ([]byte, error)
+	lattice   string // its name, for errors
 }
 
 // NewBus returns a Bus that serves nothing yet.
 func NewBus() *Bus {
 	return &Bus{
-		handlers: make(map[Entity]Handler),
-		builtin:  make(map[string]Entity),
-		links:    make(map[linkKey]Link),
-		grants:   make(map[string]Grant),
-		aliases:  make(map[string][]string),
-		lattice:  "default",
+		watchers:  make(map[*watcher]struct{}),
+		handlers:  make(map[Entity]Handler),
+		builtin:   make(map[string]Entity),
+		links:     make(map[linkKey]Link),
+		grants:    make(map[string]Grant),
+		aliases:   make(aliases),
+		elsewhere: elsewhere{make(map[string]Grant), make(aliases)},
+		lattice:   "default",
 	}
 }
 
@@ -53,35 +61,54 @@ func (b *Bus) SetLattice(name string) {
 // Handle lets h serve e until remove is called. It fails with ErrTaken if
 // somebody serves e already.
 func (b *Bus) Handle(e Entity, h Handler) (remove func(), err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, ok := b.handlers[e]; ok {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	if b.handler(e) != nil {
 		return nil, fmt.Errorf("serve %s: %w", e, ErrTaken)
 	}
-	b.handlers[e] = h
+	b.setHandler(e, h)
 	var once sync.Once
-	return func() {
-		once.Do(func() {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			delete(b.handlers, e)
-		})
-	}, nil
+	return func() { once.Do(func() { b.Remove(e) }) }, nil
 }
 
 // Replace lets h serve e from now on, whoever did before. Calls under way end
 // where they began.
 func (b *Bus) Replace(e Entity, h Handler) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.handlers[e] = h
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	b.setHandler(e, h)
 }
 
 // Remove stops serving e.
 func (b *Bus) Remove(e Entity) {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	b.setHandler(e, nil)
+}
+
+func (b *Bus) handler(e Entity) Handler {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.handlers[e]
+}
+
+// setHandler lets h serve e, nil for nobody, and tells the watchers. Call it with
+// b.telling held.
+func (b *Bus) setHandler(e Entity, h Handler) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.handlers, e)
+	_, was := b.handlers[e]
+	if h == nil {
+		delete(b.handlers, e)
+	} else {
+		b.handlers[e] = h
+	}
+	b.mu.Unlock()
+	if was == (h != nil) {
+		return
+	}
+	for w := range b.watchers {
+		w.tell(e, h != nil)
+	}
 }
 
 // Builtin makes contract reachable for every actor without a link, through e.
@@ -97,12 +124,7 @@ func (b *Bus) Builtin(contract string, e Entity) {
 func (b *Bus) SetGrant(actor string, g Grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if old := b.grants[actor].Alias; old != g.Alias {
-		b.dropAlias(actor)
-		if g.Alias != "" {
-			b.aliases[g.Alias] = append(b.aliases[g.Alias], actor)
-		}
-	}
+	b.aliases.move(actor, b.grants[actor].Alias, g.Alias)
 	b.grants[actor] = g
 }
 
@@ -110,50 +132,16 @@ func (b *Bus) SetGrant(actor string, g Grant) {
 func (b *Bus) DeleteGrant(actor string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dropAlias(actor)
+	b.aliases.move(actor, b.grants[actor].Alias, "")
 	delete(b.grants, actor)
 }
 
-func (b *Bus) dropAlias(actor string) {
-	alias := b.grants[actor].Alias
-	claim := slices.DeleteFunc(b.aliases[alias], func(a string) bool { return a == actor })
-	if len(claim) == 0 {
-		delete(b.aliases, alias)
-		return
-	}
-	b.aliases[alias] = claim
-}
-
-// Aliased returns the key of the actor that a call alias reaches, "" for none.
-func (b *Bus) Aliased(alias string) string {
+// Grant returns what SetGrant said; ok is false for an actor without a grant.
+func (b *Bus) Grant(actor string) (g Grant, ok bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if claim := b.aliases[alias]; len(claim) > 0 {
-		return claim[0]
-	}
-	return ""
-}
-
-// Conflict is a call alias that several actors claim.
-type Conflict struct {
-	Alias  string
-	Holder string   // whom it reaches: the first that claimed it
-	Others []string // whom it does not
-}
-
-// Conflicts returns the call aliases that several actors claim, ordered by
-// alias.
-func (b *Bus) Conflicts() []Conflict {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	var all []Conflict
-	for alias, claim := range b.aliases {
-		if len(claim) > 1 {
-			all = append(all, Conflict{alias, claim[0], slices.Clone(claim[1:])})
-		}
-	}
-	slices.SortFunc(all, func(x, y Conflict) int { return compare(x.Alias, y.Alias) })
-	return all
+	g, ok = b.grants[actor]
+	return g, ok
 }
 
 // PutLink makes l known, in place of a link with the same actor, contract and
@@ -197,24 +185,44 @@ func compare(pairs ...string) int {
 	return 0
 }
 
-// Call invokes inv.Operation of inv.Target and returns its answer. It fails
-// with ErrNoEntity if nobody serves the target; any other error is the
-// handler's.
+// Call invokes inv.Operation of inv.Target and returns its answer: here, or by
+// what SetRemote set where nobody serves the target here. It fails with
+// ErrNoEntity if nobody does there either; any other error is the handler's.
 func (b *Bus) Call(ctx context.Context, inv Invocation) ([]byte, error) {
-	b.mu.RLock()
-	h := b.handlers[inv.Target]
-	if h == nil && inv.Target.Link != "" {
-		// A provider that serves all its links alike registers without one.
-		h = b.handlers[Entity{Key: inv.Target.Key}]
+	h, through, remote := b.serving(inv.Target)
+	if h == nil && remote != nil {
+		h, through = remote, nil
 	}
-	b.mu.RUnlock()
+	return call(ctx, inv, h, through)
+}
+
+// CallHere is Call for what came from elsewhere: it does not leave the box again.
+func (b *Bus) CallHere(ctx context.Context, inv Invocation) ([]byte, error) {
+	h, _, _ := b.serving(inv.Target)
+	return call(ctx, inv, h, nil)
+}
+
+func (b *Bus) serving(e Entity) (h Handler, through func(context.Context, Invocation, Handler) ([]byte, error), remote Handler) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if h = b.handlers[e]; h == nil && e.Link != "" {
+		// A provider that serves all its links alike registers without one.
+		h = b.handlers[Entity{Key: e.Key}]
+	}
+	return h, b.through, b.remote
+}
+
+func call(ctx context.Context, inv Invocation, h Handler, through func(context.Context, Invocation, Handler) ([]byte, error)) ([]byte, error) {
 	if h == nil {
 		return nil, fmt.Errorf("call %s of %s: %w", inv.Operation, inv.Target, ErrNoEntity)
 	}
-	if d := depth(ctx); d >= MaxDepth {
+	d := depth(ctx)
+	if d >= MaxDepth {
 		return nil, fmt.Errorf("call %s of %s: %w: at most %d", inv.Operation, inv.Target, ErrTooDeep, MaxDepth)
-	} else {
-		ctx = context.WithValue(ctx, depthKey{}, d+1)
+	}
+	ctx = context.WithValue(ctx, depthKey{}, d+1)
+	if through != nil {
+		return through(ctx, inv, h)
 	}
 	return h(ctx, inv)
 }
@@ -283,8 +291,8 @@ func (b *Bus) resolve(actor, binding, namespace string) (target Entity, contract
 	if _, here := b.grants[namespace]; here || isModuleKey(namespace) {
 		return Entity{Key: namespace}, "", nil
 	}
-	if claim := b.aliases[namespace]; len(claim) > 0 {
-		return Entity{Key: claim[0]}, "", nil
+	if key := b.aliased(namespace); key != "" {
+		return Entity{Key: key}, "", nil
 	}
 	return Entity{}, "", fmt.Errorf("%w for %s on %s", ErrNoLink, namespace, b.lattice)
 }

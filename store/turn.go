@@ -118,6 +118,9 @@ func (db *DB) Begin() *Turn {
 // has the same.
 func (t *Turn) ID() string { return t.db.runID + "-" + strconv.FormatUint(t.number, 10) }
 
+// Causes are the turns that wait for t, as WithCause has named them.
+func (t *Turn) Causes() []string { return t.causes }
+
 // maxConflicts is how often a turn may lose before it holds its keys.
 const maxConflicts = 8
 

@@ -1,0 +1,66 @@
+package lattice
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+)
+
+// SetRemote has Call reach through remote what nobody serves here; nil is for a
+// box on its own. remote fails with ErrNoEntity where nobody serves it elsewhere.
+func (b *Bus) SetRemote(remote Handler) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.remote = remote
+}
+
+// SetThrough has each call of what is served here go through fn, which calls the
+// handler; nil has none. It is how tests put every call into its encoding and out
+// again.
+func (b *Bus) SetThrough(fn func(ctx context.Context, inv Invocation, h Handler) ([]byte, error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.through = fn
+}
+
+// watcher is who wants to know what is served.
+type watcher struct{ tell func(e Entity, served bool) }
+
+// Watch tells fn of all that is served, at once, and then of what begins and what
+// ends to be, in order, until stop is called. fn must not call Handle, Replace,
+// Remove or Watch; after stop has returned it is not called any more.
+func (b *Bus) Watch(fn func(e Entity, served bool)) (stop func()) {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	b.mu.RLock()
+	served := slices.SortedFunc(maps.Keys(b.handlers), func(x, y Entity) int {
+		return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(x.Link, y.Link))
+	})
+	b.mu.RUnlock()
+	for _, e := range served {
+		fn(e, true)
+	}
+	w := &watcher{fn}
+	b.watchers[w] = struct{}{}
+	return func() {
+		b.telling.Lock()
+		defer b.telling.Unlock()
+		delete(b.watchers, w)
+	}
+}
+
+type traceKey struct{}
+
+// WithTrace returns a context with a W3C trace context, which calls to elsewhere
+// hand on: "traceparent" and "tracestate".
+func WithTrace(ctx context.Context, trace map[string]string) context.Context {
+	return context.WithValue(ctx, traceKey{}, trace)
+}
+
+// Trace returns the trace context that ctx carries, or nil. It is not to be
+// changed.
+func Trace(ctx context.Context) map[string]string {
+	trace, _ := ctx.Value(traceKey{}).(map[string]string)
+	return trace
+}
