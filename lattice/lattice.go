@@ -59,7 +59,7 @@ var (
 	ErrNotGranted = errors.New("missing capability claim")
 	ErrTaken      = errors.New("it is served already")
 	ErrTooDeep    = errors.New("calls are nested too deeply")
-	ErrTimeout    = errors.New("Failed to perform RPC call: request timeout") //nolint:staticcheck // the text classic hosts give
+	ErrTimeout    = errors.New("request timeout") // in the words of classic hosts
 )
 
 // Link says that Provider serves Contract for Actor, under Name, configured

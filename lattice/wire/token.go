@@ -24,13 +24,21 @@ const hostKeyLen = 56
 
 // claimsOf computes what a token of i has to say, over the whole payload.
 func claimsOf(i *Invocation, payload []byte) tokenClaims {
-	c := tokenClaims{OriginURL: i.Origin.URL(), TargetURL: i.Target.URL() + "/" + i.Operation}
+	c := urlsOf(i)
+	c.Hash = c.hash(i.Operation, payload)
+	return c
+}
+
+func urlsOf(i *Invocation) tokenClaims {
+	return tokenClaims{OriginURL: i.Origin.URL(), TargetURL: i.Target.URL() + "/" + i.Operation}
+}
+
+func (c *tokenClaims) hash(operation string, payload []byte) string {
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(c.OriginURL), []byte(c.TargetURL), []byte(i.Operation), payload} {
+	for _, part := range [][]byte{[]byte(c.OriginURL), []byte(c.TargetURL), []byte(operation), payload} {
 		h.Write(part)
 	}
-	c.Hash = fmt.Sprintf("%X", h.Sum(nil))
-	return c
+	return fmt.Sprintf("%X", h.Sum(nil))
 }
 
 // Sign gives i its token, by the seed of a cluster key. payload is the whole one,
@@ -52,32 +60,58 @@ func Sign(i *Invocation, payload []byte, cluster claims.Seed) error {
 // returns has signed it; whether that one is trusted is the caller's to check, and
 // so is whether the invocation came before. Errors wrap ErrForged.
 func Check(i *Invocation, payload []byte, now time.Time) (issuer claims.Key, err error) {
+	t, err := CheckToken(i, now)
+	if err != nil {
+		return claims.Key{}, err
+	}
+	return t.Issuer, t.CheckPayload(payload)
+}
+
+// Token is what is known of an invocation before its payload has been fetched.
+type Token struct {
+	Issuer    claims.Key // who has signed it
+	operation string
+	claims    tokenClaims
+}
+
+// CheckToken is Check but for the payload: so that a payload that is elsewhere is
+// fetched only for an issuer that is trusted. Token.CheckPayload has to follow.
+func CheckToken(i *Invocation, now time.Time) (t Token, err error) {
 	c, err := claims.Verify[tokenClaims](i.Token)
 	if err != nil {
-		return issuer, fmt.Errorf("%w: %w", ErrForged, err)
+		return t, fmt.Errorf("%w: %w", ErrForged, err)
 	}
-	if issuer, err = claims.Parse(c.Issuer); err != nil {
-		return claims.Key{}, fmt.Errorf("%w: %w", ErrForged, err)
+	issuer, err := claims.Parse(c.Issuer)
+	if err != nil {
+		return t, fmt.Errorf("%w: %w", ErrForged, err)
 	}
-	want := claimsOf(i, payload)
-	fault := ""
+	want := urlsOf(i)
 	switch {
 	case !now.IsZero() && c.Expires != nil && now.Unix() >= *c.Expires:
-		fault = "the token has expired"
+		err = forged("the token has expired")
 	case !now.IsZero() && c.NotBefore != nil && now.Unix() < *c.NotBefore:
-		fault = "the token is not valid yet"
+		err = forged("the token is not valid yet")
 	case c.Subject != i.ID:
-		fault = "the token is of another invocation"
+		err = forged("the token is of another invocation")
 	case c.Wascap.OriginURL != want.OriginURL:
-		fault = "the token is of another origin"
+		err = forged("the token is of another origin")
 	case c.Wascap.TargetURL != want.TargetURL:
-		fault = "the token is for another target"
-	case c.Wascap.Hash != want.Hash:
-		fault = "the token is over another payload"
+		err = forged("the token is for another target")
 	case len(i.Host) != hostKeyLen:
-		fault = "host_id is not a key"
-	default:
-		return issuer, nil
+		err = forged("host_id is not a key")
 	}
-	return claims.Key{}, fmt.Errorf("%w: %s", ErrForged, fault)
+	if err != nil {
+		return t, err
+	}
+	return Token{Issuer: issuer, operation: i.Operation, claims: c.Wascap}, nil
 }
+
+// CheckPayload holds the token against the whole payload.
+func (t *Token) CheckPayload(payload []byte) error {
+	if t.claims.Hash == "" || t.claims.Hash != t.claims.hash(t.operation, payload) {
+		return forged("the token is over another payload")
+	}
+	return nil
+}
+
+func forged(what string) error { return fmt.Errorf("%w: %s", ErrForged, what) }
