@@ -86,6 +86,9 @@ func (b *Bus) Remove(e Entity) {
 	b.setHandler(e, nil)
 }
 
+// Serves says whether e is served here.
+func (b *Bus) Serves(e Entity) bool { return b.handler(e) != nil }
+
 func (b *Bus) handler(e Entity) Handler {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

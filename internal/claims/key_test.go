@@ -223,3 +223,35 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestSeed_Signer(t *testing.T) {
+	s, err := claims.Generate(claims.Cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := s.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := signer.Sign([]byte("x"))
+	if err != nil || s.Key().Verify([]byte("x"), sig) != nil || signer.Key() != s.Key() || signer.Kind() != s.Kind() {
+		t.Errorf("got %x, %v of %s", sig, err, signer.Key())
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%d", "%s", "%x"} {
+		if got := fmt.Sprintf(verb, signer); got != s.String() {
+			t.Errorf("%s prints %s", verb, got)
+		}
+	}
+	if _, err := json.Marshal(signer); err == nil {
+		t.Error("a signer is written as JSON")
+	}
+	curve, err := claims.Generate(claims.Curve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, none := range []claims.Seed{{}, curve} {
+		if _, err := none.Signer(); !errors.Is(err, claims.ErrKey) {
+			t.Errorf("got %v, want ErrKey", err)
+		}
+	}
+}

@@ -36,10 +36,10 @@ type Claims[W any] struct {
 	Revision  int    `json:"wascap_revision,omitempty"` // generation of the signing tool; 0 for none
 }
 
-// Sign makes the text of a token. The issuer becomes the key of seed; an empty ID
+// Sign makes the text of a token. The issuer becomes the key of by; an empty ID
 // becomes a random one, a zero IssuedAt the present time.
-func Sign[W any](c Claims[W], seed Seed) (string, error) {
-	c.Issuer = seed.Key().String()
+func Sign[W any](c Claims[W], by Signer) (string, error) {
+	c.Issuer = by.Key().String()
 	if c.ID == "" {
 		c.ID = newID()
 	}
@@ -57,7 +57,7 @@ func Sign[W any](c Claims[W], seed Seed) (string, error) {
 	}
 	signed := segment.EncodeToString([]byte(header)) + "." +
 		segment.EncodeToString(bytes.TrimRight(body.Bytes(), "\n"))
-	sig, err := seed.Sign([]byte(signed))
+	sig, err := by.Sign([]byte(signed))
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}

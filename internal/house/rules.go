@@ -46,7 +46,7 @@ func Edged() Rules {
 			{"providers/providertest", 45}, // the suite that every provider's tests run
 			{"providers", 42},              // the contract, in the words of the lattice
 			{"lattice", 40},
-			{"lattice/rpc", 41}, // the lattice over NATS; the Bus knows nothing of it
+			{"lattice/rpc", 41},     // the lattice over NATS; the Bus knows nothing of it
 			{"internal/config", 30}, // the files; of the parts, only those that handle a manifest see it
 			{"internal/claims", 20}, {"store", 20},
 			// Small packages that anybody may import.

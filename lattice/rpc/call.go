@@ -67,7 +67,7 @@ func (l *Lattice) call(ctx context.Context, call lattice.Invocation) ([]byte, er
 	}
 	m := &nats.Msg{Subject: subject}
 	headers(ctx, m, &inv, idempotency)
-	if err := wire.Sign(&inv, call.Payload, l.o.Cluster); err != nil {
+	if err := wire.Sign(&inv, call.Payload, l.signer); err != nil {
 		return nil, err
 	}
 	wait := l.o.Timeout

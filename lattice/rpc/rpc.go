@@ -119,6 +119,7 @@ type Lattice struct {
 	o        Options
 	log      *slog.Logger
 	js       jetstream.JetStream
+	signer   claims.Signer // of Options.Cluster
 	trusted  []claims.Key
 	seen     *memory // nil where nothing is remembered
 	calls    *prometheus.CounterVec
@@ -156,6 +157,10 @@ func New(o Options) (*Lattice, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rpc: %w", err)
 	}
+	signer, err := o.Cluster.Signer()
+	if err != nil {
+		return nil, fmt.Errorf("rpc: %w", err)
+	}
 	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
 	o.Replay = cmp.Or(o.Replay, defaultReplay)
 	o.MaxCalls = cmp.Or(o.MaxCalls, defaultCalls)
@@ -165,7 +170,7 @@ func New(o Options) (*Lattice, error) {
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	l := &Lattice{
-		o: o, log: o.Logger, js: js,
+		o: o, log: o.Logger, js: js, signer: signer,
 		trusted: append(slices.Clone(o.Issuers), o.Cluster.Key()),
 		subs:    make(map[string]*nats.Subscription),
 		room:    room{calls: o.MaxCalls, bytes: o.MaxBytes},

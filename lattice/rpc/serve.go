@@ -124,6 +124,11 @@ func (l *Lattice) take(key string, m *nats.Msg) {
 
 // serve answers one invocation.
 func (l *Lattice) serve(ctx context.Context, key string, m *nats.Msg, inv *wire.Invocation) {
+	if !l.o.Bus.Serves(lattice.Entity{Key: key}) {
+		l.count("in", "nobody") // it was, when the message came
+		l.refuse(m, inv, classic("Invocation received for actor "+key+" that is not running", lattice.ErrNoEntity))
+		return
+	}
 	if err := l.admit(ctx, key, inv); err != nil {
 		l.count("in", "refused")
 		if l.refusing.CompareAndSwap(false, true) {
@@ -194,9 +199,6 @@ func (l *Lattice) handle(ctx context.Context, m *nats.Msg, inv *wire.Invocation)
 		reply, err = l.o.Bus.CallHere(ctx, call)
 		return err
 	})
-	if errors.Is(err, lattice.ErrNoEntity) {
-		err = classic("Invocation received for actor "+inv.Target.Key+" that is not running", err)
-	}
 	return reply, err
 }
 

@@ -14,7 +14,7 @@ import (
 // Through is what Bus.SetThrough takes for tests to have every local call go
 // through its encoding, its token, and back: what works with it works from
 // elsewhere, too. Errors stay what they are, since a turn branches on them.
-func Through(host claims.Key, cluster claims.Seed) func(context.Context, lattice.Invocation, lattice.Handler) ([]byte, error) {
+func Through(host claims.Key, cluster claims.Signer) func(context.Context, lattice.Invocation, lattice.Handler) ([]byte, error) {
 	return func(ctx context.Context, call lattice.Invocation, h lattice.Handler) ([]byte, error) {
 		inv := wire.Invocation{
 			Origin: wire.Entity{Key: call.Origin.Key, Link: call.Origin.Link},

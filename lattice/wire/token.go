@@ -41,9 +41,9 @@ func (c *tokenClaims) hash(operation string, payload []byte) string {
 	return fmt.Sprintf("%X", h.Sum(nil))
 }
 
-// Sign gives i its token, by the seed of a cluster key. payload is the whole one,
+// Sign gives i its token, by a cluster key. payload is the whole one,
 // also where it does not go in the envelope.
-func Sign(i *Invocation, payload []byte, cluster claims.Seed) error {
+func Sign(i *Invocation, payload []byte, cluster claims.Signer) error {
 	if cluster.Kind() != claims.Cluster {
 		return fmt.Errorf("sign invocation: seed is of kind %s, want cluster: %w", cluster.Kind(), claims.ErrKey)
 	}
