@@ -50,7 +50,7 @@ func main() {
 	flag.DurationVar(&s.dur, "dur", 500*time.Millisecond, "how long one case runs in one round")
 	flag.IntVar(&s.size, "size", 128, "bytes of a message")
 	flag.StringVar(&asJSON, "json", "", "write the report as JSON to `file` (- for stdout, instead of the tables)")
-	flag.StringVar(&only, "only", "store,wire,syncs,idle,actors,modules,push", "the tables to make")
+	flag.StringVar(&only, "only", "store,wire,syncs,idle,actors,modules,push,lattice", "the tables to make")
 	flag.StringVar(&once, "once", "", "run one `engine:publishers:messages` of the table store and end, for strace and pprof")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -83,7 +83,7 @@ func run(ctx context.Context, s settings, asJSON, only, once string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, settings) (*table, error)
-	}{{"store", storeTable}, {"wire", wireTable}, {"syncs", syncTable}, {"idle", idleTable}, {"actors", actorTable}, {"modules", moduleTable}, {"push", pushTable}} {
+	}{{"store", storeTable}, {"wire", wireTable}, {"syncs", syncTable}, {"idle", idleTable}, {"actors", actorTable}, {"modules", moduleTable}, {"push", pushTable}, {"lattice", latticeTable}} {
 		if !strings.Contains(","+only+",", ","+part.name+",") {
 			continue
 		}
