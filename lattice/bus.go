@@ -162,6 +162,15 @@ func (b *Bus) DeleteLink(l Link) {
 	delete(b.links, l.key())
 }
 
+// Link returns the link of an actor for a contract under a name; ok is false where
+// there is none.
+func (b *Bus) Link(actor, contract, name string) (l Link, ok bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	l, ok = b.links[linkKey{actor, contract, name}]
+	return l, ok
+}
+
 // Links returns all links, ordered by actor, contract and name.
 func (b *Bus) Links() []Link {
 	b.mu.RLock()

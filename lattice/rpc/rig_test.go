@@ -26,6 +26,11 @@ func startServer(t testing.TB, change func(*server.Options)) string {
 	if change != nil {
 		change(o)
 	}
+	return newServer(t, o).ClientURL()
+}
+
+func newServer(t testing.TB, o *server.Options) *server.Server {
+	t.Helper()
 	ns, err := server.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +40,7 @@ func startServer(t testing.TB, change func(*server.Options)) string {
 	if !ns.ReadyForConnections(patience) {
 		t.Fatal("server is not ready")
 	}
-	return ns.ClientURL()
+	return ns
 }
 
 func connect(t testing.TB, url string) *nats.Conn {

@@ -129,8 +129,9 @@ type Lattice struct {
 	room  room
 	ctx   context.Context // of the handlers; nil while Run does not run
 	subs  map[string]*nats.Subscription
-	busy  sync.WaitGroup // handlers, begun with mu held
-	ended sync.WaitGroup // subscriptions that drain
+	keys  map[claims.Key]string // providers, by the key that only they sign with
+	busy  sync.WaitGroup        // handlers, begun with mu held
+	ended sync.WaitGroup        // subscriptions that drain
 }
 
 // New checks the options. It starts nothing.
@@ -173,6 +174,7 @@ func New(o Options) (*Lattice, error) {
 		o: o, log: o.Logger, js: js, signer: signer,
 		trusted: append(slices.Clone(o.Issuers), o.Cluster.Key()),
 		subs:    make(map[string]*nats.Subscription),
+		keys:    make(map[claims.Key]string),
 		room:    room{calls: o.MaxCalls, bytes: o.MaxBytes},
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "edged_lattice_calls_total",
@@ -215,6 +217,48 @@ func (l *Lattice) Run(ctx context.Context) error {
 	l.ctx = nil // nobody calls any more
 	l.mu.Unlock()
 	l.busy.Wait()
+	return nil
+}
+
+// TrustProvider believes what issuer signs where it comes from that provider, through
+// a link that the Bus knows of. A provider that is given such a key in place of the
+// cluster's can not speak for anybody else. Other hosts do not know the key.
+func (l *Lattice) TrustProvider(issuer claims.Key, provider string) error {
+	if issuer.Kind() != claims.Cluster {
+		return fmt.Errorf("rpc: key of provider %s is of kind %s, want cluster: %w", provider, issuer.Kind(), claims.ErrKey)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys[issuer] = provider
+	return nil
+}
+
+// DistrustProvider ends what TrustProvider began.
+func (l *Lattice) DistrustProvider(issuer claims.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.keys, issuer)
+}
+
+// trust says why the signature of issuer under an invocation does not count, nil if
+// it does.
+func (l *Lattice) trust(issuer claims.Key, inv *wire.Invocation) error {
+	if slices.Contains(l.trusted, issuer) {
+		return nil
+	}
+	l.mu.Lock()
+	provider, ok := l.keys[issuer]
+	l.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%w: issuer %s is not trusted", wire.ErrForged, issuer)
+	}
+	link, linked := l.o.Bus.Link(inv.Target.Key, inv.Origin.Contract, inv.Origin.Link)
+	switch {
+	case inv.Origin.Key != provider:
+		return fmt.Errorf("%w: issuer %s is trusted as provider %s only", wire.ErrForged, issuer, provider)
+	case !linked || link.Provider != provider:
+		return fmt.Errorf("%w: provider %s has no link with the actor for %s, %s", wire.ErrForged, provider, inv.Origin.Contract, inv.Origin.Link)
+	}
 	return nil
 }
 

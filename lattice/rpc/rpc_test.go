@@ -243,6 +243,42 @@ func TestLattice_serve_repeats(t *testing.T) {
 	}
 }
 
+// A provider with a key of its own speaks for itself alone, and where it is linked.
+func TestLattice_TrustProvider(t *testing.T) {
+	b := startBox(t, startServer(t, nil), nil)
+	key, other := b.serve(t, echo), b.serve(t, echo)
+	provider := wire.Entity{Key: newKey(t, claims.Service), Link: "web", Contract: "wasmcloud:httpserver"}
+	b.bus.PutLink(lattice.Link{Actor: key, Contract: provider.Contract, Name: "web", Provider: provider.Key})
+	own := seed(t, claims.Cluster)
+	if err := b.TrustProvider(own.Key(), provider.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.TrustProvider(seed(t, claims.Account).Key(), provider.Key); !errors.Is(err, claims.ErrKey) {
+		t.Errorf("got %v, want ErrKey", err)
+	}
+	ask := func(actor, want string, change func(*wire.Entity)) {
+		t.Helper()
+		i := b.signed(t, actor, []byte("x"), func(i *wire.Invocation) {
+			if i.Origin = provider; change != nil {
+				change(&i.Origin)
+			}
+		})
+		if err := wire.Sign(&i, i.Payload, own); err != nil {
+			t.Fatal(err)
+		}
+		if r := b.ask(t, actor, i.Append(nil)); r.Failed != (want != "") || !strings.Contains(r.Error, want) {
+			t.Errorf("got %+v, want %q", r, want)
+		}
+	}
+	ask(key, "", nil)
+	ask(other, "has no link", nil)
+	ask(key, "has no link", func(e *wire.Entity) { e.Link = "default" })
+	ask(key, "trusted as provider", func(e *wire.Entity) { e.Key = newKey(t, claims.Service) })
+	ask(key, "trusted as provider", func(e *wire.Entity) { *e = wire.Entity{Key: other} })
+	b.DistrustProvider(own.Key())
+	ask(key, "is not trusted", nil)
+}
+
 // An actor on two boxes shares its calls, and each is made once. When one of the
 // boxes goes away in the middle, no caller is left without an answer.
 func TestLattice_queueGroup(t *testing.T) {

@@ -154,13 +154,13 @@ func (l *Lattice) serve(ctx context.Context, key string, m *nats.Msg, inv *wire.
 func (l *Lattice) admit(ctx context.Context, key string, inv *wire.Invocation) error {
 	t, err := wire.CheckToken(inv, l.now())
 	chunked := inv.Chunked()
-	switch {
-	case err != nil:
-	case !slices.Contains(l.trusted, t.Issuer):
-		err = fmt.Errorf("%w: issuer %s is not trusted", wire.ErrForged, t.Issuer)
-	case inv.Target.Key != key:
+	if err == nil {
+		err = l.trust(t.Issuer, inv)
+	}
+	if err == nil && inv.Target.Key != key {
 		err = fmt.Errorf("%w: the target is %.60q", wire.ErrForged, inv.Target.Key)
-	case chunked:
+	}
+	if err == nil && chunked {
 		if inv.Payload, err = l.fetch(ctx, inv.Object(), inv.Length); err != nil {
 			return err
 		}
