@@ -93,6 +93,10 @@ race: ## all tests under the race detector, twice and shuffled
 integration: needs ## whole boxes against real parts: Mosquitto, a hub, links that break
 	$(GO) test -count=1 -timeout 20m ./test/... ./internal/node ./internal/demo
 
+.PHONY: encoded
+encoded: ## tests of whole boxes with every call put through the encoding of the lattice
+	EDGED_ENCODE=1 $(GO) test -count=1 -timeout 20m ./internal/node ./test/e2e
+
 .PHONY: foreign
 foreign: needs ## actors in C, Rust and AssemblyScript and with the TinyGo kit's library (installs their compilers when root)
 	@test/actors/needs.sh

@@ -90,7 +90,7 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 		Cores:       cores,
 		MemoryLimit: limit,
 		Device:      d, Version: version, Logger: log, Now: now, Failpoint: failpoint(os.Getenv("EDGED_FAILPOINT")),
-		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")), Compiler: []string{"/proc/self/exe", compileVerb},
+		HubPing: hubPing(os.Getenv("EDGED_HUB_PING")), Encode: os.Getenv("EDGED_ENCODE") != "", Compiler: []string{"/proc/self/exe", compileVerb},
 		Faults: func(err error) {
 			var faults config.Faults
 			if errors.As(err, &faults) {

@@ -65,6 +65,9 @@ type Options struct {
 	// Failpoint, in tests of crashes, is called at named points and may end the
 	// process there.
 	Failpoint func(point string)
+	// Encode, in tests, has every call within the box go through its encoding and its
+	// token, as if it came from elsewhere.
+	Encode bool
 	// Cores is how many actors may compute at once for longer than a moment; 0 for
 	// GOMAXPROCS. The scheduler should have one processor more.
 	Cores int
@@ -133,6 +136,11 @@ func New(o Options) (_ *Node, err error) {
 		core: core{up: make(chan struct{})},
 	}
 	n.bus.SetLattice(d.Lattice.Name)
+	if o.Encode {
+		if err := n.encode(); err != nil {
+			return nil, err
+		}
+	}
 	n.bridge.log, n.failures.log = n.part("bridges"), n.part("actors")
 	defer func() {
 		if err != nil {

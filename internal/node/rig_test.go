@@ -98,7 +98,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.Node, err = New(Options{
-		Device: d, Version: "test", Now: r.now, Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
+		Device: d, Version: "test", Now: r.now, Logger: slog.New(slog.NewTextHandler(&r.log, nil)), Encode: os.Getenv("EDGED_ENCODE") != "",
 		MachineID: func() (string, error) { return "machine", nil },
 	})
 	if err != nil {
