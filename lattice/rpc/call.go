@@ -71,7 +71,7 @@ func (l *Lattice) call(ctx context.Context, call lattice.Invocation) ([]byte, er
 		return nil, err
 	}
 	wait := l.o.Timeout
-	if len(call.Payload) > wire.ChunkBytes {
+	if l.large(call.Payload) {
 		switch err := l.stow(ctx, inv.Object(), call.Payload); {
 		case err == nil:
 			inv.Payload = nil
@@ -144,6 +144,11 @@ func (l *Lattice) ask(ctx context.Context, m *nats.Msg, inv *wire.Invocation, wa
 	case r.ID != inv.ID:
 		return nil, fmt.Errorf("%s: %w: it is of another invocation", what(), ErrAnswer)
 	case r.Chunked():
+		release, err := l.reserve(r.Length)
+		if err != nil {
+			return nil, fmt.Errorf("%s: answer: %w", what(), err)
+		}
+		defer release()
 		payload, err := l.fetch(ctx, r.Object(), r.Length)
 		if err != nil {
 			return nil, fmt.Errorf("%s: answer: %w", what(), err)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged-io/edged/lattice/wire"
 )
 
 // envelopeBytes is more than an envelope has beside its payload.
@@ -16,6 +18,12 @@ const envelopeBytes = 32 << 10
 
 // fits says whether a payload of n bytes can go in a message.
 func (l *Lattice) fits(n int) bool { return int64(n)+envelopeBytes <= l.o.Conn.MaxPayload() }
+
+// large says whether a payload is to go through the object store: peers agree on
+// when, but a server may let less through.
+func (l *Lattice) large(payload []byte) bool {
+	return len(payload) > wire.ChunkBytes || !l.fits(len(payload))
+}
 
 // stow puts a payload into the object store of the lattice. The bucket has the name
 // of the lattice, and whoever needs it first creates it.
@@ -39,13 +47,10 @@ func (l *Lattice) stow(ctx context.Context, name string, payload []byte) error {
 }
 
 // fetch reads a payload from the object store. It must have the length that its
-// envelope says. Once it has been checked, drop has to follow.
+// envelope says, for which there is room. Once it has been checked, drop has to follow.
 func (l *Lattice) fetch(ctx context.Context, name string, length uint64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, chunkedExtra)
 	defer cancel()
-	if length > uint64(l.o.MaxBytes) {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, length, l.o.MaxBytes)
-	}
 	bucket, err := l.js.ObjectStore(ctx, l.o.Lattice)
 	if err != nil {
 		return nil, fmt.Errorf("payload of %d bytes: %w", length, objectError(err))

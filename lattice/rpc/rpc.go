@@ -103,8 +103,9 @@ type Options struct {
 	// again; 0 for 5 minutes, negative for not at all: a switch for peers that repeat
 	// themselves.
 	Replay time.Duration
-	// MaxCalls are handled at once, for callers elsewhere, and MaxBytes of payloads
-	// with them; 0 for 256 and 64 MiB. What is more is refused.
+	// MaxCalls are handled at once, for callers elsewhere; 0 for 256. MaxBytes is for
+	// the payloads with them, and for large answers from elsewhere; 0 for 64 MiB. What
+	// is more is refused.
 	MaxCalls int
 	MaxBytes int64
 	// Now is the wall clock, for the dates of tokens; nil leaves the dates out.

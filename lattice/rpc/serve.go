@@ -33,6 +33,21 @@ func (r *room) give(n int64) {
 	r.bytes += n
 }
 
+// reserve takes room for the n bytes of an answer, until release is called.
+func (l *Lattice) reserve(n uint64) (release func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n > uint64(l.room.bytes) {
+		return nil, fmt.Errorf("%w: %d bytes, there is room for %d", ErrTooLarge, n, l.room.bytes)
+	}
+	l.room.bytes -= int64(n)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.room.bytes += int64(n)
+	}, nil
+}
+
 // isActor says whether an entity is one that others can call by its key: a signed
 // actor.
 func isActor(e lattice.Entity) bool {
@@ -208,7 +223,7 @@ func (l *Lattice) respond(ctx context.Context, m *nats.Msg, inv *wire.Invocation
 		return
 	}
 	r := wire.Response{ID: inv.ID, Payload: payload, Length: uint64(len(payload)), Text: !inv.Origin.IsActor()}
-	if len(payload) > wire.ChunkBytes {
+	if l.large(payload) {
 		switch err := l.stow(ctx, r.Object(), payload); {
 		case err == nil:
 			r.Payload = nil
