@@ -22,6 +22,7 @@ const (
 	rateSixteen = "calls/s, 16"
 	inProcess   = "edged, in the process"
 	natsRequest = "bare request and reply"
+	careless    = "edged, a box to a provider that does not check"
 	boxToBox    = "edged, a box to another"
 )
 
@@ -43,7 +44,7 @@ func latticeTable(ctx context.Context, s settings) (t *table, err error) {
 		{inProcess, r.caller(ctx, r.alone, r.actor)},
 		{"edged, in the process, through the encoding", r.caller(ctx, r.through, r.actor)},
 		{natsRequest, r.request(ctx)},
-		{"edged, a box to a provider that does not check", r.caller(ctx, r.box, r.provider)},
+		{careless, r.caller(ctx, r.box, r.provider)},
 		{boxToBox, r.caller(ctx, r.box, r.actor)},
 	} {
 		cases = append(cases, testCase{c.name, func(context.Context) (sample, error) {
