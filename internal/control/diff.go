@@ -51,9 +51,10 @@ func gone(yes bool) int {
 	return 1
 }
 
-// actorEvent is the data of all events of actors, under the names of all generations.
+// actorEvent is the data of all events of actors, under the names of all generations. What a reader insists on is there when it is empty, too: one
+// that misses a member drops the event.
 type actorEvent struct {
-	PublicKey   string            `json:"public_key,omitempty"`
+	PublicKey   string            `json:"public_key"`
 	ComponentID string            `json:"component_id,omitempty"`
 	HostID      string            `json:"host_id"`
 	Ref         string            `json:"image_ref"`
@@ -62,7 +63,7 @@ type actorEvent struct {
 	Count       *uint64           `json:"count,omitempty"`
 	Remaining   *uint64           `json:"remaining,omitempty"`
 	Max         *uint32           `json:"max_instances,omitempty"`
-	Instance    string            `json:"instance_id,omitempty"`
+	Instance    *string           `json:"instance_id,omitempty"`
 	API         *int              `json:"api_version,omitempty"`
 	Revision    *int64            `json:"revision,omitempty"`
 	ActorRef    string            `json:"actor_ref,omitempty"`
@@ -91,7 +92,7 @@ func diffActors(before, after State) []event {
 		}
 		if was != nil && is != nil && (was.Ref != is.Ref || was.Revision != is.Revision) {
 			e := is.base(after)
-			e.Revision, e.Instance = &is.Revision, is.Instance
+			e.Revision, e.Instance = new(revision(is.Revision)), &is.Instance
 			events = append(events, event{"actor_updated", e})
 		}
 		if from == to && (was == nil || is == nil || was.Ref == is.Ref) {
@@ -104,7 +105,7 @@ func diffActors(before, after State) []event {
 		}
 		if from == 0 {
 			events = append(events, event{"actor_started", with(func(e *actorEvent) {
-				e.API, e.Instance, e.Claims = new(0), a.Instance, known.actor(a.Key)
+				e.API, e.Instance, e.Claims = new(0), &a.Instance, known.actor(a.Key)
 			})})
 		}
 		if to > from {
@@ -113,7 +114,7 @@ func diffActors(before, after State) []event {
 			})})
 		}
 		if to == 0 {
-			events = append(events, event{"actor_stopped", with(func(e *actorEvent) { e.Instance = a.Instance })})
+			events = append(events, event{"actor_stopped", with(func(e *actorEvent) { e.Instance = &a.Instance })})
 		}
 		if to < from {
 			events = append(events, event{"actors_stopped", with(func(e *actorEvent) {
@@ -149,22 +150,22 @@ func actorFailed(st State, c ActorScale, cause error) []event {
 // updateFailed is an update that did not happen.
 func updateFailed(st State, a Actor, u ActorUpdate, cause error) []event {
 	e := actorEvent{
-		PublicKey: a.Key, HostID: st.ID, Ref: u.Ref, Annotations: some(a.Annotations), Revision: &a.Revision, Instance: a.Instance,
+		PublicKey: a.Key, HostID: st.ID, Ref: u.Ref, Annotations: some(a.Annotations), Revision: new(revision(a.Revision)), Instance: &a.Instance,
 		Reason: clip(cause.Error(), maxErrorBytes),
 	}
 	return []event{{"actor_update_failed", e}}
 }
 
-// providerEvent is the data of all events of providers.
+// providerEvent is the data of all events of providers; see actorEvent.
 type providerEvent struct {
-	PublicKey   string            `json:"public_key,omitempty"`
-	ProviderID  string            `json:"provider_id,omitempty"`
+	PublicKey   string            `json:"public_key"`
+	ProviderID  string            `json:"provider_id"`
 	HostID      string            `json:"host_id"`
-	Ref         string            `json:"image_ref,omitempty"`
+	Ref         *string           `json:"image_ref,omitempty"`
 	ProviderRef string            `json:"provider_ref,omitempty"`
 	LinkName    string            `json:"link_name"`
-	Contract    string            `json:"contract_id,omitempty"`
-	Instance    string            `json:"instance_id,omitempty"`
+	Contract    string            `json:"contract_id"`
+	Instance    *string           `json:"instance_id,omitempty"`
 	Annotations map[string]string `json:"annotations,omitzero"`
 	Claims      any               `json:"claims,omitempty"`
 	Reason      string            `json:"reason,omitempty"`
@@ -179,7 +180,7 @@ func (p Provider) base(st State) providerEvent {
 
 func (p Provider) whole(st State) providerEvent {
 	e := p.base(st)
-	e.Ref, e.Instance, e.Annotations = p.Ref, p.Instance, some(p.Annotations)
+	e.Ref, e.Instance, e.Annotations = &p.Ref, &p.Instance, some(p.Annotations)
 	return e
 }
 
@@ -340,7 +341,7 @@ func claimsEvents(states ...State) knownClaims {
 func (k knownClaims) actor(key string) claimsEvent {
 	c := k[key]
 	e := k.provider(key)
-	e.CallAlias, e.Caps, e.Tags, e.Revision = &c.CallAlias, list(c.Caps), list(c.Tags), &c.Revision
+	e.CallAlias, e.Caps, e.Tags, e.Revision = &c.CallAlias, list(c.Caps), list(c.Tags), new(revision(c.Revision))
 	return e
 }
 

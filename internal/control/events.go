@@ -87,7 +87,7 @@ func (r *reporter) started() {
 	r.last.Actors, r.last.Providers = nil, nil
 	up := uptime(st)
 	r.send(st, event{"host_started", map[string]any{
-		"labels": some(st.Labels), "friendly_name": st.FriendlyName, "uptime_seconds": int64(up / time.Second), "version": st.Version,
+		"labels": some(st.Labels), "friendly_name": st.FriendlyName, "uptime_seconds": int64(up / time.Second), "version": semver(st.Version),
 	}})
 	r.send(st, diff(r.last, st)...)
 	r.last = st

@@ -80,7 +80,7 @@ func TestEvents_actors(t *testing.T) {
 
 	r.accepts(cmd+"scale", `{"actor_ref":"registry/none:1","count":2}`)
 	e = r.data()
-	const failed = `"host_id":"` + hostKey + `","image_ref":"registry/none:1","annotations":{},"error":"fetch registry/none:1: no such module"`
+	const failed = `"public_key":"","host_id":"` + hostKey + `","image_ref":"registry/none:1","annotations":{},"error":"fetch registry/none:1: no such module"`
 	wantEvent(t, e, "actor_start_failed", `{`+failed+`,"actor_ref":"registry/none:1"}`)
 	wantEvent(t, e, "actors_start_failed", `{`+failed+`}`)
 	wantEvent(t, e, "actor_scale_failed", `{`+failed+`,"max_instances":2}`)
@@ -203,10 +203,12 @@ func TestEvents_heartbeat(t *testing.T) {
 		delete(beat, "uptime_seconds")
 		wantEvent(t, e, "host_heartbeat", `{"host_id":"`+hostKey+`","issuer":"`+clusterKey+`","friendly_name":"quiet-river-1234","version":"0.82.0",
 			"labels":{"hostcore.arch":"aarch64","hostcore.os":"linux","hostcore.osfamily":"unix","hall":"3"},
-			"actors":[{"id":"shop","image_ref":"registry/counter:1","name":null,"annotations":{},"revision":1,"max_instances":5,"instances":[
+			"actors":[{"id":"`+actorKey+`","image_ref":"registry/counter:1","instances":[
 				{"instance_id":"i1","revision":1,"annotations":{},"image_ref":"registry/counter:1","max_instances":3},
 				{"instance_id":"i2","revision":1,"annotations":{"a":"b"},"image_ref":"registry/counter:1","max_instances":2}]}],
-			"providers":[{"id":"kv","image_ref":null,"contract_id":"wasmcloud:keyvalue","link_name":"default","name":null,"revision":0,"annotations":{}}]}`)
+			"components":[{"id":"shop","image_ref":"registry/counter:1","annotations":{},"revision":1,"max_instances":3},
+				{"id":"shop","image_ref":"registry/counter:1","annotations":{"a":"b"},"revision":1,"max_instances":2}],
+			"providers":[{"id":"kv","contract_id":"wasmcloud:keyvalue","link_name":"default","revision":0,"annotations":{}}]}`)
 		wantEvent(t, e, "health_check_status", `{"public_key":"`+providerKey+`","provider_id":"kv","host_id":"`+hostKey+`","link_name":"default","contract_id":"wasmcloud:keyvalue"}`)
 
 		host.edit(func(st *control.State) { st.Labels = map[string]string{"hall": "4"} })
@@ -223,4 +225,76 @@ func TestEvents_heartbeat(t *testing.T) {
 		time.Sleep(control.DefaultHeartbeat)
 		want("it goes on", "host_heartbeat health_check_status")
 	})
+}
+
+// insisted are the members without which readers that we know of drop an event: controllers of classic lattices, and of those of version 1.
+var insisted = map[string]string{
+	"actor_started":          "annotations claims image_ref instance_id public_key",
+	"actors_started":         "annotations claims image_ref count public_key",
+	"actors_start_failed":    "annotations image_ref public_key error",
+	"actor_start_failed":     "actor_ref error",
+	"actor_stopped":          "instance_id public_key",
+	"actors_stopped":         "public_key count remaining",
+	"actor_updated":          "public_key revision instance_id",
+	"actor_update_failed":    "public_key revision instance_id reason",
+	"actor_scaled":           "public_key claims annotations host_id image_ref max_instances",
+	"actor_scale_failed":     "public_key annotations host_id image_ref max_instances error",
+	"component_scaled":       "annotations image_ref max_instances component_id",
+	"component_scale_failed": "annotations image_ref max_instances component_id error",
+	"provider_started":       "annotations claims contract_id image_ref instance_id link_name public_key provider_id",
+	"provider_start_failed":  "error link_name provider_ref provider_id",
+	"provider_stopped":       "annotations contract_id instance_id link_name public_key provider_id reason",
+	"health_check_passed":    "public_key link_name contract_id provider_id host_id",
+	"linkdef_set":            "id actor_id provider_id link_name contract_id values source_id target name wit_namespace wit_package interfaces source_config target_config",
+	"linkdef_deleted":        "id actor_id provider_id link_name contract_id values source_id name wit_namespace wit_package",
+	"config_set":             "config_name",
+	"config_deleted":         "config_name",
+	"labels_changed":         "host_id labels",
+	"linkdef_set_failed":     "source_id target name wit_namespace wit_package error",
+}
+
+// Whatever a host knows little about, its events have the members that readers insist on, and none is null.
+func TestEvents_insisted(t *testing.T) {
+	r := newRig(t)
+	r.host.edit(func(st *control.State) { // an app's, unsigned and built in
+		st.Actors = []control.Actor{{ID: "oven/plates", Key: "oven/plates", Max: 4, App: "oven"}}
+		st.Providers = []control.Provider{{ID: "keyvalue", Key: "keyvalue", LinkName: "default", App: "oven", Health: control.Healthy}}
+		st.Links = []control.Link{{App: "oven"}}
+	})
+	r.Settle()
+	r.host.edit(func(st *control.State) { st.Actors[0].Revision, st.Actors[0].Max = 1<<40, 5 })
+	r.Settle()
+	r.host.edit(func(st *control.State) { st.Actors, st.Providers, st.Links = nil, nil, nil })
+	r.Settle()
+	r.accepts(cmd+"la", `{"actor_ref":"registry/none:1"}`)
+	r.accepts(cmd+"lp", `{"provider_ref":"registry/none:1"}`)
+	r.accepts(cmd+"la", `{"actor_ref":"registry/counter:1"}`)
+	r.accepts(cmd+"upd", `{"actor_id":"`+actorKey+`","new_actor_ref":"registry/none:1"}`)
+	r.succeeds("label.put."+hostKey, `{"key":"a","value":"b"}`)
+	r.succeeds("config.put.a", `{"b":"c"}`)
+	r.succeeds("config.del.a", ``)
+	r.fails("link.put", `{}`, "missing")
+	seen := map[string]bool{}
+	for _, s := range r.take() {
+		name := strings.TrimPrefix(s.event["type"].(string), "com.wasmcloud.lattice.")
+		members, ok := insisted[name]
+		if !ok {
+			t.Errorf("event %s is not in the table", name)
+		}
+		seen[name] = true
+		data := s.event["data"].(map[string]any)
+		for _, m := range strings.Fields(members) {
+			if v, ok := data[m]; !ok || v == nil {
+				t.Errorf("%s: got %s %v", name, m, v)
+			}
+		}
+		if rev, ok := data["revision"].(float64); ok && (rev < 0 || rev > 1<<31-1) {
+			t.Errorf("%s: got revision %v, more than readers can hold", name, rev)
+		}
+	}
+	for name := range insisted {
+		if !seen[name] {
+			t.Errorf("no event %s", name)
+		}
+	}
 }

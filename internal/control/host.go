@@ -50,7 +50,7 @@ type State struct {
 	Issuer          string   // C key that signs its invocations
 	ClusterIssuers  []string // C keys whose invocations it believes
 	FriendlyName    string
-	Version         string
+	Version         string // such as 1.2.3-rc.1; readers take no other form, and are told 0.0.0 then
 	Started         time.Time
 	JetStreamDomain string // "" for none
 	CtlHost         string // where a NATS client reaches the lattice

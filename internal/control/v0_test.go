@@ -32,6 +32,21 @@ func TestV0_ping(t *testing.T) {
 		"lattice_prefix":"default","lattice":"default"}`)
 }
 
+// Readers drop a heartbeat whose version has another form than this.
+func TestV0_ping_version(t *testing.T) {
+	for version, want := range map[string]string{
+		"1.2.3": "1.2.3", "v1.2.3-rc.1+g12ab": "1.2.3-rc.1+g12ab", "1.2.3+dirty": "1.2.3+dirty", "0.0.0-dev": "0.0.0-dev",
+		"": "0.0.0", "dev": "0.0.0", "1.2": "0.0.0", "1.2.3.4": "0.0.0", "01.2.3": "0.0.0", "1.2.3-": "0.0.0", "1.2.3-a_b": "0.0.0", "1.2.-3": "0.0.0", "1.2.+3": "0.0.0",
+	} {
+		r := newRig(t)
+		r.host.edit(func(st *control.State) { st.Version = version })
+		var got struct{ Version string }
+		if err := json.Unmarshal([]byte(r.v0("ping.hosts", "")), &got); err != nil || got.Version != want {
+			t.Errorf("%q: got %q, want %q (%v)", version, got.Version, want, err)
+		}
+	}
+}
+
 func TestV0_inventory(t *testing.T) {
 	r := newRig(t)
 	strip := func(body string) string {
@@ -191,7 +206,7 @@ func TestV0_providers(t *testing.T) {
 	}
 	r.take()
 	r.accepts(cmd+"lp", `{"provider_ref":"registry/none:1"}`)
-	wantEvent(t, r.data(), "provider_start_failed", `{"provider_ref":"registry/none:1","link_name":"default","host_id":"`+hostKey+`",
+	wantEvent(t, r.data(), "provider_start_failed", `{"provider_ref":"registry/none:1","link_name":"default","host_id":"`+hostKey+`","public_key":"","provider_id":"","contract_id":"",
 		"error":"fetch registry/none:1: no such archive"}`)
 }
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,9 @@ func (o octets) MarshalJSON() ([]byte, error) {
 	}
 	return append(b, ']'), nil
 }
+
+// revision is what all readers take for one: some have 32 bits for it, with sign, and some no sign.
+func revision(n int64) int64 { return max(0, min(n, math.MaxInt32)) }
 
 // optional is a string that may be null.
 func optional(s string) *string {
@@ -62,6 +66,27 @@ func human(d time.Duration) string {
 	return strings.Join(append(parts, fmt.Sprintf("%ds", seconds)), " ")
 }
 
+// semver is a version as readers insist on: three numbers, and what follows them. Another one is 0.0.0.
+func semver(version string) string {
+	version = strings.TrimPrefix(version, "v")
+	core := version
+	if i := strings.IndexAny(version, "-+"); i >= 0 {
+		core = version[:i]
+	}
+	numbers := strings.Split(core, ".")
+	for _, n := range numbers {
+		if _, err := strconv.ParseUint(n, 10, 32); err != nil || len(n) > 1 && n[0] == '0' {
+			return "0.0.0"
+		}
+	}
+	rest := version[len(core):]
+	letters := func(r rune) bool { return letter(r) && r != '_' || r == '.' || r == '+' }
+	if len(numbers) != 3 || len(rest) == 1 || strings.Contains(rest, "..") || strings.IndexFunc(rest, func(r rune) bool { return !letters(r) }) >= 0 {
+		return "0.0.0"
+	}
+	return version
+}
+
 // host0 is the answer to a ping.
 type host0 struct {
 	ID              string            `json:"id"`
@@ -84,13 +109,14 @@ func (s *Service) host0(st State) host0 {
 	up := uptime(st)
 	return host0{
 		ID: st.ID, Issuer: st.Issuer, Labels: some(st.Labels), FriendlyName: st.FriendlyName,
-		UptimeSeconds: int64(up / time.Second), UptimeHuman: human(up), Version: st.Version,
+		UptimeSeconds: int64(up / time.Second), UptimeHuman: human(up), Version: semver(st.Version),
 		ClusterIssuers: strings.Join(st.ClusterIssuers, ","), JetStreamDomain: optional(st.JetStreamDomain),
 		CtlHost: st.CtlHost, RPCHost: st.RPCHost, ProvRPCHost: st.RPCHost, LatticePrefix: s.lattice, Lattice: s.lattice,
 	}
 }
 
-// inventory of version 0; that of version 1 has components in place of actors.
+// inventory of version 0; that of version 1 has components in place of actors. What has no name or reference is left out of it: some readers
+// take no null for a text.
 type inventory struct {
 	HostID        string            `json:"host_id"`
 	Issuer        string            `json:"issuer,omitempty"`
@@ -104,36 +130,27 @@ type inventory struct {
 	Providers     []provider0       `json:"providers"`
 }
 
-// actor0 has beside what version 0 wants what a reader of version 1 wants, for heartbeats are one for both.
 type actor0 struct {
 	ID        string      `json:"id"`
-	Ref       *string     `json:"image_ref"`
-	Name      *string     `json:"name"`
+	Ref       string      `json:"image_ref,omitempty"`
+	Name      string      `json:"name,omitempty"`
 	Instances []instance0 `json:"instances"`
-	*component0
-}
-
-// component0 is the rest of a component in version 1.
-type component0 struct {
-	Annotations map[string]string `json:"annotations"`
-	Revision    int64             `json:"revision"`
-	Max         int64             `json:"max_instances"`
 }
 
 type instance0 struct {
 	Instance    string            `json:"instance_id"`
 	Revision    int64             `json:"revision"`
 	Annotations map[string]string `json:"annotations"`
-	Ref         *string           `json:"image_ref"`
+	Ref         string            `json:"image_ref,omitempty"`
 	Max         uint32            `json:"max_instances"`
 }
 
 type provider0 struct {
 	ID          string            `json:"id"`
-	Ref         *string           `json:"image_ref"`
+	Ref         string            `json:"image_ref,omitempty"`
 	Contract    string            `json:"contract_id,omitempty"`
 	LinkName    string            `json:"link_name,omitempty"`
-	Name        *string           `json:"name"`
+	Name        string            `json:"name,omitempty"`
 	Revision    int64             `json:"revision"`
 	Annotations map[string]string `json:"annotations"`
 	Instance    string            `json:"instance_id,omitempty"`
@@ -143,7 +160,7 @@ type provider0 struct {
 func base(st State) inventory {
 	up := uptime(st)
 	return inventory{
-		HostID: st.ID, FriendlyName: st.FriendlyName, Labels: some(st.Labels), Version: st.Version,
+		HostID: st.ID, FriendlyName: st.FriendlyName, Labels: some(st.Labels), Version: semver(st.Version),
 		UptimeHuman: human(up), UptimeSeconds: int64(up / time.Second), Providers: []provider0{},
 	}
 }
@@ -152,7 +169,7 @@ func base(st State) inventory {
 func inventory0(st State) inventory {
 	inv := base(st)
 	inv.Issuer = st.Issuer
-	inv.Actors = actors0(st, func(a Actor) string { return a.Key })
+	inv.Actors = actors0(st)
 	for _, p := range st.Providers {
 		inv.Providers = append(inv.Providers, newProvider0(p))
 	}
@@ -161,40 +178,34 @@ func inventory0(st State) inventory {
 
 func newProvider0(p Provider) provider0 {
 	return provider0{
-		ID: p.Key, Ref: optional(p.Ref), Contract: p.Contract, LinkName: p.LinkName, Name: optional(p.Name),
-		Revision: p.Revision, Annotations: some(p.Annotations), Instance: p.Instance,
+		ID: p.Key, Ref: p.Ref, Contract: p.Contract, LinkName: p.LinkName, Name: p.Name,
+		Revision: revision(p.Revision), Annotations: some(p.Annotations), Instance: p.Instance,
 	}
 }
 
-// actors0 gathers the entries of each actor; name says what it is called.
-func actors0(st State, name func(Actor) string) []actor0 {
+// actors0 gathers the entries of each actor.
+func actors0(st State) []actor0 {
 	all := []actor0{}
 	index := map[string]int{}
 	for _, a := range st.Actors {
-		i, ok := index[name(a)]
+		i, ok := index[a.Key]
 		if !ok {
 			i = len(all)
-			index[name(a)] = i
-			all = append(all, actor0{ID: name(a), Ref: optional(a.Ref), Name: optional(a.Name)})
+			index[a.Key] = i
+			all = append(all, actor0{ID: a.Key, Ref: a.Ref, Name: a.Name})
 		}
 		all[i].Instances = append(all[i].Instances, instance0{
-			Instance: a.Instance, Revision: a.Revision, Annotations: some(a.Annotations), Ref: optional(a.Ref), Max: a.Max,
+			Instance: a.Instance, Revision: revision(a.Revision), Annotations: some(a.Annotations), Ref: a.Ref, Max: a.Max,
 		})
 	}
 	return all
 }
 
-// beat is the inventory of a heartbeat, which readers of both versions understand. What has an id of version 1 is called by it.
+// beat is the inventory of a heartbeat: actors for readers of version 0, and components for those of version 1, which want what has an id to be called
+// by it. Nobody may read it into the inventory of version 1, where both are names of one thing; nobody does.
 func beat(st State) inventory {
 	inv := inventory0(st)
-	inv.Actors = actors0(st, func(a Actor) string { return a.ID })
-	for i, a := range inv.Actors {
-		c := component0{Annotations: a.Instances[0].Annotations, Revision: a.Instances[0].Revision}
-		for _, in := range a.Instances {
-			c.Max += int64(in.Max)
-		}
-		inv.Actors[i].component0 = &c
-	}
+	inv.Components = inventory1(st).Components
 	for i, p := range st.Providers {
 		inv.Providers[i].ID = p.ID
 	}
@@ -225,9 +236,9 @@ func links0(st State) []link0 {
 func claimsMaps(st State) []map[string]string {
 	all := make([]map[string]string, 0, len(st.Claims))
 	for _, c := range st.Claims {
-		caps, revision := strings.Join(c.Caps, ","), strconv.FormatInt(c.Revision, 10)
+		caps, rev := strings.Join(c.Caps, ","), strconv.FormatInt(c.Revision, 10)
 		m := map[string]string{
-			"sub": c.Subject, "subject": c.Subject, "iss": c.Issuer, "issuer": c.Issuer, "rev": revision, "revision": revision,
+			"sub": c.Subject, "subject": c.Subject, "iss": c.Issuer, "issuer": c.Issuer, "rev": rev, "revision": rev,
 			"name": c.Name, "version": c.Version, "tags": strings.Join(c.Tags, ","),
 			"caps": caps, "capabilities": caps, "call_alias": c.CallAlias, "contract_id": c.Contract,
 		}

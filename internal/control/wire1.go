@@ -29,7 +29,7 @@ type host1 struct {
 func (s *Service) host1(st State) host1 {
 	up := uptime(st)
 	return host1{
-		ID: st.ID, Labels: some(st.Labels), FriendlyName: st.FriendlyName, Version: st.Version, Lattice: s.lattice,
+		ID: st.ID, Labels: some(st.Labels), FriendlyName: st.FriendlyName, Version: semver(st.Version), Lattice: s.lattice,
 		RPCHost: st.RPCHost, CtlHost: st.CtlHost, JetStreamDomain: optional(st.JetStreamDomain),
 		UptimeSeconds: int64(up / time.Second), UptimeHuman: human(up),
 	}
@@ -39,7 +39,7 @@ func (s *Service) host1(st State) host1 {
 type component1 struct {
 	ID          string            `json:"id"`
 	Ref         string            `json:"image_ref"`
-	Name        *string           `json:"name"`
+	Name        string            `json:"name,omitempty"`
 	Annotations map[string]string `json:"annotations"`
 	Revision    int64             `json:"revision"`
 	Max         uint32            `json:"max_instances"`
@@ -51,12 +51,12 @@ func inventory1(st State) inventory {
 	inv.Components = []component1{}
 	for _, a := range st.Actors {
 		inv.Components = append(inv.Components, component1{
-			ID: a.ID, Ref: a.Ref, Name: optional(a.Name), Annotations: some(a.Annotations), Revision: a.Revision, Max: a.Max,
+			ID: a.ID, Ref: a.Ref, Name: a.Name, Annotations: some(a.Annotations), Revision: revision(a.Revision), Max: a.Max,
 		})
 	}
 	for _, p := range st.Providers {
 		inv.Providers = append(inv.Providers, provider0{
-			ID: p.ID, Ref: optional(p.Ref), Name: optional(p.Name), Revision: p.Revision, Annotations: some(p.Annotations),
+			ID: p.ID, Ref: p.Ref, Name: p.Name, Revision: revision(p.Revision), Annotations: some(p.Annotations),
 		})
 	}
 	return inv
