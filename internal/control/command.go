@@ -221,18 +221,17 @@ func (s *Service) updateActor(ctx context.Context, u ActorUpdate, annotations ma
 	return s.lanes.add(ctx, actorLane(u.ID, ""), func(ctx context.Context) { s.updateNow(ctx, u) })
 }
 
-// updateNow is updateActor in its lane, and says whether it went well.
-func (s *Service) updateNow(ctx context.Context, u ActorUpdate) bool {
+// updateNow is updateActor in its lane.
+func (s *Service) updateNow(ctx context.Context, u ActorUpdate) {
 	running := s.host.State().actors(u.ID)
 	if len(running) == 0 {
-		return false // stopped meanwhile, which events have told
+		return // stopped meanwhile, which events have told
 	}
 	if err := s.host.UpdateActor(ctx, u); err != nil {
 		s.events.failed(updateFailed(s.host.State(), running[0], u, err), "an actor was not updated", err)
-		return false
+		return
 	}
 	s.Changed()
-	return true
 }
 
 // startProvider accepts to start a provider.
@@ -390,8 +389,9 @@ func (s *Service) setLabel(ctx context.Context, key string, value *string) error
 	} else {
 		labels[key] = *value
 	}
-	if len(labels) > MaxPairs {
-		return fmt.Errorf("a host has %d labels at most; delete one first", MaxPairs)
+	var c checker
+	if c.pairs("labels", labels); c.err != nil {
+		return fmt.Errorf("%w; delete one first", c.err)
 	}
 	return s.change(ctx, func(ctx context.Context) error { return s.host.SetLabels(ctx, labels) })
 }

@@ -15,14 +15,15 @@ import (
 // Bounds of what a request may hold.
 const (
 	MaxRequestBytes = 1 << 20
-	MaxName         = 256     // bytes of a key, id, link name, label, or name of a configuration
-	MaxRef          = 1024    // bytes of a reference
-	MaxPairs        = 256     // annotations, labels, link values, constraints, keys of a configuration, or registries at once
-	MaxValueBytes   = 4096    // of an annotation, label, constraint or login
-	MaxConfigBytes  = 500_000 // of link values, a configuration, or what a provider is configured with, all together
-	MaxInstances    = 1 << 31 // of an entry of an actor, less one
-	MaxStored       = 4096    // links that the lattice has, or configurations
-	MaxStoredBytes  = 8 << 20 // of all configurations
+	MaxName         = 256      // bytes of a key, id, link name, label, or name of a configuration
+	MaxRef          = 1024     // bytes of a reference
+	MaxPairs        = 256      // annotations, labels, link values, constraints, keys of a configuration, or registries at once
+	MaxValueBytes   = 4096     // of an annotation, label, constraint or login
+	MaxPairsBytes   = 64 << 10 // of annotations, labels or constraints, all together: they are in every heartbeat
+	MaxConfigBytes  = 500_000  // of link values, a configuration, or what a provider is configured with, all together
+	MaxInstances    = 1 << 31  // of an entry of an actor, less one
+	MaxStored       = 4096     // links that the lattice has, or configurations
+	MaxStoredBytes  = 8 << 20  // of all configurations
 
 	maxErrorBytes = 1024 // of a text in an answer
 )
@@ -124,10 +125,15 @@ func (c *checker) pairs(where string, m map[string]string) map[string]string {
 		c.fail("%s has %d members; %d are allowed", where, len(m), MaxPairs)
 		return map[string]string{}
 	}
+	size := 0
 	for k, v := range m {
 		if k == "" || len(k) > MaxName || len(v) > MaxValueBytes {
 			c.fail("%s: member %.80q: a name has 1 to %d bytes, a value %d at most", where, k, MaxName, MaxValueBytes)
 		}
+		size += len(k) + len(v)
+	}
+	if size > MaxPairsBytes {
+		c.fail("%s has %d bytes; %d are allowed", where, size, MaxPairsBytes)
 	}
 	if m == nil {
 		m = map[string]string{}

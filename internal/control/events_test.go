@@ -273,7 +273,7 @@ func TestEvents_insisted(t *testing.T) {
 	r.succeeds("label.put."+hostKey, `{"key":"a","value":"b"}`)
 	r.succeeds("config.put.a", `{"b":"c"}`)
 	r.succeeds("config.del.a", ``)
-	r.fails("link.put", `{}`, "missing")
+	r.fails("link.put", `{"source_id":"a","target":"b","wit_namespace":"c","wit_package":"d","target_config":["none"]}`, "not found")
 	seen := map[string]bool{}
 	for _, s := range r.take() {
 		name := strings.TrimPrefix(s.event["type"].(string), "com.wasmcloud.lattice.")

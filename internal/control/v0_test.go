@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -277,6 +278,15 @@ func TestV0_labels(t *testing.T) {
 	r.refuses(labels+"put", `{"key":"HostCore.arch","value":"x"}`, "hostcore.")
 	r.refuses(labels+"del", `{"key":"hostcore.arch"}`, "hostcore.")
 	r.refuses(labels+"put", `{"key":"x"}`, "value is missing")
+	large := strings.Repeat("v", control.MaxValueBytes)
+	for n := 0; ; n++ {
+		put := fmt.Sprintf(`{"key":"%d","value":"%s"}`, n, large)
+		if (n+1)*len(large) > control.MaxPairsBytes-100 {
+			r.refuses(labels+"put", put, "delete one first")
+			break
+		}
+		r.accepts(labels+"put", put)
+	}
 	r.refuses(labels+"put", `{"value":"x"}`, "key is missing")
 	r.refuses(labels+"put", `{"key":"x","value":"`+strings.Repeat("v", control.MaxValueBytes+1)+`"}`, "bytes")
 }

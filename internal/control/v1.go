@@ -245,7 +245,7 @@ func (s *Service) auction1(st State, what string, body []byte) (reply any, due b
 	return reply1{Success: true, Response: bid}, !there && st.fits(constraints), c.err
 }
 
-// putLink1 puts a link of version 1, whose source may be a provider that calls its target.
+// putLink1 puts a link of version 1, whose source may be a provider that calls its target. One that is well-formed and refused is an event.
 func (s *Service) putLink1(ctx context.Context, body []byte) error {
 	var req link1
 	if err := decode(body, &req); err != nil {
@@ -253,24 +253,28 @@ func (s *Service) putLink1(ctx context.Context, body []byte) error {
 	}
 	l, err := req.link()
 	if err != nil {
-		s.events.failed(linkFailed(req, err), "a link was not put", err)
 		return err
 	}
+	req = req.clean()
+	if err = s.conflicts(req, l); err == nil {
+		err = s.putLink(ctx, l)
+	}
+	if err != nil {
+		s.events.failed(linkFailed(req, err), "a link was not put", err)
+	}
+	return err
+}
+
+// conflicts refuses a link that leads elsewhere than one which is there.
+func (s *Service) conflicts(req link1, l Link) error {
 	st := s.host.State()
 	for _, other := range st.Links {
-		if err := conflict(st, newLink1(st, other), req.clean()); err != nil {
-			s.events.failed(linkFailed(req, err), "a link was not put", err)
+		if err := conflict(st, newLink1(st, other), req); err != nil {
 			return err
 		}
 	}
 	if old, ok := st.sameLink(l.Link); ok && st.key(old.Provider) != st.key(l.Provider) {
-		err := fmt.Errorf("actor %s has a link %s for %s to another provider, %s; delete it first", old.Actor, old.Name, old.Contract, old.Provider)
-		s.events.failed(linkFailed(req, err), "a link was not put", err)
-		return err
-	}
-	if err := s.putLink(ctx, l); err != nil {
-		s.events.failed(linkFailed(req, err), "a link was not put", err)
-		return err
+		return fmt.Errorf("actor %s has a link %s for %s to another provider, %s; delete it first", old.Actor, old.Name, old.Contract, old.Provider)
 	}
 	return nil
 }
