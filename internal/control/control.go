@@ -36,6 +36,9 @@ const (
 	// DefaultHeartbeat is how often a host says that it is there.
 	DefaultHeartbeat = 30 * time.Second
 
+	defaultPrefix = "wasmbus.ctl"
+	eventsPrefix  = "wasmbus.evt." // the lattice follows
+
 	requestTimeout = 5 * time.Second // of a change that is answered when it is made
 	stopTimeout    = 10 * time.Second
 )
@@ -85,7 +88,7 @@ func newService(o Options) (*Service, error) {
 		return nil, errors.New("control: a lattice cannot be called v1, which is a version of the control interface; choose another name")
 	}
 	if o.Prefix == "" {
-		o.Prefix = "wasmbus.ctl"
+		o.Prefix = defaultPrefix
 	}
 	for token := range strings.SplitSeq(o.Prefix, ".") {
 		if token == "" || !plain(token) {

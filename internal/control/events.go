@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// eventTypePrefix begins the types of all events.
+const eventTypePrefix = "com.wasmcloud.lattice."
+
 // An event is what is told, without its envelope. data is a struct or map.
 type event struct {
 	name string // the type, without its prefix
@@ -47,7 +50,7 @@ type reporter struct {
 }
 
 func newReporter(h Host, lattice string, every time.Duration, log *slog.Logger) *reporter {
-	return &reporter{host: h, subject: "wasmbus.evt." + lattice, every: every, log: log, changed: make(chan struct{}, 1)}
+	return &reporter{host: h, subject: eventsPrefix + lattice, every: every, log: log, changed: make(chan struct{}, 1)}
 }
 
 // wake has the differences told soon.
@@ -135,7 +138,7 @@ func (r *reporter) failed(events []event, what string, err error) {
 func (r *reporter) send(st State, events ...event) {
 	for _, e := range events {
 		b, err := json.Marshal(envelope{
-			Spec: "1.0", ID: uuid(), Source: st.ID, Type: "com.wasmcloud.lattice." + e.name,
+			Spec: "1.0", ID: uuid(), Source: st.ID, Type: eventTypePrefix + e.name,
 			Time: time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), ContentType: "application/json", Data: e.data,
 		})
 		if err == nil {

@@ -1,6 +1,9 @@
 package control
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+)
 
 // Detached is a service without a connection, whose events go to publish.
 func Detached(o Options, publish func(subject string, data []byte) error) (*Service, error) {
@@ -24,3 +27,13 @@ func (s *Service) Settle() {
 
 // Events runs the events alone.
 func (s *Service) Events(ctx context.Context) { s.events.run(ctx) }
+
+// ReadInventory is what a client makes of an inventory.
+func ReadInventory(data []byte) (State, error) {
+	var inv inventory
+	err := json.Unmarshal(data, &inv)
+	return inv.state(), err
+}
+
+// ReadEvent is what a client makes of an event.
+func ReadEvent(data []byte) (Event, bool) { return decodeEvent(data) }
