@@ -49,6 +49,7 @@ func Edged() Rules {
 			{"lattice/rpc", 41},     // the lattice over NATS; the Bus knows nothing of it
 			{"internal/config", 30}, // the files; of the parts, only those that handle a manifest see it
 			{"internal/claims", 20}, {"store", 20},
+			{"internal/oci", 25}, // code from registries, files and the hub
 			// Small packages that anybody may import.
 			{"internal/topic", 0}, {"internal/wasm", 0}, {"internal/outbound", 0}, {"internal/event", 0}, {"internal/nameform", 0}, {"internal/atomicfile", 0}, {"internal/cgroup", 0}, {"internal/house", 0}, {"sdk", 0},
 			{"internal/httpsettings", 0}, {"internal/logtext", 0},
@@ -64,6 +65,8 @@ func Edged() Rules {
 			{"github.com/eclipse/paho.mqtt.golang", []string{"providers/mqtt"}},
 			{"github.com/mochi-mqtt/server", []string{"providers/mqtt"}},
 			{"github.com/coreos/go-systemd", []string{"internal/node"}},
+			{"oras.land/oras-go", []string{"internal/oci"}},
+			{"github.com/opencontainers", []string{"internal/oci"}},
 			{"github.com/pelletier/go-toml", []string{"internal/config"}},
 			{"github.com/spf13/cobra", []string{"cmd"}},
 			{"golang.org/x/term", []string{"cmd"}},
