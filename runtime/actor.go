@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edged-io/edged/sdk/go/msgpack"
@@ -50,6 +51,7 @@ type Actor struct {
 	meters meters
 	share  share // of the cores
 	deaths deaths
+	memory atomic.Int64 // bytes that its instances hold
 
 	released sync.Once // the module
 }
@@ -88,13 +90,24 @@ func (a *Actor) CallAppend(ctx context.Context, dst []byte, operation string, pa
 
 // acquire returns an instance for one call.
 func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error) {
-	in, slot, err := a.pool.acquire(ctx)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("actor %s: %s: %w", a.identity, operation, err)
-	case in != nil:
-		return in, nil
+	for {
+		in, slot, err := a.pool.acquire(ctx)
+		if in == nil && err == nil {
+			in, err = a.make(ctx, operation, slot)
+		} else if err != nil {
+			err = fmt.Errorf("actor %s: %s: %w", a.identity, operation, err)
+		}
+		if !errors.Is(err, errCrowded) {
+			return in, err
+		}
 	}
+}
+
+// errCrowded: there is no memory for another instance, but there are others.
+var errCrowded = errors.New("wait for an instance that there is")
+
+// make makes an instance in a slot of the pool.
+func (a *Actor) make(ctx context.Context, operation string, slot int) (*instance, error) {
 	waited, err := a.deaths.wait(ctx)
 	if waited {
 		a.meters.restarts.Add(1)
@@ -103,8 +116,14 @@ func (a *Actor) acquire(ctx context.Context, operation string) (*instance, error
 		a.pool.drop(slot)
 		return nil, fmt.Errorf("actor %s: %s: wait for an instance, too many of them have died: %w", a.identity, operation, err)
 	}
-	if in, err = newInstance(ctx, a, slot); err != nil {
-		if ctx.Err() == nil && !errors.Is(err, ErrHostMemory) {
+	in, err := newInstance(ctx, a, slot)
+	switch noMemory := errors.Is(err, ErrHostMemory) && !errors.As(err, new(*TrapError)); {
+	case noMemory && a.pool.crowd(slot):
+		return nil, errCrowded
+	case noMemory:
+		return nil, err
+	case err != nil:
+		if ctx.Err() == nil {
 			a.deaths.note(clock())
 		}
 		a.pool.drop(slot)

@@ -1,12 +1,15 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -223,19 +226,27 @@ func (h *Host) forget(a *Actor) {
 	delete(h.actors, a)
 }
 
-// reclaim has idle instances of any actor give back n bytes, if there are any.
-func (h *Host) reclaim(n int64) {
+// reclaim has idle instances give back n bytes, if there are any: those of the
+// actors that hold the most first, and for an actor that has another instance not
+// the last of any.
+func (h *Host) reclaim(n int64, only bool) {
 	h.mu.Lock()
-	actors := make([]*Actor, 0, len(h.actors))
-	for a := range h.actors {
-		actors = append(actors, a)
-	}
+	actors := slices.Collect(maps.Keys(h.actors))
 	h.mu.Unlock()
+	held := make(map[*Actor]int64, len(actors))
+	for _, a := range actors {
+		held[a] = a.memory.Load()
+	}
+	slices.SortFunc(actors, func(a, b *Actor) int { return cmp.Compare(held[b], held[a]) })
+	keep := 1
+	if only {
+		keep = 0
+	}
 	for _, a := range actors {
 		if n <= 0 {
 			return
 		}
-		n -= a.pool.reclaim(n)
+		n -= a.pool.reclaim(n, keep)
 	}
 }
 

@@ -75,7 +75,7 @@ type instance struct {
 func newInstance(ctx context.Context, a *Actor, slot int) (*instance, error) {
 	in := &instance{
 		actor: a, slot: slot, starting: true,
-		memory: guestMemory{limit: a.limits.MemoryBytes, tables: a.module.tables, budget: &a.host.memory},
+		memory: guestMemory{limit: a.limits.MemoryBytes, tables: a.module.tables, budget: &a.host.memory, actor: &a.memory},
 	}
 	in.runner.share = &a.share
 	in.stdout = lineWriter{in: in, level: slog.LevelInfo, stream: "stdout"}

@@ -14,6 +14,7 @@ type guestMemory struct {
 	limit  uint64 // bytes
 	tables uint64 // bytes that the engine may use for tables, which count in the limit
 	budget *budget
+	actor  *atomic.Int64 // what all instances of the actor hold
 	region region
 	held   atomic.Int64 // bytes taken from the budget
 	denied error        // why a growth was refused; nil if none was
@@ -47,13 +48,13 @@ func (g *guestMemory) Reallocate(n uint64) []byte {
 	case n+g.tables > g.limit:
 		g.denied = fmt.Errorf("%w (%d bytes)", ErrMemory, g.limit)
 		return nil
-	case !g.budget.take(more):
+	case !g.take(more):
 		g.denied = fmt.Errorf("%w: %w (%d bytes)", ErrMemory, ErrHostMemory, g.budget.limit)
 		return nil
 	}
 	b := g.region.resize(n)
 	if b == nil {
-		g.budget.give(more)
+		g.give(more)
 		g.denied = fmt.Errorf("%w: %w: the system has no more", ErrMemory, ErrHostMemory)
 		return nil
 	}
@@ -68,31 +69,50 @@ func (g *guestMemory) Free() {
 	if g.region != nil {
 		g.region.free()
 		g.region = nil
-		g.budget.give(g.held.Swap(0))
+		g.give(g.held.Swap(0))
 	}
 }
 
-// A budget is for the memory of all instances of a host.
+func (g *guestMemory) take(n int64) bool {
+	if !g.budget.take(n, g.actor.Load() == g.held.Load()) {
+		return false
+	}
+	g.actor.Add(n)
+	return true
+}
+
+func (g *guestMemory) give(n int64) {
+	g.budget.give(n)
+	g.actor.Add(-n)
+}
+
+// A budget is for the memory of all instances of a host. The only instance of an
+// actor may have all of it; a further one leaves a quarter for others, and the
+// last instance of each of them alone.
 type budget struct {
 	limit   int64 // 0 for none
-	reclaim func(n int64)
+	reclaim func(n int64, only bool)
 	used    atomic.Int64
 }
 
 // take takes n bytes, from idle instances if it must. Nothing, or less, there is
 // always: the engine asks again for what an instance has.
-func (b *budget) take(n int64) bool {
+func (b *budget) take(n int64, only bool) bool {
+	limit := b.limit
+	if !only {
+		limit = limit / 4 * 3
+	}
 	for reclaimed := false; ; {
 		used := b.used.Load()
 		switch {
-		case n <= 0 || b.limit == 0 || used+n <= b.limit:
+		case n <= 0 || b.limit == 0 || used+n <= limit:
 			if b.used.CompareAndSwap(used, used+n) {
 				return true
 			}
 		case reclaimed:
 			return false
 		default:
-			b.reclaim(used + n - b.limit)
+			b.reclaim(used+n-limit, only)
 			reclaimed = true
 		}
 	}

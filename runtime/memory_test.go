@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"errors"
+	"sync/atomic"
 	"testing"
 )
 
@@ -23,7 +24,7 @@ func TestRegion_growsZeroedAndKeepsItsBytes(t *testing.T) {
 }
 
 func TestGuestMemory_limit(t *testing.T) {
-	g := &guestMemory{limit: 1 << 20, budget: &budget{}}
+	g := &guestMemory{limit: 1 << 20, budget: &budget{}, actor: new(atomic.Int64)}
 	if err := g.open(1 << 16); err != nil {
 		t.Fatal(err)
 	}
@@ -41,15 +42,23 @@ func TestGuestMemory_limit(t *testing.T) {
 	}
 }
 
-// What an instance has already is never refused, however much others ask for.
+// What an instance has already is never refused, however much others ask for, and
+// what is not an actor's only instance leaves a quarter.
 func TestBudget_take(t *testing.T) {
 	reclaimed := int64(0)
-	b := budget{limit: 100, reclaim: func(n int64) { reclaimed += n }}
-	if !b.take(100) || b.take(1) || reclaimed != 1 {
-		t.Errorf("reclaimed %d, want 1", reclaimed)
+	b := budget{limit: 100, reclaim: func(n int64, only bool) {
+		if !only {
+			reclaimed += n
+		}
+	}}
+	if !b.take(75, false) || b.take(1, false) || reclaimed != 1 {
+		t.Errorf("used %d, reclaimed %d, want 75 and 1", b.used.Load(), reclaimed)
+	}
+	if !b.take(25, true) || b.take(1, true) {
+		t.Errorf("used %d, want all", b.used.Load())
 	}
 	b.used.Store(120)
-	if !b.take(0) || !b.take(-30) || b.used.Load() != 90 || b.take(11) || b.used.Load() != 90 || !b.take(10) {
+	if !b.take(0, false) || !b.take(-30, false) || b.used.Load() != 90 || b.take(11, true) || b.used.Load() != 90 || !b.take(10, true) {
 		t.Errorf("used %d", b.used.Load())
 	}
 }

@@ -27,15 +27,17 @@ type pool struct {
 	high atomic.Int64 // slots above have never been used
 	_    [64]byte
 
-	mu      sync.Mutex  // guards what follows
-	size    int         // slots in use: idle, busy, or where an instance is being made
-	members []*instance // by slot; nil where there is none yet
-	queue   []*waiter   // callers that wait, in turn
-	waited  uint64      // callers that have
-	sweeper *time.Timer // armed while there are more than min
-	closed  bool
-	drained chan struct{} // closed when the pool is closed and empty
-	past    totals        // of instances that are no more
+	mu           sync.Mutex  // guards what follows
+	size         int         // slots in use: idle, busy, or where an instance is being made
+	members      []*instance // by slot; nil where there is none yet
+	queue        []*waiter   // callers that wait, in turn
+	waited       uint64      // callers that have
+	crowded      int         // so many instances are enough until crowdedUntil; 0 for any number
+	crowdedUntil int64
+	sweeper      *time.Timer // armed while there are more than min
+	closed       bool
+	drained      chan struct{} // closed when the pool is closed and empty
+	past         totals        // of instances that are no more
 
 	sweeps sync.WaitGroup // armed or running sweepers
 }
@@ -172,7 +174,7 @@ func (p *pool) spare() (grant, bool) {
 	if in := p.take(); in != nil {
 		return grant{in: in, slot: in.slot}, true
 	}
-	if p.size == len(p.slots) {
+	if p.size >= p.room() {
 		return grant{}, false
 	}
 	// A slot is free when it has no member and nobody is making one for it.
@@ -187,6 +189,29 @@ func (p *pool) spare() (grant, bool) {
 		}
 	}
 	panic("runtime: a pool with room has no free slot")
+}
+
+// room is how many instances there may be now. p.mu is held.
+func (p *pool) room() int {
+	if p.crowded > 0 && clock() < p.crowdedUntil {
+		return p.crowded
+	}
+	return len(p.slots)
+}
+
+// crowdedFor is how long a pool makes do with what it has after the host had no
+// memory for more.
+const crowdedFor = 100 * time.Millisecond
+
+// crowd empties the slot of an instance for which there was no memory. It says
+// whether there are others to wait for.
+func (p *pool) crowd(slot int) bool {
+	p.mu.Lock()
+	others := p.size - 1
+	p.crowded, p.crowdedUntil = others, clock()+int64(crowdedFor)
+	p.mu.Unlock()
+	p.drop(slot)
+	return others > 0
 }
 
 // making stands for an instance that is being made.
@@ -278,11 +303,15 @@ func (p *pool) sweep() {
 	}
 }
 
-// reclaim closes idle instances until they have given back n bytes, and returns
-// how many it got.
-func (p *pool) reclaim(n int64) (got int64) {
-	for i := len(p.slots) - 1; i >= 0 && got < n; i-- {
+// reclaim closes idle instances until they have given back n bytes, or so many
+// instances are left, and returns how many bytes it got.
+func (p *pool) reclaim(n int64, keep int) (got int64) {
+	p.mu.Lock()
+	most := p.size - keep
+	p.mu.Unlock()
+	for i := len(p.slots) - 1; i >= 0 && got < n && most > 0; i-- {
 		if in := p.slots[i].idle.Swap(nil); in != nil {
+			most--
 			got += in.memory.held.Load()
 			in.discard()
 		}

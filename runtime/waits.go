@@ -72,6 +72,9 @@ func (p *pool) busy() (busy []*instance, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, in := range p.members {
+		if in == nil && p.size >= p.room() {
+			continue
+		}
 		if in == nil || in == making || p.slots[i].idle.Load() != nil {
 			return nil, false
 		}

@@ -20,6 +20,9 @@ const zooVariable = "EDGED_ZOO"
 // nuisance.
 var few = []string{"loop", "fill", "bomb-touch", "log-console", "storm-get", "quarrel", "recurse"}
 
+// memoryBudget is what the whole box has to make do with.
+const memoryBudget = 64 << 20
+
 // newZoo is a box with the well-behaved actor, and the hostile ones beside it.
 func newZoo(t *testing.T, wrap ...string) (*box, []animal) {
 	t.Helper()
@@ -170,7 +173,7 @@ func TestZoo_beside(t *testing.T) {
 // messages end where their files say, and the well-behaved actor has handled
 // each of its own, once. Afterwards the memory is there again.
 func TestZoo_all(t *testing.T) {
-	group := newBudget(t, 64<<20)
+	group := newBudget(t, memoryBudget)
 	if group.dir == "" {
 		t.Log("no cgroup can be made here: only what the process says of its memory is looked at")
 	}
