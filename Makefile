@@ -104,7 +104,8 @@ foreign: needs ## actors in C, Rust and AssemblyScript and with the TinyGo kit's
 
 .PHONY: zoo
 zoo: needs ## each hostile actor beside a well-behaved one, for some minutes; on a machine that has nothing else to do
-	EDGED_ZOO=all $(GO) test -count=1 -timeout 30m -v -run Zoo ./test/box
+	EDGED_ZOO=all $(GO) test -count=1 -timeout 40m -v -run Zoo ./test/box
+	EDGED_ZOO=all EDGED_ZOO_SMALL=1 $(GO) test -count=1 -timeout 40m -v -run Zoo_beside ./test/box # with 64 MiB
 
 .PHONY: crash
 crash: needs ## the tests that kill, COUNT times (3), each with another seed, and 10,000 messages for a box that was away

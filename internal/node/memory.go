@@ -14,7 +14,7 @@ const (
 // HeapLimit is what the Go heap should keep to, where the process has a memory
 // limit: what GOMEMLIMIT is set to. The garbage collector may exceed it for a
 // moment.
-func HeapLimit(limit int64) int64 { return limit / 8 * 3 }
+func HeapLimit(limit int64) int64 { return limit / 2 }
 
 // defaultStaged is what turns of actors may stage where nothing is said of it.
 const defaultStaged = 64 << 20
