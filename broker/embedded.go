@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -23,12 +22,6 @@ const maxSubject = maxControlLine - 1024
 // startTimeout is how long the embedded server may take to listen.
 const startTimeout = 5 * time.Second
 
-// Login is a user of the embedded server.
-type Login struct{ User, Password string }
-
-// LogValue keeps the password out of logs.
-func (l Login) LogValue() slog.Value { return slog.StringValue(l.User) }
-
 // embedded is the NATS server inside, with the logins of its accounts. They are
 // born with the process.
 type embedded struct {
@@ -37,6 +30,7 @@ type embedded struct {
 	hub       HubOptions
 	log       *serverLog
 	app, link Login
+	users     *users
 }
 
 func newEmbedded(o *Options) (*embedded, error) {
@@ -46,6 +40,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 		app:  Login{"app", rand.Text()},
 		link: Login{"link", rand.Text()},
 	}
+	e.users = newUsers(e.app, e.link)
 	app, link := server.NewAccount(AccountApp), server.NewAccount(AccountLink)
 	so := &server.Options{
 		ServerName: o.Device,
@@ -53,11 +48,12 @@ func newEmbedded(o *Options) (*embedded, error) {
 		MaxPayload:     maxPayload(o.MaxMessage),
 		MaxControlLine: maxControlLine,
 		Accounts:       []*server.Account{app, link},
-		Users: []*server.User{
-			{Username: e.app.User, Password: e.app.Password, Account: app},
-			{Username: e.link.User, Password: e.link.Password, Account: link},
-		},
-		NoAuthUser:            e.app.User,
+		// Who clients are is for users to say. The server has to know of one only to
+		// tell them that they may come without a login.
+		CustomClientAuthentication: e.users,
+		Users:                      []*server.User{{Username: e.app.User, Password: e.app.Password, Account: app}},
+		NoAuthUser:                 e.app.User,
+
 		PingInterval:          o.Hub.Ping,
 		MaxPingsOut:           2,
 		DisableShortFirstPing: true,
@@ -91,7 +87,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
 	ns.SetLoggerV2(e.log, false, false, false)
-	e.ns, e.opts = ns, so
+	e.ns, e.opts, e.users.ns = ns, so, ns
 	return e, nil
 }
 

@@ -6,12 +6,11 @@ import (
 	"strings"
 )
 
-// Permissions are the allow lists of one box on the hub. They are for the user
+// BoxPermissions are the allow lists of one box on the hub. They are for the user
 // that its leaf connection logs in as.
-type Permissions struct {
-	Device    string   `json:"device"`
-	Publish   []string `json:"publish"`
-	Subscribe []string `json:"subscribe"`
+type BoxPermissions struct {
+	Device string `json:"device"`
+	Permissions
 }
 
 // HubPermissions returns what a box needs on the hub: to write its own lanes,
@@ -20,7 +19,7 @@ type Permissions struct {
 //
 // Whoever has these cannot write another's lane, nor read what another sent, is
 // sent or is told to run. docs/hub.md says what they cannot prevent.
-func HubPermissions(device string, groups []string, domain string) (Permissions, error) {
+func HubPermissions(device string, groups []string, domain string) (BoxPermissions, error) {
 	var faults []error
 	if !deviceID.MatchString(device) {
 		faults = append(faults, fmt.Errorf("device id %q: must match %s", device, deviceID))
@@ -34,10 +33,11 @@ func HubPermissions(device string, groups []string, domain string) (Permissions,
 		faults = append(faults, fmt.Errorf("domain %q: must match %s", domain, deviceID))
 	}
 	if err := errors.Join(faults...); err != nil {
-		return Permissions{}, err
+		return BoxPermissions{}, err
 	}
 	api := apiPrefix(domain)
-	p := Permissions{Device: device, Subscribe: []string{hubInbox(device) + ".>", StatusSubject(device), DigestSubject(device)}}
+	p := BoxPermissions{Device: device}
+	p.Subscribe = []string{hubInbox(device) + ".>", StatusSubject(device), DigestSubject(device)}
 	allow := func(subjects ...string) { p.Publish = append(p.Publish, subjects...) }
 
 	lanes := subjectUp + device + ".>"
@@ -83,7 +83,7 @@ func HubPermissions(device string, groups []string, domain string) (Permissions,
 
 // Text returns the lists for a reader, and as the permissions of a user in a
 // nats-server configuration.
-func (p Permissions) Text() string {
+func (p BoxPermissions) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Permissions of box %s on the hub: for the user of its leaf connection, in the\n", p.Device)
 	b.WriteString("# account of the fleet. With nsc: nsc add user --allow-pub … --allow-sub … with these.\n")

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/nameform"
 	"github.com/edged-io/edged/internal/topic"
 )
@@ -44,7 +45,10 @@ type Identity struct {
 
 // Lattice is the lattice the box takes part in.
 type Lattice struct {
-	Name string `toml:"name" default:"default"`
+	Name            string   `toml:"name" default:"default"`
+	HostSeedFile    string   `toml:"host_seed_file" default:""`    // "" for one that the box makes
+	ClusterSeedFile string   `toml:"cluster_seed_file" default:""` // the same
+	Issuers         []string `toml:"issuers" items:"256"`          // cluster keys
 }
 
 // NATS is the listener for local NATS clients. An empty Listen means none.
@@ -139,6 +143,8 @@ func decodeDevice(path string, data []byte) (*Device, Faults) {
 	d.Apps.Dir = resolve(base, d.Apps.Dir)
 	doc.checkAppsDir(d.Apps.Dir)
 	doc.checkHTTPClient(&d.HTTPClient, base)
+	doc.checkSeed("lattice.host_seed_file", &d.Lattice.HostSeedFile, base, claims.Server)
+	doc.checkSeed("lattice.cluster_seed_file", &d.Lattice.ClusterSeedFile, base, claims.Cluster)
 	if d.Hub != nil && d.Hub.Credentials != "" {
 		d.Hub.Credentials = resolve(base, d.Hub.Credentials)
 		if _, err := readFile(d.Hub.Credentials, os.OpenFile); err != nil {
@@ -183,7 +189,14 @@ func (d *document) checkDevice(c *Device) {
 			d.fault(p.path, "must not be empty")
 		}
 	}
-	d.checkName("lattice.name", c.Lattice.Name)
+	if d.checkName("lattice.name", c.Lattice.Name) && c.Lattice.Name == "v1" {
+		d.fault("lattice.name", "%q is a version of the control interface, choose another name", "v1")
+	}
+	for i, key := range c.Lattice.Issuers {
+		if k, err := claims.Parse(key); err != nil || k.Kind() != claims.Cluster {
+			d.fault(item("lattice.issuers", i), "not the public key of a cluster (C…): %q", clip(key))
+		}
+	}
 	d.checkListen("nats", c.NATS.Listen, c.NATS.Insecure)
 	d.checkListen("mqtt", c.MQTT.Listen, c.MQTT.Insecure)
 	d.checkHTTP(c.HTTP)
@@ -240,6 +253,22 @@ func (d *document) checkListen(table, listen string, insecure bool) {
 	}
 	if ip := net.ParseIP(host); !insecure && host != "localhost" && !ip.IsLoopback() {
 		d.fault(path, "%q is not on loopback and has neither authentication nor TLS: set %s.insecure = true if that is wanted", clip(listen), table)
+	}
+}
+
+// checkSeed makes the path of a seed's file absolute or relative to the working directory, and reads it. What is in it is not shown.
+func (d *document) checkSeed(key string, path *string, base string, kind claims.Kind) {
+	if *path == "" {
+		return
+	}
+	*path = resolve(base, *path)
+	data, err := readFile(*path, os.OpenFile)
+	if err != nil {
+		d.fault(key, "cannot be read: %v", err)
+		return
+	}
+	if seed, err := claims.ParseSeed(strings.TrimSpace(string(data))); err != nil || seed.Kind() != kind {
+		d.fault(key, "not a file with the seed of a %s (S%c…): edged keys gen %s --out FILE makes one", kind, kind, kind)
 	}
 }
 

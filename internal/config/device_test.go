@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/nats-io/nkeys"
 )
@@ -72,6 +73,8 @@ func TestSample_commented(t *testing.T) {
 	write(t, dir, "device.creds", "x")
 	write(t, dir, "corporate.pem", "x")
 	write(t, dir, "proxy.password", "x")
+	write(t, dir, "host.seed", newSeed(t, claims.Server).Reveal())
+	write(t, dir, "cluster.seed", newSeed(t, claims.Cluster).Reveal())
 	var text strings.Builder
 	for line := range strings.Lines(string(config.Sample())) {
 		if rest, ok := strings.CutPrefix(line, "# "); ok && (strings.HasPrefix(rest, "[") || strings.Contains(rest, " = ") && !strings.HasPrefix(rest, "A ")) {

@@ -28,6 +28,7 @@ import (
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/ota"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/lattice/rpc"
 	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/providers/gpio"
 	"github.com/edged-io/edged/providers/httpserver"
@@ -99,7 +100,9 @@ type Node struct {
 	listener *mqtt.Listener                // nil without one
 	updates  *ota.Agent                    // nil without a hub
 	admin    net.Listener                  // nil without one
-	link     *nats.Conn                    // into the account of the lattice; nil without a hub
+	link     *nats.Conn                    // into the account of the lattice
+	identity identity
+	lattice  *rpc.Lattice
 	socket   net.Listener
 	health   health
 	meters   meters
@@ -136,11 +139,6 @@ func New(o Options) (_ *Node, err error) {
 		core: core{up: make(chan struct{})},
 	}
 	n.bus.SetLattice(d.Lattice.Name)
-	if o.Encode {
-		if err := n.encode(); err != nil {
-			return nil, err
-		}
-	}
 	n.bridge.log, n.failures.log = n.part("bridges"), n.part("actors")
 	defer func() {
 		if err != nil {
@@ -148,7 +146,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		n.openStore, n.openBroker, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates,
+		n.openStore, n.openIdentity, n.openBroker, n.openLattice, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates,
 	} {
 		if err := open(); err != nil {
 			return nil, err

@@ -27,6 +27,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	g := &group{ctx: ctx, cancel: cancel}
 	defer func() { err = g.wait(err) }()
 
+	n.nameStore(ctx)
 	// What runs is configured before anybody can connect, so that no message
 	// comes to a subject whose stream is not there yet.
 	g.start("gpio", n.gpio.Run)
@@ -47,6 +48,15 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
+	if !n.linked(ctx) {
+		return nil
+	}
+	g.start("lattice", n.lattice.Run)
+	select {
+	case <-n.lattice.Ready():
+	case <-ctx.Done():
+		return nil
+	}
 	g.start("http", n.http.Run)
 	select {
 	case <-n.http.Ready():
@@ -57,9 +67,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	if n.admin != nil {
 		g.start("admin", n.serveAdmin)
 	}
-	if n.link != nil {
-		g.start("remote", n.serveRemote)
-	}
+	g.start("remote", n.serveRemote)
 	g.start("updates", n.runUpdates)
 	n.runtime.Background()
 	n.health.setReady()

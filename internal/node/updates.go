@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/ota"
 )
@@ -23,13 +21,7 @@ func (n *Node) openUpdates() error {
 		Admit: n.admitUpdate, Apply: n.applyUpdate, Logger: n.part("updates"), Now: n.o.Now,
 	}
 	if d.Hub != nil {
-		// The server it connects to begins to serve later.
-		o.Conn, err = n.broker.ConnectLink(nats.RetryOnFailedConnect(true))
-		if err != nil {
-			return err
-		}
-		o.Domain = d.Hub.JetStreamDomain
-		n.link = o.Conn
+		o.Conn, o.Domain = n.link, d.Hub.JetStreamDomain
 	}
 	n.updates, err = ota.New(o)
 	return err

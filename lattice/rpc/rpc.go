@@ -53,6 +53,8 @@ const (
 	// serveTime is how long the handling of an invocation may take, whatever its
 	// caller waits for.
 	serveTime = 30 * time.Second
+	// flushTime is how long the server may take to note a subscription.
+	flushTime = 5 * time.Second
 	// grace is how long handlers may go on when the lattice ends.
 	grace = 2 * time.Second
 )
@@ -124,7 +126,8 @@ type Lattice struct {
 	trusted  []claims.Key
 	seen     *memory // nil where nothing is remembered
 	calls    *prometheus.CounterVec
-	refusing atomic.Bool // the last invocation was refused
+	refusing atomic.Bool   // the last invocation was refused
+	ready    chan struct{} // closed by Run
 
 	mu    sync.Mutex // guards what follows
 	room  room
@@ -177,6 +180,7 @@ func New(o Options) (*Lattice, error) {
 		subs:    make(map[string]*nats.Subscription),
 		keys:    make(map[claims.Key]string),
 		room:    room{calls: o.MaxCalls, bytes: o.MaxBytes},
+		ready:   make(chan struct{}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "edged_lattice_calls_total",
 			Help: "Invocations over NATS, in and out, by how they ended.",
@@ -204,6 +208,12 @@ func (l *Lattice) Run(ctx context.Context) error {
 	l.o.Bus.SetRemote(l.Call)
 	defer l.o.Bus.SetRemote(nil)
 	unwatch := l.o.Bus.Watch(l.watch)
+	flush, done := context.WithTimeout(ctx, flushTime)
+	if err := l.o.Conn.FlushWithContext(flush); err != nil && ctx.Err() == nil {
+		l.log.Warn("the server may not know yet which actors can be called", "err", err)
+	}
+	done()
+	close(l.ready)
 	<-ctx.Done()
 	unwatch()
 	l.mu.Lock()
@@ -220,6 +230,9 @@ func (l *Lattice) Run(ctx context.Context) error {
 	l.busy.Wait()
 	return nil
 }
+
+// Ready is closed when Run has begun, and the server knows what was served then.
+func (l *Lattice) Ready() <-chan struct{} { return l.ready }
 
 // TrustProvider believes what issuer signs where it comes from that provider, through
 // a link that the Bus knows of. A provider that is given such a key in place of the

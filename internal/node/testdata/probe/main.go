@@ -23,6 +23,8 @@ func init() {
 		return take(string(e.Data))
 	})
 	actor.OnHTTP(request)
+	actor.Handle("Probe.Echo", func(payload []byte) ([]byte, error) { return payload, nil })
+	actor.Handle("Probe.Note", func(payload []byte) ([]byte, error) { return nil, take(string(payload)) })
 	actor.Handle("MessageSubscriber.HandleMessage", func(payload []byte) ([]byte, error) {
 		subject, reply, body := decode(payload)
 		if body == "echo" {
@@ -100,6 +102,9 @@ func take(data string) error {
 	case "call": // a contract, without a payload
 		_, err := actor.Call(words[1], words[2], nil)
 		return errors.Join(noteError(err), note("called "+words[1]))
+	case "echo": // of an actor: its key
+		reply, err := actor.Call(words[1], "Probe.Echo", []byte(words[2]))
+		return errors.Join(noteError(err), note("echo: "+string(reply)))
 	case "GET", "POST":
 		r, err := actor.HTTP.Do(words[0], words[1], nil, []byte(words[2]))
 		if err != nil {

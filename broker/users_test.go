@@ -1,0 +1,159 @@
+package broker_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/edged-io/edged/broker"
+)
+
+// dialAs connects with the login in the URL, as kits in other languages do.
+func dialAs(t *testing.T, b *box, l broker.Login, opts ...nats.Option) (*nats.Conn, error) {
+	t.Helper()
+	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%s@%s", l.User, l.Password, b.Addr()), opts...)
+	if err == nil {
+		t.Cleanup(nc.Close)
+	}
+	return nc, err
+}
+
+func TestServer_AddUser_ownSubjectsOnly(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0"}).run(t)
+	l, err := b.AddUser("V1", broker.Permissions{Publish: []string{"rpc.*"}, Subscribe: []string{"rpc.V1.>", "_INBOX.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := b.ConnectLink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	refused := make(chan error, 16)
+	nc, err := dialAs(t, b, l, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefused := func(subject string) {
+		t.Helper()
+		select {
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(subject)) {
+				t.Errorf("%s: got error %v, want a refusal", subject, err)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s: not refused", subject)
+		}
+	}
+
+	// It is called, and answers to an inbox that it may not publish to otherwise.
+	if _, err := nc.QueueSubscribe("rpc.V1.default", "rpc", func(m *nats.Msg) { _ = m.Respond([]byte("pong")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := whole.Request("rpc.V1.default", nil, patience); err != nil || string(m.Data) != "pong" {
+		t.Errorf("call of the user: got %v, %v", m, err)
+	}
+	// It calls others.
+	if _, err := whole.Subscribe("rpc.M1", func(m *nats.Msg) { _ = m.Respond([]byte("hello")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := nc.Request("rpc.M1", nil, patience); err != nil || string(m.Data) != "hello" {
+		t.Errorf("call by the user: got %v, %v", m, err)
+	}
+	// And nothing else.
+	for _, subject := range []string{"rpc.V2.default", "ctl.stop", "_INBOX.x"} {
+		if err := nc.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantRefused(subject)
+	}
+	for _, subject := range []string{"rpc.V2.default", "rpc.M1", ">"} {
+		if _, err := nc.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		wantRefused(subject)
+	}
+
+	if _, err := b.AddUser("V1", broker.Permissions{}); !errors.Is(err, broker.ErrUserTaken) {
+		t.Errorf("second user of the name: got %v, want ErrUserTaken", err)
+	}
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	b.RemoveUser("V1")
+	select {
+	case <-closed: // the login is refused twice, then the client gives up
+	case <-time.After(patience):
+		t.Error("the removed user is still there")
+	}
+	if _, err := dialAs(t, b, l); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("login of a removed user: got %v", err)
+	}
+}
+
+func TestServer_AddUser_withoutPermissions(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0"}).run(t)
+	l, err := b.AddUser("nobody", broker.Permissions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 2)
+	nc, err := dialAs(t, b, l, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Publish("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.SubscribeSync("a"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		select {
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("got %v, want a refusal", err)
+			}
+		case <-time.After(patience):
+			t.Fatal("it may publish or subscribe")
+		}
+	}
+}
+
+func TestServer_AddUser_refused(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0"}).run(t)
+	for _, name := range []string{"", "a b", "a.b", "a:b", "a@b", strings.Repeat("a", 65)} {
+		if _, err := b.AddUser(name, broker.Permissions{}); !errors.Is(err, broker.ErrUserName) {
+			t.Errorf("user %q: got %v, want ErrUserName", name, err)
+		}
+	}
+	for _, name := range []string{"app", "link"} {
+		if _, err := b.AddUser(name, broker.Permissions{}); !errors.Is(err, broker.ErrUserTaken) {
+			t.Errorf("user %q: got %v, want ErrUserTaken", name, err)
+		}
+		b.RemoveUser(name)
+	}
+	if _, err := b.AddUser("a", broker.Permissions{Publish: []string{"a..b"}}); err == nil {
+		t.Error("permission a..b: got no error")
+	}
+	if _, err := dialAs(t, b, b.LinkLogin()); err != nil {
+		t.Errorf("user of the account LINK: %v", err)
+	}
+	for _, l := range []broker.Login{{User: "a", Password: "x"}, {User: "link", Password: "x"}, {User: "", Password: "x"}, {User: "link"}} {
+		if _, err := dialAs(t, b, l); !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("login %s: got %v, want a refusal", l.User, err)
+		}
+	}
+	if _, err := nats.Connect("nats://"+b.Addr(), nats.Token("x")); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("token: got %v, want a refusal", err)
+	}
+}
