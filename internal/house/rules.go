@@ -46,7 +46,8 @@ func Edged() Rules {
 			{"providers/providertest", 45}, // the suite that every provider's tests run
 			{"providers", 42},              // the contract, in the words of the lattice
 			{"lattice", 40},
-			{"lattice/rpc", 41},     // the lattice over NATS; the Bus knows nothing of it
+			{"lattice/rpc", 41}, // the lattice over NATS; the Bus knows nothing of it
+			{"lattice/metadata", 41},
 			{"internal/config", 30}, // the files; of the parts, only those that handle a manifest see it
 			{"internal/claims", 20}, {"store", 20},
 			{"internal/oci", 25}, // code from registries, files and the hub
@@ -58,7 +59,7 @@ func Edged() Rules {
 		},
 		Doors: []Door{
 			{"github.com/nats-io/nats-server", []string{"broker"}},
-			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "internal/control", "internal/ota", "internal/node", "internal/demo", "lattice/rpc", "cmd"}},
+			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "internal/control", "internal/ota", "internal/node", "internal/demo", "lattice/rpc", "lattice/metadata", "cmd"}},
 			{"github.com/tetratelabs/wazero", []string{"runtime"}},
 			{"go.etcd.io/bbolt", []string{"store"}},
 			{"periph.io", []string{"providers/gpio"}},
