@@ -26,6 +26,7 @@ type Device struct {
 	HTTP    HTTP     `toml:"http"`
 
 	HTTPClient HTTPClient `toml:"http_client"`
+	Registry   Registry   `toml:"registry"`
 
 	Hub    *Hub   `toml:"hub"` // nil for a box without a hub
 	Trust  Trust  `toml:"trust"`
@@ -145,6 +146,7 @@ func decodeDevice(path string, data []byte) (*Device, Faults) {
 	doc.checkHTTPClient(&d.HTTPClient, base)
 	doc.checkSeed("lattice.host_seed_file", &d.Lattice.HostSeedFile, base, claims.Server)
 	doc.checkSeed("lattice.cluster_seed_file", &d.Lattice.ClusterSeedFile, base, claims.Cluster)
+	doc.checkRegistry(&d.Registry, base)
 	if d.Hub != nil && d.Hub.Credentials != "" {
 		d.Hub.Credentials = resolve(base, d.Hub.Credentials)
 		if _, err := readFile(d.Hub.Credentials, os.OpenFile); err != nil {

@@ -75,6 +75,7 @@ func TestSample_commented(t *testing.T) {
 	write(t, dir, "proxy.password", "x")
 	write(t, dir, "host.seed", newSeed(t, claims.Server).Reveal())
 	write(t, dir, "cluster.seed", newSeed(t, claims.Cluster).Reveal())
+	write(t, dir, "ghcr.password", "x")
 	var text strings.Builder
 	for line := range strings.Lines(string(config.Sample())) {
 		if rest, ok := strings.CutPrefix(line, "# "); ok && (strings.HasPrefix(rest, "[") || strings.Contains(rest, " = ") && !strings.HasPrefix(rest, "A ")) {
@@ -101,6 +102,7 @@ func TestLoadDevice_defaults(t *testing.T) {
 		HTTP: config.HTTP{Listen: []string{"127.0.0.1:*", "[::1]:*"}},
 
 		HTTPClient: config.HTTPClient{Allow: []string{"public"}},
+		Registry:   config.Registry{MaxArtifact: 256 << 20, Cache: 1 << 30},
 
 		Device:  config.Identity{ID: "press-7", StateDir: filepath.Join(dir, "state")},
 		Lattice: config.Lattice{Name: "default"},

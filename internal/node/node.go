@@ -26,6 +26,7 @@ import (
 
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/internal/ota"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/rpc"
@@ -98,16 +99,18 @@ type Node struct {
 	keyvalue *keyvalue.Provider
 	builtin  map[string]providers.Provider // by the name that links give
 	listener *mqtt.Listener                // nil without one
-	updates  *ota.Agent                    // nil without a hub
-	admin    net.Listener                  // nil without one
-	link     *nats.Conn                    // into the account of the lattice
+	updates  *ota.Agent
+	admin    net.Listener // nil without one
+	link     *nats.Conn   // into the account of the lattice
 	identity identity
 	lattice  *rpc.Lattice
 	socket   net.Listener
 	health   health
-	meters   meters
-	failures failures
-	serving  chan struct{} // closed when the box is ready; it calls nobody before
+
+	references *oci.Fetcher // of code that is no file of an app
+	meters     meters
+	failures   failures
+	serving    chan struct{} // closed when the box is ready; it calls nobody before
 
 	apply   sync.Mutex // held while apps change
 	telling sync.Mutex // held while addresses are written
@@ -146,7 +149,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		n.openStore, n.openIdentity, n.openBroker, n.openLattice, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates,
+		n.openStore, n.openIdentity, n.openBroker, n.openLattice, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
 	} {
 		if err := open(); err != nil {
 			return nil, err

@@ -25,6 +25,7 @@ const (
 	indexFormat = 1
 	maxEntries  = 4096
 	partMark    = ".part"
+	damagedMark = ".damaged"
 )
 
 // entry is what a reference named last.
@@ -54,7 +55,12 @@ type cache struct {
 }
 
 func openCache(opts Options) (*cache, error) {
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+	err := os.MkdirAll(opts.Dir, 0o700)
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) { // something else has the name
+		err = errors.Join(os.Rename(opts.Dir, opts.Dir+damagedMark), os.MkdirAll(opts.Dir, 0o700))
+		opts.Logger.Error("what is in the place of fetched code is no folder; it is set aside", "file", opts.Dir+damagedMark)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c := &cache{dir: opts.Dir, bound: opts.CacheBytes, room: opts.ReserveDisk, log: opts.Logger, taken: make(map[string]bool), parts: make(map[string]int64)}
@@ -66,14 +72,14 @@ func openCache(opts Options) (*cache, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
-	if err != nil {
-		return nil, err
-	}
 	var ix index
-	if err := json.Unmarshal(data, &ix); err != nil || ix.Format != indexFormat {
-		aside := path + ".damaged"
+	if err == nil {
+		err = json.Unmarshal(data, &ix)
+	}
+	if err != nil || ix.Format != indexFormat {
+		aside := path + damagedMark
 		c.log.Error("index of fetched references can not be read; they are looked up again", "file", aside, "format", ix.Format, "err", err)
-		return c, os.Rename(path, aside)
+		return c, errors.Join(os.RemoveAll(aside), os.Rename(path, aside))
 	}
 	for _, e := range ix.Refs {
 		if _, err := claims.ParseDigest(e.Digest); err == nil && len(c.refs) < maxEntries {
@@ -261,12 +267,13 @@ func (c *cache) inventory(without string) (held int64, old []file, err error) {
 		if err != nil || path == without {
 			continue
 		}
-		size := max(info.Size(), c.parts[path])
+		want, underWay := c.parts[path]
+		size := max(info.Size(), want)
 		held += size
 		digest := strings.Replace(f.Name(), "-", ":", 1)
 		switch {
-		case !strings.HasPrefix(digest, "sha256:") || c.taken[digest] || c.parts[path] > 0:
-		case strings.HasSuffix(path, partMark):
+		case !strings.HasPrefix(digest, "sha256:") || c.taken[digest] || underWay:
+		case strings.Contains(path, partMark):
 			old = append(old, file{path, size, -1})
 		default:
 			old = append(old, file{path, size, age[path]})

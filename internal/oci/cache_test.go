@@ -1,6 +1,7 @@
 package oci_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,9 @@ func TestNew_damage(t *testing.T) {
 		"no content": func() error { return os.Remove(path) },
 		"index":      func() error { return os.WriteFile(index, []byte("{\"format\":1,"), 0o600) },
 		"new index":  func() error { return os.WriteFile(index, []byte(`{"format":2}`), 0o600) },
+		"a folder": func() error {
+			return errors.Join(os.Remove(index), os.MkdirAll(filepath.Join(index, "x"), 0o700))
+		},
 		"wrong names": func() error {
 			return os.WriteFile(index, []byte(`{"format":1,"refs":[{"ref":"`+ref+`","digest":"sha256:../../../etc/passwd"}]}`), 0o600)
 		},
@@ -106,11 +110,13 @@ func TestNew_options(t *testing.T) {
 	if _, err := oci.New(oci.Options{Dir: t.TempDir()}); err == nil {
 		t.Error("without a logger")
 	}
-	file := filepath.Join(t.TempDir(), "file")
+	// A file in the place of the folder is set aside.
+	file := filepath.Join(t.TempDir(), "oci")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := oci.New(oci.Options{Dir: file, Logger: logger}); err == nil {
-		t.Error("with a file for a folder")
+	fetcher(t, oci.Options{Dir: file})
+	if _, err := os.Stat(file + ".damaged"); err != nil {
+		t.Error(err)
 	}
 }

@@ -55,8 +55,9 @@ type Options struct {
 	CacheBytes  int64 // of all that is kept; 0 for 1 GiB
 	ReserveDisk int64 // bytes of the disk that stay free
 
-	// Hub, if not nil, returns a file with the content that has the digest, from the artifacts of the hub. Its error wraps ErrNotFound if there is none.
-	Hub func(ctx context.Context, digest string) (path string, err error)
+	// Hub, if not nil, makes a file of the content that has the digest, from the artifacts of the hub. It may leave files beside it whose names begin
+	// with that of the path and ".part", to go on with. Its error wraps ErrNotFound if there is no such artifact, or ErrUnreachable.
+	Hub func(ctx context.Context, digest, path string) error
 	// Progress, if not nil, is told how many bytes of a download are there; total is what the manifest promises. It must not block.
 	Progress func(ref string, done, total int64)
 }
@@ -189,7 +190,7 @@ func (f *Fetcher) fetch(ctx context.Context, r reference) (digest string, err er
 	case byDigest:
 		return r.text, f.fetchDigest(ctx, r.text)
 	case byPath:
-		return f.copyFile(r.String(), r.text, "")
+		return f.copyFile(r)
 	}
 	return f.pull(ctx, r)
 }
@@ -201,16 +202,26 @@ func (f *Fetcher) fetchDigest(ctx context.Context, digest string) error {
 	if f.opts.Hub == nil {
 		return fmt.Errorf("%w: the box has no such content, and no hub to ask", ErrNotFound)
 	}
-	path, err := f.opts.Hub(ctx, digest)
-	if err != nil {
+	path := f.cache.path(digest)
+	if err := f.cache.makeRoom(path+partMark, 0); err != nil { // how much it will be is not known yet
 		return err
 	}
-	_, err = f.copyFile("", path, digest)
-	return err
+	defer f.cache.leave(path + partMark)
+	if err := f.opts.Hub(ctx, digest, path); err != nil {
+		return err
+	}
+	if !f.cache.take(digest) {
+		return fmt.Errorf("artifact of the hub: %w", ErrContent)
+	}
+	if err := f.cache.makeRoom("", 0); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
-// copyFile copies a file into the cache under a reference, "" for none. Its content must have the digest want, unless that is "".
-func (f *Fetcher) copyFile(ref, path, want string) (digest string, err error) {
+// copyFile copies the file that a reference names into the cache.
+func (f *Fetcher) copyFile(r reference) (digest string, err error) {
+	path := r.text
 	in, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("%w: %s is not there", ErrNotFound, path)
@@ -231,9 +242,6 @@ func (f *Fetcher) copyFile(ref, path, want string) (digest string, err error) {
 	if digest, err = digestOf(in); err != nil {
 		return "", err
 	}
-	if want != "" && digest != want {
-		return "", fmt.Errorf("%s is %s: %w", path, digest, ErrContent)
-	}
 	if !f.cache.take(digest) {
 		if _, err := in.Seek(0, io.SeekStart); err != nil {
 			return "", err
@@ -242,10 +250,7 @@ func (f *Fetcher) copyFile(ref, path, want string) (digest string, err error) {
 			return "", err
 		}
 	}
-	if ref == "" {
-		return digest, nil
-	}
-	return digest, f.cache.remember(entry{Ref: ref, Digest: digest, Size: info.Size()})
+	return digest, f.cache.remember(entry{Ref: r.String(), Digest: digest, Size: info.Size()})
 }
 
 // enter waits until nobody else fetches what has this name. Whoever waited finds it in the cache then.

@@ -265,22 +265,27 @@ func TestFetcher_Fetch_switches(t *testing.T) {
 
 func TestFetcher_Fetch_hub(t *testing.T) {
 	code := []byte("of the hub")
-	file := filepath.Join(t.TempDir(), "artifact")
-	if err := os.WriteFile(file, code, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f := fetcher(t, oci.Options{Hub: func(_ context.Context, digest string) (string, error) {
-		if digest == digestOf([]byte("none")) {
-			return "", oci.ErrNotFound
+	asked := 0
+	f := fetcher(t, oci.Options{CacheBytes: 1000, Hub: func(_ context.Context, digest, path string) error {
+		asked++
+		switch digest {
+		case digestOf([]byte("none")):
+			return oci.ErrNotFound
+		case digestOf(noise(2000)):
+			return os.WriteFile(path, noise(2000), 0o444)
 		}
-		return file, nil
+		return os.WriteFile(path, code, 0o444)
 	}})
-	path := want(t, f, digestOf(code), code)
-	if path == file {
-		t.Error("the file of somebody else is handed out")
+	want(t, f, digestOf(code), code)
+	want(t, f, digestOf(code), code)
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
 	}
 	wantError(t, f, digestOf([]byte("none")), oci.ErrNotFound)
-	wantError(t, f, digestOf([]byte("other")), oci.ErrContent, digestOf(code))
+	wantError(t, f, digestOf([]byte("other")), oci.ErrContent)
+	if _, _, err := f.Fetch(t.Context(), digestOf(noise(2000))); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("got %v", err)
+	}
 	if _, _, ok := f.Held(digestOf(code)); !ok {
 		t.Error("not held")
 	}

@@ -3,6 +3,7 @@ package ota_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -252,6 +253,70 @@ func TestAgent_admitRefuses(t *testing.T) {
 	}
 	if tried, _ := b.state(); len(tried) != 0 {
 		t.Errorf("tried %v", tried)
+	}
+}
+
+// What a release needs from elsewhere may come later, or something newer instead.
+func TestAgent_admitWaits(t *testing.T) {
+	h := startHub(t, t.TempDir(), 0)
+	asked := make(chan error)
+	b := startAgent(t, startBox(t, h.leaf), t.TempDir(), func(o *ota.Options) {
+		o.Admit = func(ctx context.Context, s ota.Staged) error {
+			if s.Version == "2" {
+				asked <- nil
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return <-asked
+		}
+	})
+	d := push(t, h, app(t, "app.toml", "v1"), "1")
+	for range 3 {
+		asked <- fmt.Errorf("registry is away: %w", ota.ErrLater)
+	}
+	asked <- nil
+	wantCommitted(t, h, d)
+	push(t, h, app(t, "app.toml", "v2"), "2")
+	<-asked
+	d = push(t, h, app(t, "app.toml", "v3"), "3")
+	asked <- nil
+	wantCommitted(t, h, d)
+	if tried, _ := b.state(); !slices.Equal(tried, []string{"1", "3"}) {
+		t.Errorf("tried %v", tried)
+	}
+}
+
+func TestAgent_Artifact(t *testing.T) {
+	h := startHub(t, t.TempDir(), 0)
+	b := startAgent(t, startBox(t, h.leaf), t.TempDir(), nil)
+	wantCommitted(t, h, push(t, h, app(t, "app.toml", "v1"), "1"))
+	objects, err := h.js.ObjectStore(t.Context(), ota.ArtifactsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := strings.Repeat("0123456789", 50_000)
+	if _, err := objects.PutString(t.Context(), digestOf(big), big); err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"v1", big} { // one is on the box, the other on the hub
+		path := filepath.Join(b.dir, "got")
+		if err := b.Artifact(t.Context(), digestOf(content), path); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != content {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(b.dir, "none")
+	if err := b.Artifact(t.Context(), digestOf("none"), path); !errors.Is(err, ota.ErrNoArtifact) {
+		t.Errorf("got %v", err)
+	}
+	alone := startAgent(t, nil, t.TempDir(), nil)
+	if err := alone.Artifact(t.Context(), digestOf("v1"), path); !errors.Is(err, ota.ErrNoArtifact) {
+		t.Errorf("got %v", err)
 	}
 }
 

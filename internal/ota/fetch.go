@@ -39,9 +39,10 @@ type part struct {
 // fetcher brings artifacts from the hub into the local folder.
 type fetcher struct {
 	hub     hub
-	disk    disk
-	reserve int64              // bytes of the disk that stay free
-	reached func(point string) // for the tests of power cuts
+	place   func(digest string) string // of an artifact
+	room    string                     // path on the disk that must have room
+	reserve int64                      // bytes of the disk that stay free
+	reached func(point string)         // for the tests of power cuts
 }
 
 // fetch brings the artifact with the given digest, unless it is there. Its bytes are
@@ -49,7 +50,7 @@ type fetcher struct {
 // when it fails, and the next call goes on behind it, after a reboot too. An error
 // that wraps errContent has cost a whole download and will come again.
 func (f fetcher) fetch(ctx context.Context, digest string) error {
-	if info, err := os.Lstat(f.disk.artifact(digest)); err == nil && info.Mode().IsRegular() {
+	if info, err := os.Lstat(f.place(digest)); err == nil && info.Mode().IsRegular() {
 		return nil
 	}
 	bind, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -73,23 +74,23 @@ func (f fetcher) fetch(ctx context.Context, digest string) error {
 	if err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, err)
 	}
-	if err := f.room(d.want - d.Size); err != nil {
+	if err := f.hasRoom(d.want - d.Size); err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, errors.Join(err, d.file.Close()))
 	}
 	if err := d.receive(ctx, stream); err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, errors.Join(err, d.save(), d.file.Close()))
 	}
-	if err := d.finish(f.disk.artifact(digest)); err != nil {
+	if err := d.finish(f.place(digest)); err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, err)
 	}
 	return nil
 }
 
-// room refuses a download that would leave the box's messages without space.
-func (f fetcher) room(bytes int64) error {
+// hasRoom refuses a download that would leave the box's messages without space.
+func (f fetcher) hasRoom(bytes int64) error {
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(f.disk.root, &st); err != nil {
-		return fmt.Errorf("free space of %s: %w", f.disk.root, err)
+	if err := syscall.Statfs(f.room, &st); err != nil {
+		return fmt.Errorf("free space of %s: %w", f.room, err)
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free-bytes < f.reserve {
 		return fmt.Errorf("%d bytes do not fit: %d are free, and %d of them are for messages", bytes, free, f.reserve)
@@ -140,7 +141,7 @@ func (f fetcher) open(digest string, info *jetstream.ObjectInfo) (*download, err
 	d := &download{
 		digest: digest, want: int64(info.Size), sum: sha256.New(), reached: f.reached,
 		chunks: "$O." + ArtifactsBucket + ".C." + info.NUID,
-		path:   f.disk.artifact(digest) + partMark,
+		path:   f.place(digest) + partMark,
 	}
 	if err := readJSON(d.path+".json", &d.part); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
 		return nil, err

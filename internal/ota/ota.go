@@ -53,7 +53,8 @@ type Options struct {
 	AllowUnsigned bool
 
 	// Admit, if not nil, looks at a staged release before it is tried: its manifest,
-	// its modules. An error refuses the release for good.
+	// its modules, and what these need from elsewhere. An error refuses the release for
+	// good, unless it wraps ErrLater. Its context ends when something newer is desired.
 	Admit func(context.Context, Staged) error
 	// Apply puts the release in the place of what the app runs now and returns when it
 	// is healthy. If it returns an error, the old one must be running as before. It may
@@ -74,6 +75,9 @@ type Options struct {
 	// pass; 0 for 1 s and 60 s.
 	RetryMin, RetryMax time.Duration
 }
+
+// ErrLater says of a release that it can not be admitted yet.
+var ErrLater = errors.New("it is tried again")
 
 // maxTrials is how often a release is started without the box living to see the end
 // of it: more than once, since a power cut is not the release's fault.

@@ -145,10 +145,8 @@ func (a *Agent) advance(ctx context.Context, t try) error {
 		return err
 	}
 	a.reached("staged saved")
-	if a.opts.Admit != nil {
-		if err := a.opts.Admit(ctx, s); err != nil {
-			return refusal{err}
-		}
+	if err := a.admit(ctx, t, s); err != nil {
+		return err
 	}
 	// Counted before it begins: a release that takes the box down must not do so for ever.
 	begun := t
@@ -168,6 +166,27 @@ func (a *Agent) advance(ctx context.Context, t try) error {
 	a.applied = t.key()
 	a.reached("applied")
 	return a.commit(t.Desired)
+}
+
+// admit has a staged release looked at. Something newer that is desired ends it.
+func (a *Agent) admit(ctx context.Context, t try, s Staged) error {
+	if a.opts.Admit == nil {
+		return nil
+	}
+	admitCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !a.setCut(cancel, t.key()) {
+		return errSuperseded
+	}
+	err := a.opts.Admit(admitCtx, s)
+	a.clearCut()
+	switch {
+	case admitCtx.Err() != nil && ctx.Err() == nil:
+		return errSuperseded
+	case err == nil || errors.Is(err, ErrLater):
+		return err
+	}
+	return refusal{err}
 }
 
 // checkSignature needs no file of the app: it compares the digests that are desired
@@ -224,7 +243,7 @@ func (a *Agent) fetchAll(ctx context.Context, d Desired) error {
 	if a.hub == nil {
 		return errors.New("files are missing, and there is no hub")
 	}
-	f := fetcher{hub: *a.hub, disk: a.disk, reserve: a.opts.ReserveBytes, reached: a.reached}
+	f := fetcher{hub: *a.hub, place: a.disk.artifact, room: a.disk.root, reserve: a.opts.ReserveBytes, reached: a.reached}
 	for _, digest := range d.digests() {
 		err := f.fetch(ctx, digest)
 		if errors.Is(err, errContent) {
