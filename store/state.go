@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -171,4 +172,71 @@ func (db *DB) List(space, prefix string, fn func(key string, value []byte) error
 			}
 		}
 	}
+}
+
+// Keys returns up to most keys of space that begin with prefix and come after
+// another one, in order: those that t sees, its own included. It reads no values,
+// so that t does not lose when another turn adds or removes one of them; it does if
+// it has read that one with Get.
+func (t *Turn) Keys(space, prefix, after string, most int) (keys []string, err error) {
+	start, err := newStateKey(space, prefix)
+	if err != nil {
+		return nil, err
+	}
+	from := max(start, stateKey(start[:1+len(space)])+stateKey(after))
+	if after == "" {
+		from = start
+	}
+	in := func(k stateKey) bool {
+		return strings.HasPrefix(string(k), string(start)) && (k > from || k == from && after == "")
+	}
+	// What is not in the file yet wins over what is.
+	there := make(map[stateKey]bool)
+	db := t.db
+	db.mu.Lock()
+	err = db.usable()
+	for k, w := range db.state.pending {
+		if in(k) {
+			there[k] = w.value != nil
+		}
+	}
+	db.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range t.writes {
+		if in(k) {
+			there[k] = v != nil
+		}
+	}
+	gone := 0
+	for _, ok := range there {
+		if !ok {
+			gone++
+		}
+	}
+	err = db.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketState).Cursor()
+		k, _ := c.Seek([]byte(from))
+		for n := 0; k != nil && n < most+gone && strings.HasPrefix(string(k), string(start)); k, _ = c.Next() {
+			if s := stateKey(k); in(s) {
+				n++
+				if _, known := there[s]; !known {
+					there[s] = true
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for k, ok := range there {
+		if ok {
+			_, key := k.split()
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys[:min(len(keys), most)], nil
 }

@@ -26,6 +26,7 @@ type Turn struct {
 	acks        []pendingAck
 	dead        []DeadLetter
 	deadChanges []deadChange
+	before      []func() error
 	after       []func()
 	afterEnd    []func(committed bool)
 	size        int64
@@ -357,6 +358,12 @@ func (t *Turn) DeadLetter(d DeadLetter) {
 // turn need not be either. Other turns see the change at once, List does not.
 func (t *Turn) Loose() { t.loose = true }
 
+// BeforeCommit lets fn run when the turn is about to be committed, in the
+// goroutine that does it: for what has to be on disk before the turn is, such as a
+// file that it refers to. An error of fn refuses the turn, and is what its committer
+// gets. It may wait for the disk; it does not run for a turn that is discarded.
+func (t *Turn) BeforeCommit(fn func() error) { t.before = append(t.before, fn) }
+
 // AfterCommit lets fn run once the turn is committed, before its committer is
 // told. All such functions of a store run in one goroutine, in the order of
 // the commits; fn must not block and must not commit. It does not run if the
@@ -388,11 +395,25 @@ func (t *Turn) Commit() error {
 // returns.
 func (t *Turn) Submit(done func(error)) {
 	t.done = done
-	if err := t.db.enqueue(t); err != nil {
+	err := t.prepare()
+	if err == nil {
+		err = t.db.enqueue(t)
+	}
+	if err != nil {
 		t.fail(err)
 		t.Discard()
 		done(err)
 	}
+}
+
+// prepare runs what has to be done before t is queued.
+func (t *Turn) prepare() error {
+	for _, fn := range t.before {
+		if err := fn(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Discard ends the turn without effect. After Commit or Submit it does nothing.

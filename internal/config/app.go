@@ -11,6 +11,7 @@ const ManifestName = "app.toml"
 const (
 	ContractKeyValue   = "wasmcloud:keyvalue"
 	ContractPubSub     = "edged:pubsub"
+	ContractBlobStore  = "wasmcloud:blobstore"
 	ContractMessaging  = "wasmcloud:messaging"
 	ContractGPIO       = "edged:gpio"
 	ContractHTTPServer = "wasmcloud:httpserver"
@@ -24,6 +25,7 @@ const (
 const (
 	ProviderKeyValue   = "keyvalue"
 	ProviderPubSub     = "pubsub"
+	ProviderBlobStore  = "blobstore"
 	ProviderMessaging  = "messaging"
 	ProviderGPIO       = "gpio"
 	ProviderHTTPServer = "httpserver"
@@ -110,7 +112,7 @@ type Link struct {
 	Contract string
 	Provider string // ProviderKeyValue, …
 	Name     string // "default" unless the manifest says otherwise
-	// Values are, for keyvalue: "bucket"; for gpio: "lines", as CHIP/LINE with a space between; for httpclient, those of providers/httpclient; else empty.
+	// Values are, for keyvalue: "bucket"; for blobstore: "bucket", "max_bytes", "max_objects"; for gpio: "lines", as CHIP/LINE with a space between; for httpclient, those of providers/httpclient; else empty.
 	Values map[string]string
 }
 

@@ -104,6 +104,7 @@ type Limits struct {
 	Memory     Size `toml:"memory" default:"0" max:"1TiB"` // linear memory of all actors; 0 for no bound of its own
 	Staged     Size `toml:"staged" default:"0" max:"1TiB"` // by turns of actors under way; 0 for the default
 	State      Size `toml:"state" default:"64MiB" min:"64KiB" max:"1TiB"`
+	Blobs      Size `toml:"blobs" default:"1GiB" min:"64KiB" max:"16TiB"` // files of objects
 }
 
 // Admin is the listener for health and metrics. An empty Listen means none.

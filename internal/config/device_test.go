@@ -109,7 +109,7 @@ func TestLoadDevice_defaults(t *testing.T) {
 		NATS:    config.NATS{Listen: "127.0.0.1:4222"},
 		Apps:    config.Apps{Dir: filepath.Join(dir, "apps")},
 		Store:   config.Store{MaxBytes: 1 << 30},
-		Limits:  config.Limits{MaxMessage: 1 << 20, State: 64 << 20},
+		Limits:  config.Limits{MaxMessage: 1 << 20, State: 64 << 20, Blobs: 1 << 30},
 		Admin:   config.Admin{Listen: "127.0.0.1:9180"},
 	}
 	if !reflect.DeepEqual(*d, want) {

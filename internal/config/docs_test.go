@@ -112,7 +112,7 @@ func TestDocs_deviceFile(t *testing.T) {
 func TestDocs_manifest(t *testing.T) {
 	for heading, v := range map[string]any{
 		"## The app": manifest{}, "## `[[actor]]`": actorTable{}, "## `[[stream]]`": streamTable{}, "## `[[capability]]`": capabilityTable{}, "## `[[link]]`": linkTable{},
-		"## `[[subscription]]`": subscriptionTable{}, "### `pubsub.mqtt`": mqttConfig{}, "### `pubsub.nats`": natsConfig{}, "### `pubsub.local`": localConfig{}, "### `keyvalue`": keyValueConfig{},
+		"## `[[subscription]]`": subscriptionTable{}, "### `pubsub.mqtt`": mqttConfig{}, "### `pubsub.nats`": natsConfig{}, "### `pubsub.local`": localConfig{}, "### `keyvalue`": keyValueConfig{}, "### `blobstore`": blobStoreConfig{},
 		"### `gpio`": gpioConfig{}, "### `httpserver`": httpServerConfig{}, "### `httpclient`": httpClientConfig{}, "### `logging`, `numbergen`": noConfig{},
 	} {
 		checkPage(t, "manifest.md", heading, v)

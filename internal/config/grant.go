@@ -28,6 +28,7 @@ type builtin struct {
 
 var builtins = map[string]builtin{
 	"keyvalue":     {ContractKeyValue, ProviderKeyValue, (*builder).keyValue},
+	"blobstore":    {ContractBlobStore, ProviderBlobStore, (*builder).blobStore},
 	"gpio":         {ContractGPIO, ProviderGPIO, (*builder).gpio},
 	"pubsub.mqtt":  {ContractPubSub, ProviderPubSub, (*builder).mqtt},
 	"pubsub.nats":  {ContractPubSub, ProviderPubSub, (*builder).nats},
@@ -40,7 +41,7 @@ var builtins = map[string]builtin{
 }
 
 // builtinNames is for faults.
-const builtinNames = "keyvalue, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, httpserver, httpclient, logging or numbergen"
+const builtinNames = "keyvalue, blobstore, gpio, pubsub.mqtt, pubsub.nats, pubsub.local, messaging, httpserver, httpclient, logging or numbergen"
 
 // grants translates capabilities and links.
 func (b *builder) grants() {
@@ -106,6 +107,12 @@ func (b *builder) grant(g grant) {
 			b.fault(g.configs[1].path, "keyvalue takes one configuration")
 		}
 	}
+	if p.provider == ProviderBlobStore {
+		l.Values["bucket"] = b.app.Name
+		if len(g.configs) > 1 {
+			b.fault(g.configs[1].path, "blobstore takes one configuration")
+		}
+	}
 	if p.provider == ProviderHTTPServer && len(g.configs) == 0 { // its defaults
 		g.configs = []table{{path: g.path}}
 	}
@@ -123,6 +130,18 @@ func (b *builder) keyValue(_ grant, t table, l *Link) {
 		b.checkName(child(t.path, "bucket"), c.Bucket)
 		l.Values["bucket"] = c.Bucket
 	}
+}
+
+// blobStore leaves the values that a manifest does not give to the provider.
+func (b *builder) blobStore(_ grant, t table, l *Link) {
+	var c blobStoreConfig
+	b.decode(t, &c)
+	if c.Bucket != "" {
+		b.checkName(child(t.path, "bucket"), c.Bucket)
+		l.Values["bucket"] = c.Bucket
+	}
+	l.Values["max_bytes"] = strconv.FormatInt(int64(c.MaxBytes), 10)
+	l.Values["max_objects"] = strconv.Itoa(c.MaxObjects)
 }
 
 func (b *builder) local(g grant, t table, _ *Link) {

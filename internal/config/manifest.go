@@ -87,6 +87,13 @@ type keyValueConfig struct {
 	URL    refused `toml:"URL" why:"state is in the box, and in no Redis: leave it out"` // of classic wasmCloud
 }
 
+type blobStoreConfig struct {
+	Bucket     string  `toml:"bucket" default:""`
+	MaxBytes   Size    `toml:"max_bytes" default:"64MiB" min:"1KiB" max:"16TiB"`
+	MaxObjects int     `toml:"max_objects" default:"10000" min:"1" max:"1000000"`
+	Root       refused `toml:"ROOT" why:"objects are in the state directory of the box, and in no folder of yours: leave it out"` // of classic wasmCloud
+}
+
 type localConfig struct {
 	Topic     string `toml:"topic" default:""`
 	Queue     string `toml:"queue" default:""`

@@ -31,6 +31,7 @@ import (
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/rpc"
 	"github.com/edged-io/edged/providers"
+	"github.com/edged-io/edged/providers/blobstore"
 	"github.com/edged-io/edged/providers/gpio"
 	"github.com/edged-io/edged/providers/httpserver"
 	"github.com/edged-io/edged/providers/keyvalue"
@@ -97,6 +98,7 @@ type Node struct {
 	http     *httpserver.Provider
 	pubsub   *pubsub.Provider
 	keyvalue *keyvalue.Provider
+	blobs    *blobstore.Provider
 	builtin  map[string]providers.Provider // by the name that links give
 	listener *mqtt.Listener                // nil without one
 	updates  *ota.Agent
@@ -210,12 +212,16 @@ func (n *Node) openProviders() (err error) {
 	}
 	n.keyvalue = keyvalue.New(n.db)
 	n.pubsub = pubsub.New(n.db, streams{n}, device)
+	if n.blobs, err = n.openBlobs(); err != nil {
+		return err
+	}
 	client, err := n.openHTTPClient()
 	if err != nil {
 		return err
 	}
 	n.builtin = map[string]providers.Provider{
 		config.ProviderKeyValue:   n.keyvalue,
+		config.ProviderBlobStore:  n.blobs,
 		config.ProviderPubSub:     n.pubsub,
 		config.ProviderMessaging:  messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
 		config.ProviderGPIO:       n.gpio,

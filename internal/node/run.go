@@ -77,6 +77,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	// Nobody outside is called before, so that a start without a network is
 	// like any other.
 	close(n.serving)
+	g.start("blobstore", n.blobs.Run)
 	g.start("bridges", n.bridge.run)
 	select {
 	case <-ctx.Done():

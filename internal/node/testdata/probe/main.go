@@ -25,6 +25,9 @@ func init() {
 	actor.OnHTTP(request)
 	actor.Handle("Probe.Echo", func(payload []byte) ([]byte, error) { return payload, nil })
 	actor.Handle("Probe.Note", func(payload []byte) ([]byte, error) { return nil, take(string(payload)) })
+	actor.OnChunk(func(c actor.Chunk) (bool, error) {
+		return false, note(c.Object + " " + strconv.Itoa(int(c.Offset)) + "+" + strconv.Itoa(len(c.Bytes)) + " " + strconv.FormatBool(c.Last))
+	})
 	actor.Handle("MessageSubscriber.HandleMessage", func(payload []byte) ([]byte, error) {
 		subject, reply, body := decode(payload)
 		if body == "echo" {
@@ -117,6 +120,27 @@ func take(data string) error {
 			return errors.New("as it was told")
 		}
 		return errors.Join(noteError(err), note("posted"))
+	case "put": // so many times a text, as an object
+		n, text, _ := strings.Cut(words[2], " ")
+		times, _ := strconv.Atoi(n)
+		if err := actor.Blobs.CreateContainer("probe"); err != nil {
+			return noteError(err)
+		}
+		return noteError(actor.Blobs.Put("probe", words[1], "text/plain", []byte(strings.Repeat(text, times))))
+	case "put-and-fail":
+		return errors.Join(actor.Blobs.CreateContainer("probe"), actor.Blobs.Put("probe", words[1], "", nil), errors.New("as it was told"))
+	case "get":
+		data, err := actor.Blobs.Get("probe", words[1])
+		if err != nil {
+			return noteError(err)
+		}
+		return note(strconv.Itoa(len(data)) + " " + string(data[:min(len(data), 10)]))
+	case "have-sent":
+		c, err := actor.Blobs.Send("probe", words[1])
+		if err != nil {
+			return noteError(err)
+		}
+		return note("first " + strconv.Itoa(len(c.Bytes)))
 	case "receive":
 		e, ok, err := actor.Receive(words[1], wait(words[2]))
 		if err != nil || !ok {
