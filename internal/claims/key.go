@@ -4,6 +4,7 @@ import (
 	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
@@ -88,6 +89,12 @@ func Parse(s string) (Key, error) {
 		return Key{}, fmt.Errorf("public key %.60q: unknown kind: %w", s, ErrKey)
 	}
 	return Key{kind: kind, raw: [32]byte(b[1:])}, nil
+}
+
+// NamedKey is the key that a name stands for: the same each time, and nobody can sign
+// by it. It is for what is addressed by a key and signs nothing.
+func NamedKey(kind Kind, name string) Key {
+	return Key{kind: kind, raw: sha256.Sum256([]byte("edged key " + name))}
 }
 
 // Kind is the key's role, or 0 for the zero Key.

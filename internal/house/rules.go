@@ -59,7 +59,7 @@ func Edged() Rules {
 		},
 		Doors: []Door{
 			{"github.com/nats-io/nats-server", []string{"broker"}},
-			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "internal/control", "internal/ota", "internal/node", "internal/demo", "lattice/rpc", "lattice/metadata", "cmd"}},
+			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "providers/child", "internal/control", "internal/ota", "internal/node", "internal/demo", "lattice/rpc", "lattice/metadata", "cmd"}},
 			{"github.com/tetratelabs/wazero", []string{"runtime"}},
 			{"go.etcd.io/bbolt", []string{"store"}},
 			{"periph.io", []string{"providers/gpio"}},

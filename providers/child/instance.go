@@ -1,0 +1,285 @@
+package child
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/lattice/wire"
+)
+
+// instance is a provider of the Manager.
+type instance struct {
+	m        *Manager
+	id       id
+	spec     Spec
+	program  string      // "" where it is remote
+	told     []wire.Link // of a remote one: those in its line
+	login    login
+	seed     claims.Seed // of the key it signs with
+	subject  string
+	first    chan error    // how the first start went; has room
+	again    chan struct{} // has it tried again at once; has room
+	dropping sync.Once
+	ready    atomic.Pointer[chan struct{}] // closed when the process has answered, or had time for it
+
+	// Guarded by Manager.mu.
+	status Status
+	cancel context.CancelFunc // nil before it was launched
+	done   chan struct{}
+	gone   bool // it is not to be launched any more
+}
+
+// login is a user of NATS.
+type login struct {
+	User     string `json:"user"`
+	Password string `json:"password"`
+}
+
+func (m *Manager) newInstance(s Spec, program string) (*instance, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	seed := m.o.Cluster
+	if !s.ClusterSeed {
+		var err error
+		if seed, err = claims.Generate(claims.Cluster); err != nil {
+			return nil, err
+		}
+	}
+	sum := sha256.Sum256([]byte(s.Key + " " + s.LinkName))
+	ready := make(chan struct{})
+	in := &instance{
+		m: m, id: id{s.Key, s.LinkName}, spec: s, program: program, seed: seed,
+		login:   login{"provider-" + hex.EncodeToString(sum[:12]), rand.Text()},
+		subject: wire.ProviderSubject(m.o.Lattice, s.Key, s.LinkName),
+		first:   make(chan error, 1), again: make(chan struct{}, 1),
+		status: Status{
+			Key: s.Key, LinkName: s.LinkName, Contract: s.Contract, Name: s.Name, Version: s.Version, Revision: s.Revision, Ref: s.Ref,
+			Annotations: s.Annotations, App: s.App, State: Idle, Health: HealthUnknown, Since: time.Now(),
+		},
+	}
+	in.ready.Store(&ready)
+	return in, nil
+}
+
+// enter gives the provider what it needs to take part.
+func (in *instance) enter() error {
+	publish, subscribe := in.m.permissions(in.id)
+	if err := in.m.o.Users.PutUser(in.login.User, in.login.Password, publish, subscribe); err != nil {
+		return err
+	}
+	if !in.spec.ClusterSeed {
+		if err := in.m.o.Trust.TrustProvider(in.seed.Key(), in.spec.Key); err != nil {
+			return err
+		}
+	}
+	if !in.status.Remote {
+		in.m.o.Bus.Replace(in.entity(), in.call)
+	}
+	return nil
+}
+
+// leave takes it away.
+func (in *instance) leave() {
+	if !in.status.Remote {
+		in.m.o.Bus.Remove(in.entity())
+	}
+	if !in.spec.ClusterSeed {
+		in.m.o.Trust.DistrustProvider(in.seed.Key())
+	}
+	in.m.o.Users.RemoveUser(in.login.User)
+}
+
+func (in *instance) entity() lattice.Entity { return lattice.Entity{Key: in.id.key, Link: in.id.link} }
+
+// permissions are the subjects of a provider: its own, those of actors, and the object
+// store that large payloads go through. An inbox can have any name, since kits choose it.
+func (m *Manager) permissions(i id) (publish, subscribe []string) {
+	bucket := "OBJ_" + m.o.Lattice
+	api := []string{"$JS.API"}
+	if d := m.o.JetStreamDomain; d != "" {
+		api = append(api, "$JS."+d+".API")
+	}
+	publish = []string{"wasmbus.rpc." + m.o.Lattice + ".*", "$O." + m.o.Lattice + ".>", "$JS.FC." + bucket + ".>"}
+	for _, a := range api {
+		publish = append(publish, a+".INFO", a+".STREAM.NAMES")
+		for _, verb := range []string{"STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE", "STREAM.MSG.GET", "DIRECT.GET"} {
+			publish = append(publish, a+"."+verb+"."+bucket)
+		}
+		for _, verb := range []string{"DIRECT.GET", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT"} {
+			publish = append(publish, a+"."+verb+"."+bucket+".>")
+		}
+		publish = append(publish, a+".CONSUMER.CREATE."+bucket)
+	}
+	own := wire.ProviderSubject(m.o.Lattice, i.key, i.link)
+	return publish, []string{own, own + ".>", "_INBOX.>"}
+}
+
+// update changes the status and tells of it.
+func (in *instance) update(change func(*Status)) {
+	in.m.mu.Lock()
+	was := in.status.State
+	change(&in.status)
+	if in.status.State != was {
+		in.status.Since = time.Now()
+	}
+	s := in.status
+	in.m.mu.Unlock()
+	if in.m.o.Changed != nil {
+		in.m.o.Changed(s)
+	}
+}
+
+func (in *instance) current() Status {
+	in.m.mu.Lock()
+	defer in.m.mu.Unlock()
+	return in.status
+}
+
+func (in *instance) state() State { return in.current().State }
+
+// wake has a provider that waits, or was given up, tried at once.
+func (in *instance) wake() {
+	select {
+	case in.again <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the process running until ctx ends.
+func (in *instance) run(ctx context.Context) {
+	log := in.m.log.With("provider", in.title(), "link", in.id.link)
+	tries, pause := 0, time.Duration(0)
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := in.once(ctx, log)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(begun) >= in.m.t.steady {
+			tries, pause = 0, 0
+		}
+		tries++
+		pause = min(max(2*pause, in.m.t.least), in.m.t.most)
+		wait := pause/2 + mathrand.N(pause/2+1) // boxes that lost one server do not return together
+		timer := time.NewTimer(wait)
+		if tries < in.m.t.tries {
+			log.Warn("provider ended, it is started again", "err", err, "tries", tries, "pause", wait.Round(time.Millisecond))
+			in.update(func(s *Status) {
+				s.State, s.Health, s.PID, s.Err, s.NextTry = Waiting, HealthUnknown, 0, err.Error(), time.Now().Add(wait)
+			})
+		} else {
+			timer.Stop()
+			log.Error("provider is given up: start it again when what is wrong is mended", "err", err, "tries", tries)
+			in.update(func(s *Status) {
+				s.State, s.Health, s.PID, s.NextTry = Failed, HealthUnknown, 0, time.Time{}
+				s.Err = fmt.Sprintf("given up after %d starts: %v", tries, err)
+			})
+		}
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-in.again: // a link has changed, which may be what was wrong
+			tries, pause = 0, 0
+		}
+		timer.Stop()
+		if ctx.Err() == nil {
+			in.m.restarts.Inc()
+			in.update(func(s *Status) { s.Restarts++ })
+		}
+	}
+}
+
+func (in *instance) title() string {
+	if in.spec.Name == "" {
+		return in.id.key
+	}
+	return in.spec.Name
+}
+
+// call is the provider's handler on the bus.
+func (in *instance) call(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
+	switch s := in.current(); s.State {
+	case Waiting:
+		return nil, fmt.Errorf("provider %s does not run, it is started again at %s: %s: %w", in.title(), s.NextTry.Format(time.TimeOnly), s.Err, lattice.ErrNoEntity)
+	case Failed:
+		return nil, fmt.Errorf("provider %s does not run, it is %s: %w", in.title(), s.Err, lattice.ErrNoEntity)
+	}
+	select { // it subscribes some time after its start
+	case <-*in.ready.Load():
+	case <-ctx.Done():
+	}
+	return in.m.o.Call(ctx, inv)
+}
+
+// hostData is what the provider is told of itself, but for where to connect to.
+func (in *instance) hostData(instance string, links []wire.Link) wire.HostData {
+	h := wire.HostData{
+		Host: in.m.o.Host.String(), Lattice: in.m.o.Lattice, LinkName: in.id.link, Provider: in.id.key, Seed: in.seed.Reveal(),
+		Instance: instance, Links: links, Issuers: in.m.issuers(), Config: in.spec.Config, TimeoutMS: in.m.o.Timeout.Milliseconds(),
+	}
+	if d := in.m.o.JetStreamDomain; d != "" {
+		h.JSDomain = &d
+	}
+	return h
+}
+
+// natsURL is where the provider connects to, with its login.
+func (in *instance) natsURL(where string) (string, error) {
+	if where == "" {
+		return "", ErrListener
+	}
+	u, err := url.Parse(where)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("%.80q is not a URL of a NATS server", where)
+	}
+	u.User = url.UserPassword(in.login.User, in.login.Password)
+	return u.String(), nil
+}
+
+// issuers are the clusters whose invocations a provider should believe.
+func (m *Manager) issuers() []string {
+	all := []string{m.o.Cluster.Key().String()}
+	for _, k := range m.o.Issuers {
+		if s := k.String(); !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// environment is what the process has: little, and nothing of the box's secrets.
+func (in *instance) environment(dir string) []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + dir, "TMPDIR=" + dir}
+	for _, v := range os.Environ() { // as classic hosts do
+		if strings.HasPrefix(v, "OTEL_") || strings.HasPrefix(v, "RUST_LOG=") {
+			env = append(env, v)
+		}
+	}
+	for k, v := range in.spec.Env { // the last of a name counts
+		env = append(env, k+"="+v)
+	}
+	return env
+}
+
+// newID makes a random UUID (RFC 9562, version 4).
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, as crypto/rand promises
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
