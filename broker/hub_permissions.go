@@ -15,11 +15,13 @@ type BoxPermissions struct {
 
 // HubPermissions returns what a box needs on the hub: to write its own lanes,
 // to take what is meant for it, to read its desired state, to report, and to
-// fetch artifacts. domain is the JetStream domain of the hub as the box names it.
+// fetch artifacts; and to be a host in a lattice, unless that is "". domain is the
+// JetStream domain of the hub as the box names it.
 //
 // Whoever has these cannot write another's lane, nor read what another sent, is
-// sent or is told to run. docs/hub.md says what they cannot prevent.
-func HubPermissions(device string, groups []string, domain string) (BoxPermissions, error) {
+// sent or is told to run, nor give commands to other hosts. docs/hub.md says what they
+// cannot prevent.
+func HubPermissions(device string, groups []string, domain, lattice string) (BoxPermissions, error) {
 	var faults []error
 	if !deviceID.MatchString(device) {
 		faults = append(faults, fmt.Errorf("device id %q: must match %s", device, deviceID))
@@ -31,6 +33,10 @@ func HubPermissions(device string, groups []string, domain string) (BoxPermissio
 	}
 	if domain != "" && !deviceID.MatchString(domain) {
 		faults = append(faults, fmt.Errorf("domain %q: must match %s", domain, deviceID))
+	}
+	// The lattice's object store has its name, and so would be that of artifacts.
+	if lattice != "" && !deviceID.MatchString(lattice) || lattice == bucketArtifacts {
+		faults = append(faults, fmt.Errorf("lattice %q: must match %s, and be another than %s", lattice, deviceID, bucketArtifacts))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return BoxPermissions{}, err
@@ -78,7 +84,43 @@ func HubPermissions(device string, groups []string, domain string) (BoxPermissio
 	// Answers to who asks for the state of the box. Inboxes have names that
 	// cannot be guessed; those of boxes are not among these.
 	allow("_INBOX.*", "_INBOX.*.*")
+	if lattice != "" {
+		p.joinLattice(api, lattice)
+	}
 	return p, nil
+}
+
+// subjectAnswers begins the subjects of answers in a lattice.
+const subjectAnswers = "edge.rpc."
+
+// LatticeInbox is where a box takes the answers to its calls in a lattice: the prefix
+// of its inboxes. It is another than that of what it asks the hub, since all hosts of
+// the lattice publish there.
+func LatticeInbox(lattice, device string) string { return subjectAnswers + lattice + "." + device }
+
+// joinLattice adds what a host in a lattice needs: calls both ways, to be asked and
+// commanded, events, large payloads, and what is known in the lattice. api is the
+// prefix of JetStream's on the hub.
+func (p *BoxPermissions) joinLattice(api, lattice string) {
+	rpc, events := "wasmbus.rpc."+lattice+".>", []string{"wasmbus.evt." + lattice, "wasmbus.evt." + lattice + ".>"}
+	p.Subscribe = append(append(p.Subscribe, rpc, LatticeInbox(lattice, p.Device)+".>", "wasmbus.ctl."+lattice+".>", "wasmbus.ctl.v1."+lattice+".>"), events...)
+	p.Publish = append(append(p.Publish, rpc, subjectAnswers+lattice+".>"), events...)
+	data := "LATTICEDATA_" + lattice
+	put := "$KV." + data + ".>"
+	if api != apiPrefix("") {
+		put = api + put
+	}
+	p.Publish = append(p.Publish, api+"INFO", put, "$O."+lattice+".>")
+	for _, s := range [][2]string{{"OBJ_" + lattice, "$O." + lattice + ".>"}, {"KV_" + data, "$KV." + data + ".>"}} {
+		stream, subjects := s[0], s[1]
+		p.Publish = append(p.Publish,
+			api+"STREAM.CREATE."+stream, api+"STREAM.INFO."+stream,
+			api+"STREAM.MSG.GET."+stream, api+"DIRECT.GET."+stream, api+"DIRECT.GET."+stream+"."+subjects,
+			api+"CONSUMER.CREATE."+stream+".*."+subjects, api+"CONSUMER.INFO."+stream+".*", api+"CONSUMER.DELETE."+stream+".*",
+			"$JS.FC."+stream+".>",
+		)
+	}
+	p.Publish = append(p.Publish, api+"STREAM.PURGE.OBJ_"+lattice) // of one object, which the server has no subject for
 }
 
 // Text returns the lists for a reader, and as the permissions of a user in a

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func fleetHub(t *testing.T, boxes map[string][]string) (h *testHub, admin nats.O
 	t.Helper()
 	conf := "accounts { FLEET { jetstream: enabled, users: [\n { user: admin, password: x }\n"
 	for device, groups := range boxes {
-		p, err := HubPermissions(device, groups, "hub")
+		p, err := HubPermissions(device, groups, "hub", "default")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,14 +241,22 @@ func (b *testBox) waitStill(t *testing.T, js jetstream.JetStream) {
 
 func TestHubPermissions_Names(t *testing.T) {
 	for _, device := range []string{"", "a.b", "*", ">", "a b", "ä"} {
-		if _, err := HubPermissions(device, nil, "hub"); err == nil {
+		if _, err := HubPermissions(device, nil, "hub", "default"); err == nil {
 			t.Errorf("device %q: got no error", device)
 		}
 	}
-	if _, err := HubPermissions("a", []string{"x.>"}, "hub"); err == nil {
+	if _, err := HubPermissions("a", []string{"x.>"}, "hub", "default"); err == nil {
 		t.Error("group x.>: got no error")
 	}
-	if _, err := HubPermissions("a", nil, "*"); err == nil {
+	for _, lattice := range []string{"a.b", ">", "EDGE_ARTIFACTS"} {
+		if _, err := HubPermissions("a", nil, "hub", lattice); err == nil {
+			t.Errorf("lattice %q: got no error", lattice)
+		}
+	}
+	if p, err := HubPermissions("a", nil, "hub", ""); err != nil || strings.Contains(p.Text(), "wasmbus") {
+		t.Errorf("no lattice: got %v, %v", p, err)
+	}
+	if _, err := HubPermissions("a", nil, "*", "default"); err == nil {
 		t.Error("domain *: got no error")
 	}
 }

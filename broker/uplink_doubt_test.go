@@ -70,7 +70,7 @@ func TestUplink_Foreign_crash(t *testing.T) {
 // TestUplink_Foreign_notAllowed has a hub whose permissions are of before the box
 // could look into its lane. It goes on; what it does not know is sent again.
 func TestUplink_Foreign_notAllowed(t *testing.T) {
-	p, err := HubPermissions("a", nil, "hub")
+	p, err := HubPermissions("a", nil, "hub", "default")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func TestUplink_Refused_silently(t *testing.T) {
 
 func refuseSilently(t *testing.T, body []byte) {
 	t.Helper()
-	p, err := HubPermissions("a", nil, "hub")
+	p, err := HubPermissions("a", nil, "hub", "default")
 	if err != nil {
 		t.Fatal(err)
 	}

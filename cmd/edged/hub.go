@@ -79,13 +79,13 @@ func newHubInit() *cobra.Command {
 }
 
 func newHubPermissions() *cobra.Command {
-	var device, domain string
+	var device, domain, lattice string
 	var groups []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "permissions", Short: "Print the allow lists that keep a box to its own lane, key and consumer", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := broker.HubPermissions(device, groups, domain)
+			p, err := broker.HubPermissions(device, groups, domain, lattice)
 			if err != nil {
 				return usageError{err}
 			}
@@ -99,6 +99,7 @@ func newHubPermissions() *cobra.Command {
 	cmd.Flags().StringVar(&device, "device", "", "device id")
 	cmd.Flags().StringSliceVar(&groups, "group", nil, "a group of the device; may be given more than once")
 	cmd.Flags().StringVar(&domain, "domain", "hub", "JetStream domain of the hub, as the box names it")
+	cmd.Flags().StringVar(&lattice, "lattice", "default", "lattice that the box takes part in; \"\" for none")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	_ = cmd.MarkFlagRequired("device")
 	return cmd

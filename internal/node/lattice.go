@@ -6,6 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/lattice/rpc"
 )
 
@@ -23,13 +24,17 @@ func (n *Node) openLattice() (err error) {
 		}
 		n.bus.SetThrough(rpc.Through(n.identity.host.Key(), signer))
 	}
-	// The server it connects to begins to serve later, and the box waits for that.
-	n.link, err = n.broker.ConnectLink(nats.RetryOnFailedConnect(true), nats.ReconnectWait(linkPause), nats.ReconnectJitter(0, 0))
-	if err != nil {
+	if n.link, err = n.connectLink(); err != nil {
+		return err
+	}
+	name := n.o.Device.Lattice.Name
+	// Calls have a connection of their own, for the hosts that answer publish to its
+	// inboxes.
+	if n.calls, err = n.connectLink(nats.CustomInboxPrefix(broker.LatticeInbox(name, n.o.Device.Device.ID))); err != nil {
 		return err
 	}
 	o := rpc.Options{
-		Conn: n.link, Lattice: n.o.Device.Lattice.Name, Bus: n.bus, Store: n.db, Handled: n.handledHere,
+		Conn: n.calls, Lattice: name, Bus: n.bus, Store: n.db, Handled: n.handledHere,
 		Host: n.identity.host.Key(), Cluster: n.identity.cluster, Issuers: n.identity.issuers,
 		Now: n.o.Now, Logger: n.part("lattice"), Registerer: n.registry,
 	}
@@ -40,17 +45,24 @@ func (n *Node) openLattice() (err error) {
 	return err
 }
 
+// connectLink makes a connection in the account LINK. The server begins to serve later,
+// and the box waits for that.
+func (n *Node) connectLink(opts ...nats.Option) (*nats.Conn, error) {
+	return n.broker.ConnectLink(append(opts, nats.RetryOnFailedConnect(true), nats.ReconnectWait(linkPause), nats.ReconnectJitter(0, 0))...)
+}
+
 // linked waits until the box is connected with its own server, in the account of the
 // lattice, and says false if ctx ended before.
 func (n *Node) linked(ctx context.Context) bool {
-	changed := n.link.StatusChanged(nats.CONNECTED)
-	defer n.link.RemoveStatusListener(changed)
-	for n.link.Status() != nats.CONNECTED {
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
+	for _, nc := range []*nats.Conn{n.link, n.calls} {
+		changed := nc.StatusChanged(nats.CONNECTED)
+		for nc.Status() != nats.CONNECTED && ctx.Err() == nil {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
 		}
+		nc.RemoveStatusListener(changed)
 	}
-	return true
+	return ctx.Err() == nil
 }

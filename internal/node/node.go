@@ -104,6 +104,7 @@ type Node struct {
 	updates  *ota.Agent
 	admin    net.Listener // nil without one
 	link     *nats.Conn   // into the account of the lattice
+	calls    *nats.Conn   // the same, of lattice
 	identity identity
 	lattice  *rpc.Lattice
 	socket   net.Listener
@@ -293,8 +294,10 @@ func (n *Node) close() error {
 	if n.admin != nil {
 		errs = append(errs, ignoreClosed(n.admin.Close()))
 	}
-	if n.link != nil {
-		n.link.Close()
+	for _, nc := range []*nats.Conn{n.link, n.calls} {
+		if nc != nil {
+			nc.Close()
+		}
 	}
 	n.core.close()
 	n.failures.close()
