@@ -168,6 +168,9 @@ func (c *checker) app(a *config.App) error {
 		errs = append(errs, fmt.Errorf("app %s: %w", a.Name, err))
 	}
 	for _, actor := range a.Actors {
+		if actor.Ref != "" {
+			continue // it is looked at when it is fetched
+		}
 		what := "app " + a.Name + ": module " + actor.Module
 		bin, err := readModule(filepath.Join(a.Dir, filepath.FromSlash(actor.Module)))
 		if err != nil {

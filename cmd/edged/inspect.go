@@ -240,6 +240,8 @@ type appInfo struct {
 	Claims  *claimsInfo       `json:"claims"` // null for none
 	Files   map[string]string `json:"files"`  // digests
 	Modules []*moduleInfo     `json:"modules"`
+	// References are those of modules that are no files of the app.
+	References []string `json:"references,omitempty"`
 }
 
 func inspectApp(dir string) (*appInfo, error) {
@@ -263,6 +265,10 @@ func inspectApp(dir string) (*appInfo, error) {
 		}
 	}
 	for _, actor := range app.Actors {
+		if actor.Ref != "" {
+			a.References = append(a.References, actor.Ref)
+			continue
+		}
 		bin, err := readModule(filepath.Join(dir, filepath.FromSlash(actor.Module)))
 		if err != nil {
 			return nil, err

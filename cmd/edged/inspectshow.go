@@ -201,5 +201,8 @@ func (a *appInfo) show(w io.Writer, now time.Time) {
 			}
 			row("  "+m.File, state, m.Reason)
 		}
+		for _, ref := range a.References {
+			row("  "+oneLine(ref), "fetched by the box")
+		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/edged-io/edged/internal/atomicfile"
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/internal/wasm"
 )
 
@@ -182,6 +183,12 @@ func (f *signFlags) signApp(cmd *cobra.Command, dir string) error {
 	}
 	// A box holds a module to its own claims, whoever signed the app.
 	for _, a := range app.Actors {
+		if a.Ref != "" {
+			if !oci.Pinned(a.Ref) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: what %s names may change, so that the module has to be signed by itself; a digest is covered by the signature of the app\n", a.Ref)
+			}
+			continue
+		}
 		note, err := moduleNote(filepath.Join(dir, filepath.FromSlash(a.Module)), seed.Key())
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 )
 
@@ -54,10 +55,21 @@ type App struct {
 	Subscriptions []Subscription
 }
 
+// References are those of the app's code, each once.
+func (a *App) References() (refs []string) {
+	for _, actor := range a.Actors {
+		if actor.Ref != "" && !slices.Contains(refs, actor.Ref) {
+			refs = append(refs, actor.Ref)
+		}
+	}
+	return refs
+}
+
 // Actor is a module that runs.
 type Actor struct {
 	Name   string // within the app
-	Module string // file in the folder of the app, relative, with slashes
+	Module string // file in the folder of the app, relative, with slashes; "" where there is a Ref
+	Ref    string // reference to the module, of a registry or by its digest; "" where there is a file
 	Limits ActorLimits
 }
 

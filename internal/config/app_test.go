@@ -175,6 +175,56 @@ stream = "s"
 	}})
 }
 
+func TestLoadApp_references(t *testing.T) {
+	const digest = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+	dir := app(t, t.TempDir(), "good", `specversion = "0.2"
+name = "a"
+version = "1"
+[[actor]]
+name = "x"
+oci = "ghcr.io/acme/x:1.0"
+[[actor]]
+name = "y"
+digest = "`+digest+`"
+`)
+	got, err := config.LoadApp(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "actors", got.Actors, []config.Actor{{Name: "x", Ref: "ghcr.io/acme/x:1.0", Limits: config.DefaultLimits()}, {Name: "y", Ref: digest, Limits: config.DefaultLimits()}})
+	dir = app(t, t.TempDir(), "bad", `specversion = "0.2"
+name = "a"
+version = "1"
+[[actor]]
+name = "x"
+[[actor]]
+name = "y"
+oci = "x:1.0"
+[[actor]]
+name = "z"
+oci = "`+digest+`"
+[[actor]]
+name = "u"
+oci = "/srv/x.wasm"
+[[actor]]
+name = "v"
+digest = "ghcr.io/acme/x@`+digest+`"
+[[actor]]
+name = "w"
+module = "thermostat.wasm"
+oci = "ghcr.io/acme/x:1.0"
+`)
+	_, err = config.LoadApp(dir)
+	wantFaults(t, err,
+		"4: actor[0].module: required, or digest or oci",
+		"8: actor[1].oci: not a reference",
+		"11: actor[2].oci: want HOST/NAME:TAG",
+		"14: actor[3].oci: want HOST/NAME:TAG",
+		"17: actor[4].digest: want sha256:",
+		"21: actor[5].oci: there is a module or digest already",
+	)
+}
+
 func TestLoadApp_allFaultsAtOnce(t *testing.T) {
 	dir := app(t, t.TempDir(), "bad", `specversion = "0.3"
 name = "green house"
@@ -281,7 +331,7 @@ name = "modbus"
 		"2: name: must match",
 		"3: version: want a string, got 1",
 		"7: actor[0].module: want a file in the folder of the app",
-		"8: actor[0].digest: not enforced by this version",
+		"8: actor[0].digest: not a reference: digest",
 		"9: actor[0].limits.calls: too small, at least 1",
 		"9: actor[0].limits.memory: too large, at most 4GiB",
 		"9: actor[0].limits.min_instances: is 3, and limits.instances is 2",

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/internal/topic"
 )
 
@@ -108,12 +109,47 @@ func (b *builder) actors() {
 	for i, a := range b.m.Actors {
 		path := item("actor", i)
 		b.named("actor", child(path, "name"), a.Name)
-		b.checkModule(child(path, "module"), a.Module)
+		ref := b.code(path, "module", a.Module, a.Digest, a.OCI)
 		l := a.Limits
 		if l.MinInstances > l.Instances {
 			b.fault(child(child(path, "limits"), "min_instances"), "is %d, and limits.instances is %d", l.MinInstances, l.Instances)
 		}
-		b.app.Actors = append(b.app.Actors, Actor{Name: a.Name, Module: a.Module, Limits: l.limits()})
+		b.app.Actors = append(b.app.Actors, Actor{Name: a.Name, Module: a.Module, Ref: ref, Limits: l.limits()})
+	}
+}
+
+// code checks where code comes from: the file under a key of its table, a digest or a reference to a registry. It returns the reference, "" for a file.
+func (b *builder) code(path, key, file, digest, oci string) (ref string) {
+	if file == "" && digest == "" && oci == "" {
+		b.fault(child(path, key), "required, or digest or oci")
+	}
+	if file != "" {
+		b.checkModule(child(path, key), file)
+	}
+	if digest != "" {
+		b.checkReference(child(path, "digest"), digest, "sha256:")
+	}
+	if oci != "" {
+		b.checkReference(child(path, "oci"), oci, "")
+	}
+	switch {
+	case file != "" && digest != "":
+		b.fault(child(path, "digest"), "there is a %s already", key)
+	case oci != "" && file+digest != "":
+		b.fault(child(path, "oci"), "there is a %s or digest already", key)
+	}
+	return digest + oci
+}
+
+// checkReference checks a reference that an app may have. A file is none: an app is the same on each box.
+func (b *builder) checkReference(path, ref, prefix string) {
+	switch err := oci.CheckReference(ref); {
+	case err != nil:
+		b.fault(path, "%v", err)
+	case prefix != "" && !strings.HasPrefix(ref, prefix):
+		b.fault(path, "want %s and 64 hexadecimal digits, got %q", prefix, clip(ref))
+	case prefix == "" && (strings.HasPrefix(ref, "sha256:") || strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "file:")):
+		b.fault(path, "want HOST/NAME:TAG or HOST/NAME@sha256:…, got %q", clip(ref))
 	}
 }
 

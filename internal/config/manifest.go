@@ -15,9 +15,9 @@ type manifest struct {
 
 type actorTable struct {
 	Name   string      `toml:"name" required:"true"`
-	Module string      `toml:"module" required:"true"`
-	Digest refused     `toml:"digest"`
-	OCI    refused     `toml:"oci"`
+	Module string      `toml:"module" default:""`
+	Digest string      `toml:"digest" default:""`
+	OCI    string      `toml:"oci" default:""`
 	Limits limitsTable `toml:"limits"`
 }
 

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 
 	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers/messaging"
 	"github.com/edged-io/edged/providers/pubsub"
@@ -102,7 +102,11 @@ func (n *Node) verifyApp(ctx context.Context, a *config.App) error {
 
 // startActor loads a module and asks for its health. Nobody can call it yet.
 func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) (*actor, error) {
-	wasm, digest, err := readModule(filepath.Join(app.Dir, filepath.FromSlash(c.Module)))
+	path, err := n.code(ctx, app, c.Module, c.Ref)
+	if err != nil {
+		return nil, err
+	}
+	wasm, digest, err := readModule(path)
 	if err != nil {
 		return nil, err
 	}
@@ -145,12 +149,15 @@ func readModule(path string) (wasm []byte, digest string, err error) {
 
 // identify gives the actor the identity of its claims. A module without claims
 // is known by its place; the signature of its app, or allow_unsigned, lets it
-// in.
+// in. The signature of an app is none over what a tag names.
 func (n *Node) identify(ctx context.Context, a *actor, wasm []byte) error {
 	if !bytes.HasPrefix(wasm, []byte("\x00asm")) {
 		return nil // what it is instead is told better by the runtime
 	}
 	if _, err := claims.Extract(wasm); errors.Is(err, claims.ErrUnsigned) {
+		if ref := a.config.Ref; ref != "" && !oci.Pinned(ref) && !n.o.Device.Trust.AllowUnsigned {
+			return fmt.Errorf("%s: sign the module, or name it by its digest, which the signature of the app covers: %w", ref, err)
+		}
 		return nil
 	} else if err != nil {
 		return err

@@ -43,6 +43,9 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 		a, err := n.prepare(ctx, c)
 		if err != nil {
 			n.leaveOut(c, err)
+			if errors.Is(err, errNotHere) {
+				n.waiting = append(n.waiting, c.Dir)
+			}
 			continue
 		}
 		all[c.Name] = a
@@ -100,9 +103,13 @@ func (n *Node) leaveOut(c *config.App, err error) {
 // Reload reads the apps folder again. It is all or nothing: if anything in it
 // is wrong, what runs goes on as it is, and the error says why.
 func (n *Node) Reload(ctx context.Context) error {
+	fetched := n.fetchAll(ctx) // while nobody waits for apps to change
 	n.apply.Lock()
 	defer n.apply.Unlock()
 	found, err := n.findApps()
+	if err == nil {
+		err = fetched
+	}
 	if err == nil {
 		err = n.change(ctx, found)
 	}
@@ -180,7 +187,7 @@ func (n *Node) change(ctx context.Context, want []*config.App) error {
 	// What was begun is brought to an end, also when the time is up.
 	lasting := context.WithoutCancel(ctx)
 	for _, c := range want {
-		a, err := n.same(c)
+		a, err := n.same(ctx, c)
 		if a == nil && err == nil {
 			if a, err = n.prepare(ctx, c); err == nil {
 				started = append(started, a)
@@ -228,12 +235,12 @@ func (n *Node) swap(ctx context.Context, next appSet) error {
 }
 
 // same returns the app that runs if c is no other, else nil.
-func (n *Node) same(c *config.App) (*app, error) {
+func (n *Node) same(ctx context.Context, c *config.App) (*app, error) {
 	running := n.apps[c.Name]
 	if running == nil {
 		return nil, nil
 	}
-	digest, err := digestApp(c)
+	digest, err := n.digestApp(ctx, c)
 	if err != nil || digest != running.digest {
 		return nil, err
 	}
@@ -246,7 +253,7 @@ func (n *Node) prepare(ctx context.Context, c *config.App) (*app, error) {
 	if err := n.verifyApp(ctx, c); err != nil {
 		return nil, err
 	}
-	digest, err := digestApp(c)
+	digest, err := n.digestApp(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -320,11 +327,15 @@ func (n *Node) dropOrphans() {
 }
 
 // digestApp is over everything that decides how an app behaves.
-func digestApp(c *config.App) (string, error) {
+func (n *Node) digestApp(ctx context.Context, c *config.App) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, c.Digest)
 	for _, a := range c.Actors {
-		_, digest, err := readModule(modulePath(c, a))
+		path, err := n.code(ctx, c, a.Module, a.Ref)
+		if err != nil {
+			return "", err
+		}
+		_, digest, err := readModule(path)
 		if err != nil {
 			return "", fmt.Errorf("app %s: %w", c.Name, err)
 		}

@@ -111,6 +111,7 @@ type Node struct {
 	health   health
 
 	references *oci.Fetcher // of code that is no file of an app
+	waiting    []string     // folders of apps that were left out at boot because their code was not there
 	meters     meters
 	failures   failures
 	serving    chan struct{} // closed when the box is ready; it calls nobody before

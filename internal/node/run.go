@@ -79,6 +79,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	close(n.serving)
 	g.start("blobstore", n.blobs.Run)
 	g.start("bridges", n.bridge.run)
+	g.start("references", n.runReferences)
 	select {
 	case <-ctx.Done():
 	case <-n.db.Failed():

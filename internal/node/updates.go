@@ -45,14 +45,20 @@ func (n *Node) runUpdates(ctx context.Context) error {
 	}
 }
 
-// admitUpdate refuses a release that this box could never run.
-func (n *Node) admitUpdate(_ context.Context, s ota.Staged) error {
+// admitUpdate refuses a release that this box could never run, and brings the code that it names by reference.
+func (n *Node) admitUpdate(ctx context.Context, s ota.Staged) error {
 	c, err := config.LoadApp(s.Dir)
 	if err != nil {
 		return err
 	}
 	if c.Name != s.App {
 		return fmt.Errorf("the manifest says app %s, the desired state %s", c.Name, s.App)
+	}
+	if err := n.fetchCode(ctx, c); err != nil {
+		if !final(err) {
+			return fmt.Errorf("%w: %w", ota.ErrLater, err)
+		}
+		return err
 	}
 	return nil
 }

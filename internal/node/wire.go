@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,10 +54,6 @@ func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err er
 		return nil, err
 	}
 	return func() { resume(); resumeHTTP() }, nil
-}
-
-func modulePath(c *config.App, a config.Actor) string {
-	return filepath.Join(c.Dir, filepath.FromSlash(a.Module))
 }
 
 // commit changes what runs from old to next: who serves which key, links and

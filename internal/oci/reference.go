@@ -52,6 +52,12 @@ func CheckReference(ref string) error {
 	return err
 }
 
+// Pinned says whether a reference can mean one thing only, because it has a digest.
+func Pinned(ref string) bool {
+	r, err := parseReference(ref)
+	return err == nil && (r.kind == byDigest || r.pinned())
+}
+
 // parse reads a reference that the box allows.
 func (f *Fetcher) parse(ref string) (reference, error) {
 	r, err := parseReference(ref)
