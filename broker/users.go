@@ -136,6 +136,31 @@ func (u *users) add(name string, p Permissions) (Login, error) {
 	return l, nil
 }
 
+const minPassword = 16
+
+func (u *users) put(l Login, p Permissions) error {
+	if !userName.MatchString(l.User) {
+		return fmt.Errorf("user %.80q: %w", l.User, ErrUserName)
+	}
+	if err := p.check(); err != nil {
+		return fmt.Errorf("user %s: %w", l.User, err)
+	}
+	if len(l.Password) < minPassword {
+		return fmt.Errorf("user %s: a password of less than %d characters", l.User, minPassword)
+	}
+	u.mu.RLock()
+	known, taken := u.known[l.User]
+	u.mu.RUnlock()
+	if taken && known.perms == nil {
+		return fmt.Errorf("user %s: %w", l.User, ErrUserTaken)
+	}
+	u.remove(l.User)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.known[l.User] = user{password: l.Password, account: AccountLink, perms: p.server()}
+	return nil
+}
+
 // remove forgets a user that add made, and cuts its connections.
 func (u *users) remove(name string) {
 	u.mu.Lock()
@@ -166,6 +191,11 @@ func (u *users) remove(name string) {
 // Neither needs to be escaped there.
 func (s *Server) AddUser(name string, p Permissions) (Login, error) { return s.nats.users.add(name, p) }
 
-// RemoveUser forgets a user that AddUser made and cuts its connections; one that is
+// PutUser is AddUser with a login of the caller's, for programs that keep theirs when
+// this process ends. A user of that name is replaced, and its connections are cut. The
+// password is 16 characters at least.
+func (s *Server) PutUser(l Login, p Permissions) error { return s.nats.users.put(l, p) }
+
+// RemoveUser forgets a user that AddUser or PutUser made and cuts its connections; one that is
 // not there is no error.
 func (s *Server) RemoveUser(name string) { s.nats.users.remove(name) }

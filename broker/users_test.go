@@ -157,3 +157,37 @@ func TestServer_AddUser_refused(t *testing.T) {
 		t.Errorf("token: got %v, want a refusal", err)
 	}
 }
+
+// A program keeps its login when the server begins anew; who takes a name ends who had it.
+func TestServer_PutUser(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0"}).run(t)
+	l := broker.Login{User: "kept", Password: "of-the-time-before"}
+	p := broker.Permissions{Subscribe: []string{"a.>"}}
+	if err := b.PutUser(l, p); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	if _, err := dialAs(t, b, l, nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) })); err != nil {
+		t.Fatal(err)
+	}
+	l.Password = "another-password"
+	if err := b.PutUser(l, p); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Error("who had the name is still there")
+	}
+	if _, err := dialAs(t, b, l); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []broker.Login{{User: "link", Password: l.Password}, {User: "app", Password: l.Password}, {User: "a.b", Password: l.Password}, {User: "x", Password: "short"}} {
+		if err := b.PutUser(bad, p); err == nil {
+			t.Errorf("user %s was made", bad.User)
+		}
+	}
+	if err := b.PutUser(broker.Login{User: "x", Password: l.Password}, broker.Permissions{Publish: []string{"a..b"}}); err == nil {
+		t.Error("a permission that is no subject")
+	}
+}

@@ -32,6 +32,7 @@ import (
 	"github.com/edged-io/edged/lattice/rpc"
 	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/providers/blobstore"
+	"github.com/edged-io/edged/providers/child"
 	"github.com/edged-io/edged/providers/gpio"
 	"github.com/edged-io/edged/providers/httpserver"
 	"github.com/edged-io/edged/providers/keyvalue"
@@ -116,11 +117,12 @@ type Node struct {
 	failures   failures
 	serving    chan struct{} // closed when the box is ready; it calls nobody before
 
-	apply   sync.Mutex // held while apps change
-	telling sync.Mutex // held while addresses are written
-	apps    appSet
-	bridge  bridges
-	core    core
+	apply     sync.Mutex // held while apps change
+	telling   sync.Mutex // held while addresses are written
+	apps      appSet
+	processes *child.Manager // providers that are programs of their own
+	bridge    bridges
+	core      core
 
 	lastSeen store.Stats // Alive's own
 }
@@ -153,7 +155,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		n.openStore, n.openIdentity, n.openBroker, n.openLattice, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
+		n.openStore, n.openIdentity, n.openBroker, n.openLattice, n.openProcesses, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
 	} {
 		if err := open(); err != nil {
 			return nil, err

@@ -57,6 +57,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
+	g.start("providers", n.processes.Run)
 	g.start("http", n.http.Run)
 	select {
 	case <-n.http.Ready():

@@ -15,6 +15,7 @@ import (
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/child"
 	"github.com/edged-io/edged/store"
 )
 
@@ -67,6 +68,9 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("GET /status", answer(func(*http.Request) (any, error) { return n.Status(), nil }))
 	mux.HandleFunc("GET /streams", answer(func(*http.Request) (any, error) { return items(n.Status().Streams), nil }))
 	mux.HandleFunc("GET /actors", answer(func(*http.Request) (any, error) { return items(n.actors()), nil }))
+	mux.HandleFunc("GET /providers", answer(func(*http.Request) (any, error) { return items(n.providerStatus()), nil }))
+	mux.HandleFunc("POST /providers", answer(n.attachProvider))
+	mux.HandleFunc("DELETE /providers/{key}/{link}", answer(n.detachProvider))
 	mux.HandleFunc("GET /gpio", answer(func(*http.Request) (any, error) { return items(n.gpio.Lines()), nil }))
 	mux.HandleFunc("POST /gpio/{chip}/{line}/{level}", answer(n.setLine))
 	mux.HandleFunc("DELETE /streams/{name}", answer(n.removeStream))
@@ -122,9 +126,9 @@ var errRequest = errors.New("bad request")
 func statusOf(err error) int {
 	var faults config.Faults
 	switch {
-	case errors.Is(err, errNoActor), errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket):
+	case errors.Is(err, errNoActor), errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket), errors.Is(err, child.ErrUnknown):
 		return http.StatusNotFound
-	case errors.Is(err, errInUse):
+	case errors.Is(err, errInUse), errors.Is(err, child.ErrRunning):
 		return http.StatusConflict
 	case errors.Is(err, errRequest):
 		return http.StatusBadRequest

@@ -134,7 +134,7 @@ type timing struct {
 
 var defaults = timing{
 	poll: 250 * time.Millisecond, first: 5 * time.Second, every: 30 * time.Second, unwell: 5 * time.Second, remote: 10 * time.Second,
-	ask: 1500 * time.Millisecond, term: 500 * time.Millisecond,
+	ask: time.Second, term: 500 * time.Millisecond,
 	least: time.Second, most: time.Minute, steady: time.Minute, tries: 12,
 }
 
