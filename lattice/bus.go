@@ -252,10 +252,11 @@ func depth(ctx context.Context) int {
 
 // HostCall is what a guest's __host_call becomes. It resolves namespace, and
 // binding where that is a link name, for the actor in the order of classic
-// wasmCloud hosts, checks the actor's claims, and calls:
+// wasmCloud hosts, but for a link that takes the place of a built-in contract, checks
+// the actor's claims, and calls:
 //
-//  1. a built-in contract, which needs no link and is not replaced by one,
-//  2. a link of the actor under the name binding, "" meaning "default",
+//  1. a link of the actor under the name binding, "" meaning "default",
+//  2. a built-in contract, which needs no link,
 //  3. the key of an actor, on this box or not,
 //  4. the call alias of an actor.
 //
@@ -288,11 +289,9 @@ func (b *Bus) resolve(actor, binding, namespace string) (target Entity, contract
 	if !ok {
 		return Entity{}, "", fmt.Errorf("unknown actor %s", actor)
 	}
-	target, ok = b.builtin[namespace]
-	if !ok {
-		var l Link
-		l, ok = b.links[linkKey{actor, namespace, binding}]
-		target = Entity{Key: l.Provider, Link: l.Name}
+	l, ok := b.links[linkKey{actor, namespace, binding}]
+	if target = (Entity{Key: l.Provider, Link: l.Name}); !ok {
+		target, ok = b.builtin[namespace]
 	}
 	switch {
 	case ok && g.Signed && !slices.Contains(g.Contracts, namespace):

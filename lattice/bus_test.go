@@ -50,8 +50,8 @@ func TestBus_HostCall_resolves(t *testing.T) {
 	// A link may even have the name of an actor: links come first.
 	b.PutLink(lattice.Link{Actor: "free", Contract: "app/plain", Name: "linked", Provider: "store"})
 	tests := []struct{ actor, binding, namespace, want string }{
-		{"free", "default", "wasmcloud:builtin:logging", "logging logging wasmcloud:builtin:logging Op free"},
-		{"free", "", "wasmcloud:builtin:logging", "logging logging wasmcloud:builtin:logging Op free"},
+		{"free", "default", "wasmcloud:builtin:logging", "store store/default wasmcloud:builtin:logging Op free"},
+		{"free", "", "wasmcloud:builtin:logging", "store store/default wasmcloud:builtin:logging Op free"},
 		{"free", "anything", "wasmcloud:builtin:logging", "logging logging wasmcloud:builtin:logging Op free"},
 		{"free", "default", "wasmcloud:keyvalue", "store store/default wasmcloud:keyvalue Op free"},
 		{"free", "", "wasmcloud:keyvalue", "store store/default wasmcloud:keyvalue Op free"},

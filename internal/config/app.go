@@ -122,7 +122,7 @@ type Stream struct {
 type Link struct {
 	Actor    string // name within the app
 	Contract string
-	Provider string // ProviderKeyValue, …
+	Provider string // ProviderKeyValue, …, or the key of one that is not built in
 	Name     string // "default" unless the manifest says otherwise
 	// Values are, for keyvalue: "bucket"; for blobstore: "bucket", "max_bytes", "max_objects"; for gpio: "lines", as CHIP/LINE with a space between; for httpclient, those of providers/httpclient; else empty.
 	Values map[string]string

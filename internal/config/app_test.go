@@ -364,7 +364,7 @@ name = "modbus"
 		"63: capability[4].config[1].line: gpiochip0/3 is in use already, in line 57",
 		"65: capability[4].config[1].edge: is for inputs",
 		`69: link[0].contract: keyvalue serves "wasmcloud:keyvalue", not`,
-		"75: link[1].provider: \"VAHNM37G4ARHZ3CYHB3L5SZTTPFWNQLHWO4QVYBUDSDIKULKAQHEDTBR\" is not enforced",
+		`75: link[1].provider: unknown provider "VAHNM37G4ARHZ3CYHB3L5SZTTPFWNQLHWO4QVYBUDSDIKULKAQHEDTBR", want keyvalue,`,
 		"81: link[2].values.URL: not enforced by this version: state is in the box, and in no Redis: leave it out",
 		"81: link[2].values.bucket: want a string, got 5",
 		"81: link[2].values.other: unknown key",

@@ -64,11 +64,9 @@ func (b *builder) grants() {
 			g.configs = []table{l.Values}
 		}
 		b.checkName(child(path, "name"), l.Name)
-		switch p, ok := builtins[l.Provider]; {
-		case !ok && len(l.Provider) == 56 && l.Provider[0] == 'V':
-			b.fault(child(path, "provider"), "%q is not enforced by this version", l.Provider)
-		case !ok:
-			b.fault(child(path, "provider"), "unknown provider %q, want %s", clip(l.Provider), builtinNames)
+		switch p := builtins[l.Provider]; {
+		case !isBuiltin(l.Provider):
+			b.foreign(path, g, l)
 		case l.Contract != p.contract:
 			b.fault(child(path, "contract"), "%s serves %q, not %q", l.Provider, p.contract, clip(l.Contract))
 		default:
@@ -91,7 +89,8 @@ func (b *builder) grant(g grant) {
 	p := builtins[g.provider]
 	key := linkKey{g.actor, p.contract, g.link}
 	n, again := b.links[key]
-	if again && !slices.Contains([]string{ProviderPubSub, ProviderGPIO, ProviderMessaging, ProviderHTTPServer}, p.provider) {
+	many := slices.Contains([]string{ProviderPubSub, ProviderGPIO, ProviderMessaging, ProviderHTTPServer}, p.provider)
+	if again && (!many || b.app.Links[n].Provider != p.provider) {
 		b.fault(g.path, "actor %q has a link %q for %s already", g.actor, g.link, p.contract)
 		return
 	}

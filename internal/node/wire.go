@@ -172,6 +172,9 @@ func (a *app) links() (bus, own []lattice.Link) {
 	for _, l := range a.config.Links {
 		b := lattice.Link{Actor: a.key(l.Actor), Contract: l.Contract, Name: l.Name, Provider: l.Provider, Values: l.Values}
 		bus = append(bus, b)
+		if isForeign(b) {
+			continue
+		}
 		switch l.Provider {
 		case config.ProviderGPIO, config.ProviderHTTPServer:
 			continue
@@ -221,7 +224,9 @@ func lineValues(l config.GPIOLine) map[string]string {
 	return v
 }
 
-func linkID(l lattice.Link) string { return l.Provider + " " + l.Actor + " " + l.Name }
+func linkID(l lattice.Link) string {
+	return l.Provider + " " + l.Actor + " " + l.Contract + " " + l.Name
+}
 
 // linkAll tells providers and bus of the links in next. A line changes hands
 // only after its old owner let go of it, so links that are gone go first.
@@ -258,6 +263,9 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 		for _, l := range bus {
 			n.bus.PutLink(l)
 		}
+	}
+	if err := n.linkForeign(foreignLinks(old), foreignLinks(next)); err != nil {
+		return err
 	}
 	return n.setHTTP(ctx, next)
 }
