@@ -21,24 +21,38 @@ import (
 
 func newInspect() *cobra.Command {
 	var asJSON bool
+	var registry registryFlags
 	cmd := &cobra.Command{
-		Use: "inspect FILE|DIR|TOKEN", Short: "Show what a module, an app or a token says of itself", Args: usage(cobra.ExactArgs(1)),
+		Use: "inspect FILE|DIR|REFERENCE|TOKEN", Short: "Show what a module, a provider, an app or a token says of itself", Args: usage(cobra.ExactArgs(1)),
 		Long: `Show what a WebAssembly module is and what its claims say: who it is, who signed
 it, what it may use, whether signature and hash hold, what it asks of its host.
 Unsigned and damaged modules are shown as far as they make sense.
 
-Of an app's folder the signature is shown, and which files it does not fit; of a
-token, such as app.sig, what is in it. "-" reads standard input.
+Of a provider archive its claims are shown and the machines it is for; of an
+app's folder the signature, and which files it does not fit; of a token, such as
+app.sig, what is in it. "-" reads standard input. A reference such as
+ghcr.io/NAME:TAG is fetched from its registry, and not kept.
 
 Whether a box would let it in is for edged check. The exit code is 4 if a signature
 or a hash does not hold.`,
-		Example: "  edged inspect thermostat.wasm\n  edged inspect ./greenhouse --json",
+		Example: "  edged inspect thermostat.wasm\n  edged inspect ./greenhouse --json\n  edged inspect ghcr.io/acme/thermostat:1.4.0",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			now, err := clock(os.Getenv("EDGED_CLOCK"))
 			if err != nil {
 				return err
 			}
-			r, err := inspect(cmd, args[0])
+			var r inspected
+			if _, gone := os.Stat(args[0]); gone != nil && isReference(args[0]) {
+				err = temporary(func(dir string) error {
+					path, err := registry.fetch(cmd.Context(), args[0], dir, cmd.ErrOrStderr())
+					if err == nil {
+						r, err = inspectFile(args[0], path)
+					}
+					return err
+				})
+			} else {
+				r, err = inspect(cmd, args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -51,6 +65,7 @@ or a hash does not hold.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	registry.add(cmd)
 	return cmd
 }
 
@@ -62,33 +77,59 @@ type inspected interface {
 
 // inspect finds out what arg is.
 func inspect(cmd *cobra.Command, arg string) (inspected, error) {
-	const most = claims.MaxModule + 1
-	var data []byte
 	info, err := os.Stat(arg)
 	switch {
 	case arg == "-":
-		if data, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), most)); err != nil {
+		data, err := readLimited(cmd.InOrStdin())
+		if err != nil {
 			return nil, err
 		}
+		return inspectData(arg, data)
 	case err != nil && strings.Count(arg, ".") == 2 && strings.HasPrefix(arg, "eyJ"): // {" in base64
-		data, arg = []byte(arg), "token"
+		return inspectData("token", []byte(arg))
 	case err != nil:
 		return nil, err
 	case info.IsDir():
 		return inspectApp(arg)
-	default:
-		f, err := os.Open(arg)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close() // only read from
-		if data, err = io.ReadAll(io.LimitReader(f, most)); err != nil {
-			return nil, err
-		}
 	}
-	if len(data) == most {
-		return nil, fmt.Errorf("%s: more than %d bytes", arg, claims.MaxModule)
+	return inspectFile(arg, arg)
+}
+
+// inspectFile finds out what is in a file, which is shown under a name.
+func inspectFile(name, path string) (inspected, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
+	defer f.Close() // only read from
+	start := make([]byte, 512)
+	n, err := io.ReadFull(f, start)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	if isArchive(start[:n]) {
+		return inspectArchive(name, f)
+	}
+	data, err := readLimited(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return inspectData(name, data)
+}
+
+func readLimited(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, claims.MaxModule+1))
+	if err == nil && len(data) > claims.MaxModule {
+		err = fmt.Errorf("more than %d bytes", claims.MaxModule)
+	}
+	return data, err
+}
+
+// inspectData finds out what data is.
+func inspectData(arg string, data []byte) (inspected, error) {
 	if text := strings.TrimSpace(string(data[:min(len(data), claims.MaxToken+16)])); strings.HasPrefix(text, "eyJ") {
 		return inspectToken(arg, text)
 	}

@@ -17,6 +17,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/oci"
+	"github.com/edged-io/edged/internal/oci/ocitest"
 )
 
 // The test binary is the command: scripts in testdata run it as edged.
@@ -61,7 +65,26 @@ func TestScripts(t *testing.T) {
 			"component": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("\x00asm\x0d\x00\x01\x00"), 0o600))
 			},
-			"tamper":  scriptTamper,
+			"tamper": scriptTamper,
+			// registry FILE puts a file into a registry, as $REGISTRY/acme/FILE:1.
+			"registry": func(ts *testscript.TestScript, _ bool, args []string) {
+				r := ocitest.New(t)
+				r.Push("acme/"+args[0]+":1", ocitest.Layer{Type: oci.ActorLayer, Data: []byte(ts.ReadFile(args[0]))})
+				ts.Setenv("REGISTRY", r.Host)
+			},
+			// archive SEED FILE makes a provider archive, signed by the account of a seed.
+			"archive": func(ts *testscript.TestScript, _ bool, args []string) {
+				seed, err := claims.ParseSeed(strings.TrimSpace(ts.ReadFile(args[0])))
+				ts.Check(err)
+				provider, err := claims.Generate(claims.Service)
+				ts.Check(err)
+				f, err := os.Create(ts.MkAbs(args[1]))
+				ts.Check(err)
+				c := claims.Claims[claims.ProviderClaims]{Subject: provider.Key().String()}
+				c.Wascap = claims.ProviderClaims{Name: "modbus", Contract: "acme:modbus", Vendor: "Acme", Ver: "1.0", Rev: 3}
+				ts.Check(claims.WriteArchive(f, c, map[string]string{"x86_64-linux": ts.MkAbs(args[0])}, seed))
+				ts.Check(f.Close())
+			},
 			"publish": scriptPublish,
 			"dead":    scriptDead,
 		},
