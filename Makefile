@@ -111,6 +111,10 @@ zoo: needs ## each hostile actor beside a well-behaved one, for some minutes; on
 crash: needs ## the tests that kill, COUNT times (3), each with another seed, and 10,000 messages for a box that was away
 	EDGED_DOWN_MESSAGES=10000 $(GO) test -count=$(COUNT) -timeout 40m -run '[Cc]rash|[Kk]ill' ./...
 
+.PHONY: lattice
+lattice: needs ## three boxes and a hub in networks of their own that lose and delay packets, with boxes, lines and the hub failing at random for some minutes
+	EDGED_LATTICE=long $(GO) test -count=1 -timeout 40m -v -run 'Lattice' ./test/e2e
+
 .PHONY: powercut
 powercut: $(DIST)/edged ## N power cuts (1000000), each with its SEED (1), of a store in DIR
 	$(DIST)/edged selftest powercut --states $(or $(N),1000000) --seed $(or $(SEED),1) $(DIR:%=--dir %)

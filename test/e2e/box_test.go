@@ -35,6 +35,7 @@ type box struct {
 	t      *testing.T
 	dir    string
 	device string
+	net    *netns // nil for that of the tests
 	log    *log
 
 	mu   sync.Mutex // guards run
@@ -102,7 +103,7 @@ func (b *box) start(env ...string) *process {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	b.log.mark(fmt.Sprintf("--- start %s", strings.Join(env, " ")))
 	cmd.Stderr, cmd.WaitDelay = b.log, 10*time.Second // a tracer may hold it for longer
-	if err := cmd.Start(); err != nil {
+	if err := b.net.startIn(cmd); err != nil {
 		b.t.Fatal(err)
 	}
 	p := &process{cmd: cmd, exited: make(chan struct{})}
@@ -165,6 +166,20 @@ func (b *box) kill() {
 	b.wasKilled(p)
 }
 
+// stop ends the process as systemd does.
+func (b *box) stop() {
+	b.t.Helper()
+	p := b.process()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	<-p.exited
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		b.t.Fatalf("%s ended with %d", b.device, code)
+	}
+	b.mu.Lock()
+	b.run = nil
+	b.mu.Unlock()
+}
+
 func (b *box) wasKilled(p *process) {
 	b.t.Helper()
 	<-p.exited
@@ -177,7 +192,10 @@ func (b *box) wasKilled(p *process) {
 }
 
 // addresses returns what the running process has bound; empty while it is not ready.
-func (b *box) addresses() (a struct{ NATS, MQTT string }) {
+func (b *box) addresses() (a struct {
+	NATS, MQTT, Admin string
+	HTTP              map[string]string
+}) {
 	if b.process() == nil || !b.log.has("msg=ready ") {
 		return a
 	}
@@ -194,7 +212,7 @@ func (b *box) addresses() (a struct{ NATS, MQTT string }) {
 // nats connects to the box as a local client does.
 func (b *box) nats() *nats.Conn {
 	b.t.Helper()
-	nc, err := nats.Connect("nats://"+b.addresses().NATS, nats.Timeout(time.Minute))
+	nc, err := nats.Connect("nats://"+b.addresses().NATS, nats.Timeout(time.Minute), nats.SetCustomDialer(b.net))
 	if err != nil {
 		b.t.Fatal(err)
 	}

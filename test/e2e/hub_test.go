@@ -19,14 +19,19 @@ import (
 type hub struct {
 	t          *testing.T
 	dir        string
-	port, leaf int // once it has run
+	net        *netns // nil for that of the tests
+	wary       bool   // it misses pings soon
+	port, leaf int    // once it has run
 	ns         *server.Server
 }
 
 // newHub starts a hub and lets edged make what a fleet needs there.
-func newHub(t *testing.T) *hub {
+func newHub(t *testing.T) *hub { return newHubWith(t, &hub{}) }
+
+// newHubWith starts one in the network that h names, which it listens to everywhere.
+func newHubWith(t *testing.T, h *hub) *hub {
 	t.Helper()
-	h := &hub{t: t, dir: t.TempDir(), port: server.RANDOM_PORT, leaf: server.RANDOM_PORT}
+	h.t, h.dir, h.port, h.leaf = t, t.TempDir(), server.RANDOM_PORT, server.RANDOM_PORT
 	t.Cleanup(h.stop)
 	h.start()
 	h.init()
@@ -40,11 +45,20 @@ func (h *hub) start() {
 		JetStream: true, JetStreamDomain: "hub", StoreDir: h.dir, SyncAlways: true,
 	}
 	o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", h.leaf
+	if h.net != nil {
+		o.LeafNode.Host = "0.0.0.0"
+	}
+	if h.wary { // a box that fell silent is still sent calls until its pings are missed
+		o.PingInterval, o.MaxPingsOut = time.Second, 2
+	}
 	ns, err := server.NewServer(o)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	ns.Start()
+	_ = h.net.in(func() error { // Start has made the listeners when it returns
+		ns.Start()
+		return nil
+	})
 	if !ns.ReadyForConnections(time.Minute) {
 		h.t.Fatal("the hub is not ready")
 	}
@@ -73,14 +87,19 @@ func (h *hub) leafAddr() string { return fmt.Sprintf("127.0.0.1:%d", h.leaf) }
 
 func (h *hub) init() {
 	h.t.Helper()
-	if out, code := edged(h.t, "hub", "init", "--server", h.url()); code != 0 {
-		h.t.Fatalf("edged hub init: exit code %d\n%s", code, out)
+	if err := h.net.in(func() error {
+		if out, code := edged(h.t, "hub", "init", "--server", h.url()); code != 0 {
+			return fmt.Errorf("edged hub init: exit code %d\n%s", code, out)
+		}
+		return nil
+	}); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
 func (h *hub) js() jetstream.JetStream {
 	h.t.Helper()
-	nc, err := nats.Connect(h.url())
+	nc, err := nats.Connect(h.url(), nats.SetCustomDialer(h.net))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ var built struct {
 	box                        string // for boxes, watched by the race detector where the tests are
 	cache                      string // of compiled modules, for boxes whose first start is not at stake
 	counter1, counter2, broken string
+	member                     string
 }
 
 func TestMain(m *testing.M) {
@@ -52,6 +53,7 @@ func buildAndRun(m *testing.M) (code int, err error) {
 		{&built.counter1, "counter1.wasm", "./testdata/counter", "-s -w -X main.version=1"},
 		{&built.counter2, "counter2.wasm", "./testdata/counter", "-s -w -X main.version=2"},
 		{&built.broken, "broken.wasm", "./testdata/broken", "-s -w"},
+		{&built.member, "member.wasm", "./testdata/member", "-s -w"},
 	} {
 		*a.module = filepath.Join(dir, a.name)
 		env := []string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"}
