@@ -49,18 +49,3 @@ func (b *Bus) Watch(fn func(e Entity, served bool)) (stop func()) {
 		delete(b.watchers, w)
 	}
 }
-
-type traceKey struct{}
-
-// WithTrace returns a context with a W3C trace context, which calls to elsewhere
-// hand on: "traceparent" and "tracestate".
-func WithTrace(ctx context.Context, trace map[string]string) context.Context {
-	return context.WithValue(ctx, traceKey{}, trace)
-}
-
-// Trace returns the trace context that ctx carries, or nil. It is not to be
-// changed.
-func Trace(ctx context.Context) map[string]string {
-	trace, _ := ctx.Value(traceKey{}).(map[string]string)
-	return trace
-}

@@ -31,7 +31,7 @@ const (
 	maxCause  = 64
 )
 
-var traceHeaders = []string{"traceparent", "tracestate"}
+var traceHeaders = []string{lattice.TraceParent, lattice.TraceState}
 
 // received returns the context in which an invocation from elsewhere is handled.
 func received(ctx context.Context, m *nats.Msg, inv *wire.Invocation) context.Context {
@@ -41,18 +41,10 @@ func received(ctx context.Context, m *nats.Msg, inv *wire.Invocation) context.Co
 			ctx = store.WithCause(ctx, cause)
 		}
 	}
-	trace := make(map[string]string)
-	for _, name := range traceHeaders {
-		if value := inv.Trace[name]; value != "" {
-			trace[name] = value
-		} else if value := m.Header.Get(name); value != "" && len(value) <= wire.MaxName {
-			trace[name] = value
-		}
+	if parent := inv.Trace[lattice.TraceParent]; parent != "" {
+		return lattice.WithTrace(ctx, parent, inv.Trace[lattice.TraceState])
 	}
-	if len(trace) > 0 {
-		ctx = lattice.WithTrace(ctx, trace)
-	}
-	return ctx
+	return lattice.WithTrace(ctx, m.Header.Get(lattice.TraceParent), m.Header.Get(lattice.TraceState))
 }
 
 // headers puts the trace context of ctx, and what is known of its turn, into a

@@ -110,7 +110,8 @@ func TestLattice_Call_provider(t *testing.T) {
 	caller := newKey(t, claims.Module)
 	a.bus.SetGrant(caller, lattice.Grant{})
 	a.bus.PutLink(lattice.Link{Actor: caller, Contract: "wasmcloud:keyvalue", Name: "other", Provider: key})
-	ctx := lattice.WithTrace(t.Context(), map[string]string{"traceparent": "00-1-2-01"})
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	ctx := lattice.WithTrace(t.Context(), trace, "")
 	for range 2 {
 		reply, err := a.bus.HostCall(ctx, caller, "other", "wasmcloud:keyvalue", "KeyValue.Get", []byte("k"))
 		if err != nil || string(reply) != "k" {
@@ -118,7 +119,7 @@ func TestLattice_Call_provider(t *testing.T) {
 		}
 		i := <-got
 		want := wire.Entity{Key: key, Link: "other", Contract: "wasmcloud:keyvalue"}
-		if i.Target != want || i.Origin != (wire.Entity{Key: caller}) || i.Host != a.host || i.Trace["traceparent"] != "00-1-2-01" || i.Trace["header"] != "00-1-2-01" || len(i.ID) != 36 {
+		if i.Target != want || i.Origin != (wire.Entity{Key: caller}) || i.Host != a.host || i.Trace["traceparent"] != trace || i.Trace["header"] != trace || len(i.ID) != 36 {
 			t.Errorf("sent %+v", i)
 		}
 	}

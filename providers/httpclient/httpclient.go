@@ -245,6 +245,7 @@ func (p *Provider) Call(ctx context.Context, inv lattice.Invocation) ([]byte, er
 	if err := p.prepare(ctx, r, inv.Origin.Key, box); err != nil {
 		return nil, p.count(err)
 	}
+	r.setTrace(lattice.Trace(ctx))
 	answer, err := l.send(ctx, r)
 	if err != nil {
 		p.log.Debug("request failed", "actor", p.o.ActorName(inv.Origin.Key), "host", r.url.Host, "err", err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/edged-io/edged/internal/httpsettings"
 	"github.com/edged-io/edged/internal/outbound"
+	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
@@ -145,6 +146,16 @@ func (r *request) checkHost() error {
 func (r *request) setKey(key string) {
 	if len(r.keys) == 0 {
 		r.keys = []string{key}
+	}
+}
+
+// setTrace hands a trace context on, if the actor has given none of its own.
+func (r *request) setTrace(trace map[string]string) {
+	if r.header.Get(lattice.TraceParent) != "" {
+		return
+	}
+	for name, value := range trace {
+		r.header.Set(name, value)
 	}
 }
 

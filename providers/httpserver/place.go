@@ -202,6 +202,7 @@ func (x *exchange) handle(ctx context.Context, pl *place, body []byte) (r respon
 	default:
 		return r, errCrowded
 	}
+	ctx = lattice.WithTrace(ctx, x.r.Header.Get(lattice.TraceParent), strings.Join(x.r.Header.Values(lattice.TraceState), ","))
 	payload := appendRequest(make([]byte, 0, sizeOfRequest(x.r)+len(body)), x.r, body)
 	answered := 0
 	err = x.p.o.Store.Do(ctx, func(ctx context.Context, _ *store.Turn) error {

@@ -50,6 +50,14 @@ func request(r actor.Request) (actor.Response, error) {
 			ashes++
 		}
 	}
+	if key, ok := strings.CutPrefix(r.Path, "/echo/"); ok {
+		reply, err := actor.Call(key, "Probe.Echo", r.Body)
+		return actor.Response{Body: reply}, err
+	}
+	if url, ok := strings.CutPrefix(r.Path, "/get/"); ok {
+		reply, err := actor.HTTP.Do("GET", "http://"+url, nil, nil)
+		return actor.Response{Body: reply.Body}, err
+	}
 	n, err := actor.KV.Increment("requests", 1)
 	switch {
 	case err != nil:
