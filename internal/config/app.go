@@ -41,6 +41,8 @@ type App struct {
 	Digest  string // of app.toml, "sha256:" and 64 lower-case hexadecimal digits
 	Name    string
 	Version string
+	// Assembled says that it has no manifest: it was put together from commands.
+	Assembled bool
 
 	Actors        []Actor
 	Streams       []Stream

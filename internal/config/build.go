@@ -66,18 +66,10 @@ func decodeApp(dir string, data []byte, files fs.FS) (*App, Faults) {
 	var m manifest
 	doc.decode(table{values: doc.values}, &m)
 	sum := sha256.Sum256(data)
-	b := &builder{
-		document: doc,
-		files:    files,
-		m:        &m,
-		app:      &App{Dir: dir, Digest: "sha256:" + hex.EncodeToString(sum[:]), Name: m.Name, Version: m.Version},
-		names:    make(map[string]string),
-		links:    make(map[linkKey]int),
-		lines:    make(map[string]string),
-		count:    make(map[string]int),
-		queues:   make(map[string]bool),
+	b := newBuilder(doc, files, &m, &App{Dir: dir, Digest: "sha256:" + hex.EncodeToString(sum[:]), Name: m.Name, Version: m.Version})
+	if b.checkName("name", m.Name) && strings.HasPrefix(m.Name, AssembledPrefix) {
+		b.fault("name", "%q: names that begin with %s are those of what the control interface has started", clip(m.Name), AssembledPrefix)
 	}
-	b.checkName("name", m.Name)
 	if m.Version == "" || len(m.Version) > 64 || strings.ContainsFunc(m.Version, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		b.fault("version", "must be 1 to 64 printable characters without spaces, got %q", clip(m.Version))
 	}
@@ -87,6 +79,17 @@ func decodeApp(dir string, data []byte, files fs.FS) (*App, Faults) {
 	b.httpConflicts()
 	b.subscriptions()
 	return b.app, doc.faults
+}
+
+func newBuilder(doc *document, files fs.FS, m *manifest, app *App) *builder {
+	return &builder{
+		document: doc, files: files, m: m, app: app,
+		names:  make(map[string]string),
+		links:  make(map[linkKey]int),
+		lines:  make(map[string]string),
+		count:  make(map[string]int),
+		queues: make(map[string]bool),
+	}
 }
 
 // named checks a name and that nothing of its kind has it yet.

@@ -50,6 +50,7 @@ type Lattice struct {
 	HostSeedFile    string   `toml:"host_seed_file" default:""`    // "" for one that the box makes
 	ClusterSeedFile string   `toml:"cluster_seed_file" default:""` // the same
 	Issuers         []string `toml:"issuers" items:"256"`          // cluster keys
+	Control         bool     `toml:"control" default:"true"`       // control tools may ask and change what runs
 }
 
 // NATS is the listener for local NATS clients. An empty Listen means none.

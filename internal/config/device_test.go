@@ -105,7 +105,7 @@ func TestLoadDevice_defaults(t *testing.T) {
 		Registry:   config.Registry{MaxArtifact: 256 << 20, Cache: 1 << 30},
 
 		Device:  config.Identity{ID: "press-7", StateDir: filepath.Join(dir, "state")},
-		Lattice: config.Lattice{Name: "default"},
+		Lattice: config.Lattice{Name: "default", Control: true},
 		NATS:    config.NATS{Listen: "127.0.0.1:4222"},
 		Apps:    config.Apps{Dir: filepath.Join(dir, "apps")},
 		Store:   config.Store{MaxBytes: 1 << 30},

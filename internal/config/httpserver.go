@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/edged-io/edged/internal/httpsettings"
@@ -69,6 +70,9 @@ type httpCORS struct {
 // document comes first; the keys beside it win.
 func (b *builder) httpServer(g grant, t table, _ *Link) {
 	before := len(b.faults)
+	if t.text {
+		t = b.lowerKeys(t)
+	}
 	var c httpServerConfig
 	b.decode(t, &c)
 	s := httpsettings.Default()
@@ -103,6 +107,21 @@ func (b *builder) httpServer(g grant, t table, _ *Link) {
 		Actor: g.actor, Link: g.link, Name: b.app.Name + "-httpserver-" + strconv.Itoa(b.count[g.provider]), Settings: s,
 		key: t.path, line: b.line(t.path),
 	})
+}
+
+// lowerKeys has the keys of a link's values in lower case: its classic counterpart takes
+// them in upper case as well, such as PORT.
+func (b *builder) lowerKeys(t table) table {
+	values := make(map[string]any, len(t.values))
+	for key, v := range t.values {
+		lower := strings.ToLower(key)
+		if _, again := values[lower]; again {
+			b.fault(child(t.path, lower), "is there twice, in upper and in lower case")
+		}
+		values[lower] = v
+	}
+	t.values = values
+	return t
 }
 
 // overlay sets what the table says. The decoder has filled in the defaults of

@@ -271,6 +271,9 @@ func (s *Service) stopProvider(ctx context.Context, id, link string) error {
 		return fmt.Errorf("provider %s is not running on this host", id)
 	}
 	for _, p := range running {
+		if p.Builtin {
+			return fmt.Errorf("provider %s is built in, and always runs", p.ID)
+		}
 		if err := ofApp("provider "+p.ID, p.App); err != nil {
 			return err
 		}

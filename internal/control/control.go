@@ -62,6 +62,7 @@ type Service struct {
 	log     *slog.Logger
 	lanes   lanes
 	events  *reporter
+	ready   chan struct{}
 	leave   *time.Duration // how long the host has to stop, once that was asked for; belongs to the goroutine that answers
 }
 
@@ -107,12 +108,16 @@ func newService(o Options) (*Service, error) {
 		v0:      o.Prefix + "." + o.Lattice + ".",
 		v1:      o.Prefix + ".v1." + o.Lattice + ".",
 		log:     o.Log,
+		ready:   make(chan struct{}),
 		events:  newReporter(o.Host, o.Lattice, o.Heartbeat, o.Log),
 	}, nil
 }
 
 // Changed says that the host's state has changed, so that events tell it at once and not with the next heartbeat. It never blocks.
 func (s *Service) Changed() { s.events.wake() }
+
+// Ready is closed when Run serves.
+func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until ctx ends, and says so in the lattice. It returns when no command is at work any more: one that is at work has the context
 // cancelled.
@@ -133,6 +138,8 @@ func (s *Service) Run(ctx context.Context) error {
 		subs = append(subs, sub)
 	}
 	defer unsubscribe()
+	_ = s.conn.FlushTimeout(time.Second) // without a server it subscribes when there is one again
+	close(s.ready)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.events.run(ctx) })
 	for {

@@ -22,15 +22,17 @@ import (
 
 // actor is an actor of an app that runs.
 type actor struct {
-	config  config.Actor
-	app     string
-	version string
-	digest  string // of the module
-	key     string // on the bus
-	grant   lattice.Grant
-	module  *runtime.Actor
-	meter   *meter
-	turns   *atomic.Uint64 // committed by this version
+	config    config.Actor
+	app       string
+	version   string
+	digest    string // of the module
+	key       string // on the bus
+	grant     lattice.Grant
+	signed    claims.SignedModule // zero for an unsigned one
+	commanded bool                // started by the control interface, and not by an app
+	module    *runtime.Actor
+	meter     *meter
+	turns     *atomic.Uint64 // committed by this version
 
 	failing atomic.Pointer[FailureStatus] // nil if the last call went well
 	failed  atomic.Pointer[FailureStatus] // the last call that did not; nil for none
@@ -110,9 +112,15 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	if err != nil {
 		return nil, err
 	}
-	a := &actor{config: c, app: app.Name, version: app.Version, digest: digest, key: app.Name + "/" + c.Name}
+	a := &actor{config: c, app: app.Name, version: app.Version, digest: digest, key: app.Name + "/" + c.Name, commanded: app.Assembled}
+	if a.commanded && c.Module != moduleFile(digest) {
+		return nil, fmt.Errorf("actor %s: its module in %s is damaged: stop it and start it again", c.Name, app.Dir)
+	}
 	if err := n.identify(ctx, a, wasm); err != nil {
 		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
+	}
+	if a.commanded && !a.isSigned() && !n.o.Device.Trust.AllowUnsigned {
+		return nil, fmt.Errorf("actor %s: set trust.allow_unsigned, or start a signed one: %w", c.Name, claims.ErrUnsigned)
 	}
 	if err := a.checkMandate(app); err != nil {
 		return nil, err
@@ -167,11 +175,14 @@ func (n *Node) identify(ctx context.Context, a *actor, wasm []byte) error {
 		if err != nil {
 			return err
 		}
-		a.key = m.Key.String()
+		a.key, a.signed = m.Key.String(), m
 		a.grant = lattice.Grant{Signed: true, Contracts: slices.Clone(m.Caps), Alias: m.CallAlias}
 		return nil
 	})
 }
+
+// isSigned says whether the actor has claims.
+func (a *actor) isSigned() bool { return a.signed.Key != (claims.Key{}) }
 
 // serve returns the actor's handler on the bus. Whoever serves a message when an
 // app changes, it is this version that gets the credit, or the blame.
@@ -187,6 +198,11 @@ func (n *Node) serve(a *actor) lattice.Handler {
 		}
 		outside := inv.Origin == (lattice.Entity{})
 		reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
+		if errors.Is(err, runtime.ErrClosed) { // nothing was tried, and another version may be there by now
+			if next := n.health.actor(a.key); next != nil && next.module != a.module {
+				return n.serve(next)(ctx, inv)
+			}
+		}
 		if errors.Is(err, runtime.ErrHostMemory) { // nothing was tried
 			err = fmt.Errorf("%w: %w", err, errBusy)
 		}

@@ -39,7 +39,7 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 		n.health.degrade("apps", "", err)
 	}
 	all := make(appSet)
-	for _, c := range n.compatible(found) {
+	for _, c := range n.compatible(append(found, n.commandedAtBoot()...)) {
 		a, err := n.prepare(ctx, c)
 		if err != nil {
 			n.leaveOut(c, err)
@@ -87,7 +87,7 @@ func (n *Node) commitEach(ctx context.Context, all appSet) appSet {
 		try[a.config.Name] = a
 		if err := n.commit(ctx, served, try); err != nil {
 			n.leaveOut(a.config, errors.Join(err, n.commit(ctx, try, served)))
-			n.discard(ctx, a)
+			n.discard(ctx, nil, a)
 			continue
 		}
 		served = try
@@ -97,6 +97,9 @@ func (n *Node) commitEach(ctx context.Context, all appSet) appSet {
 
 func (n *Node) leaveOut(c *config.App, err error) {
 	n.log.Error("app left out", "app", c.Name, "version", c.Version, "err", err)
+	if c.Assembled {
+		n.commanded.out[c.Name] = err
+	}
 	n.health.degrade("app", c.Name, err)
 }
 
@@ -111,6 +114,16 @@ func (n *Node) Reload(ctx context.Context) error {
 		err = fetched
 	}
 	if err == nil {
+		for _, c := range n.apps.configs() {
+			if c.Assembled {
+				found = append(found, c)
+			}
+		}
+		if faults := n.o.Device.CheckApps(found); len(faults) > 0 {
+			err = faults
+		}
+	}
+	if err == nil {
 		err = n.change(ctx, found)
 	}
 	n.health.reloaded(n.o.Now(), err)
@@ -118,6 +131,9 @@ func (n *Node) Reload(ctx context.Context) error {
 		return err
 	}
 	n.health.recover("app", "")
+	for app, err := range n.commanded.out {
+		n.health.degrade("app", app, err)
+	}
 	n.health.recover("apps", "")
 	n.dropOrphans()
 	return nil
@@ -194,13 +210,13 @@ func (n *Node) change(ctx context.Context, want []*config.App) error {
 			}
 		}
 		if err != nil {
-			n.discard(lasting, started...)
+			n.discard(lasting, n.apps, started...)
 			return err
 		}
 		next[c.Name] = a
 	}
 	if err := n.swap(ctx, next); err != nil {
-		n.discard(lasting, started...)
+		n.discard(lasting, n.apps, started...)
 		return err
 	}
 	return nil
@@ -228,7 +244,7 @@ func (n *Node) swap(ctx context.Context, next appSet) error {
 	n.httpChanged()
 	for name, a := range old {
 		if next[name] != a {
-			n.discard(lasting, a)
+			n.discard(lasting, next, a)
 		}
 	}
 	return nil
@@ -237,8 +253,11 @@ func (n *Node) swap(ctx context.Context, next appSet) error {
 // same returns the app that runs if c is no other, else nil.
 func (n *Node) same(ctx context.Context, c *config.App) (*app, error) {
 	running := n.apps[c.Name]
-	if running == nil {
+	switch {
+	case running == nil || c.Assembled && c.Digest != running.digest:
 		return nil, nil
+	case c.Assembled || c == running.config:
+		return running, nil
 	}
 	digest, err := n.digestApp(ctx, c)
 	if err != nil || digest != running.digest {
@@ -249,19 +268,23 @@ func (n *Node) same(ctx context.Context, c *config.App) (*app, error) {
 
 // prepare starts the actors of an app, checks their signatures and their
 // health. Nothing else is touched.
-func (n *Node) prepare(ctx context.Context, c *config.App) (*app, error) {
-	if err := n.verifyApp(ctx, c); err != nil {
-		return nil, err
+func (n *Node) prepare(ctx context.Context, c *config.App) (_ *app, err error) {
+	a := &app{config: c, digest: c.Digest}
+	if !c.Assembled { // its module is the whole of it, and signed itself
+		if err := n.verifyApp(ctx, c); err != nil {
+			return nil, err
+		}
+		if a.digest, err = n.digestApp(ctx, c); err != nil {
+			return nil, err
+		}
 	}
-	digest, err := n.digestApp(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	a := &app{config: c, digest: digest}
 	for _, ac := range c.Actors {
-		actor, err := n.startActor(ctx, c, ac)
+		actor, err := n.goOn(c, ac)
+		if actor == nil && err == nil {
+			actor, err = n.startActor(ctx, c, ac)
+		}
 		if err != nil {
-			n.discard(ctx, a)
+			n.discard(ctx, n.apps, a)
 			return nil, err
 		}
 		a.actors = append(a.actors, actor)
@@ -269,11 +292,30 @@ func (n *Node) prepare(ctx context.Context, c *config.App) (*app, error) {
 	return a, nil
 }
 
-// discard ends actors that nobody is to call any more; calls under way end
-// first.
-func (n *Node) discard(ctx context.Context, apps ...*app) {
+// goOn returns the actor that runs, if only what it is linked with is another than
+// before; nil if it has to be started. The name of its module is the digest of it.
+func (n *Node) goOn(c *config.App, ac config.Actor) (*actor, error) {
+	running := n.apps[c.Name]
+	if running == nil || !c.Assembled {
+		return nil, nil
+	}
+	for _, actor := range running.actors {
+		if actor.config == ac && actor.version == c.Version {
+			return actor, actor.checkMandate(c)
+		}
+	}
+	return nil, nil
+}
+
+// discard ends actors that nobody is to call any more, which are those that keep
+// does not have; calls under way end first.
+func (n *Node) discard(ctx context.Context, keep appSet, apps ...*app) {
+	kept := keep.actors()
 	for _, a := range apps {
 		for _, actor := range a.actors {
+			if slices.Contains(kept, actor) {
+				continue
+			}
 			if err := actor.module.Close(ctx); err != nil {
 				n.log.Warn("actor does not end", "actor", actor.key, "version", actor.version, "err", err)
 			}
@@ -291,6 +333,9 @@ func (n *Node) setApps(next appSet) {
 	}
 	slices.Sort(names)
 	n.log.Info("apps run", "apps", names)
+	if !n.commanded.putting {
+		n.show(next)
+	}
 }
 
 // orphans are the subscriptions that no app has: they keep messages for nobody.

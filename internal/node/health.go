@@ -80,6 +80,16 @@ func (h *health) reloaded(at time.Time, err error) {
 	h.reload = &r
 }
 
+// actor returns the one that runs with that key, nil for none.
+func (h *health) actor(key string) *actor {
+	for _, a := range h.actors() {
+		if a.key == key {
+			return a
+		}
+	}
+	return nil
+}
+
 // turns returns the counter of a version of an actor.
 func (h *health) turns(app, actor, version string) *atomic.Uint64 {
 	h.mu.Lock()

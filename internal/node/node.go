@@ -117,12 +117,16 @@ type Node struct {
 	failures   failures
 	serving    chan struct{} // closed when the box is ready; it calls nobody before
 
-	apply     sync.Mutex // held while apps change
+	apply     gate       // held while apps change
 	telling   sync.Mutex // held while addresses are written
 	apps      appSet
 	processes *child.Manager // providers that are programs of their own
 	bridge    bridges
 	core      core
+
+	commanded commanded
+	started   time.Time
+	stopping  chan time.Duration // how long the box has to stop, once somebody asked for it
 
 	lastSeen store.Stats // Alive's own
 }
@@ -145,7 +149,7 @@ func New(o Options) (_ *Node, err error) {
 	n := &Node{
 		o: o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
-		core: core{up: make(chan struct{})},
+		core: core{up: make(chan struct{})}, apply: newGate(), started: o.Now(), stopping: make(chan time.Duration, 1),
 	}
 	n.bus.SetLattice(d.Lattice.Name)
 	n.bridge.log, n.failures.log = n.part("bridges"), n.part("actors")
@@ -155,7 +159,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		n.openStore, n.openIdentity, n.openBroker, n.openLattice, n.openProcesses, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
+		n.openStore, n.openIdentity, n.openCommanded, n.openBroker, n.openLattice, n.openProcesses, n.openControl, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
 	} {
 		if err := open(); err != nil {
 			return nil, err

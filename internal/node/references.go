@@ -29,6 +29,7 @@ func (n *Node) openReferences() error {
 	if n.references, err = oci.New(o); err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
+	n.references.SetLogins(n.held().logins())
 	return nil
 }
 

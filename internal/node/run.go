@@ -17,6 +17,9 @@ import (
 // stopBudget is how long the parts may take to end; systemd waits longer.
 const stopBudget = 4 * time.Second
 
+// minStop is how long they have at least, whatever somebody who stops the box says.
+const minStop = 500 * time.Millisecond
+
 // Run serves until ctx ends, and returns nil when all is quiet. Any other
 // return is a reason why the box could not go on. ready is called once, when
 // the apps that were there before are serving.
@@ -24,7 +27,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	defer func() { err = errors.Join(err, n.close()) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	g := &group{ctx: ctx, cancel: cancel}
+	g := &group{ctx: ctx, cancel: cancel, budget: stopBudget}
 	defer func() { err = g.wait(err) }()
 
 	n.nameStore(ctx)
@@ -69,6 +72,14 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		g.start("admin", n.serveAdmin)
 	}
 	g.start("remote", n.serveRemote)
+	if s := n.commanded.service.Load(); s != nil {
+		g.start("control", s.Run)
+		select {
+		case <-s.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	g.start("updates", n.runUpdates)
 	n.runtime.Background()
 	n.health.setReady()
@@ -83,6 +94,9 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	g.start("references", n.runReferences)
 	select {
 	case <-ctx.Done():
+	case within := <-n.stopping:
+		n.log.Info("the box stops, as it was told through the control interface", "within", within.String())
+		g.budget = min(stopBudget, max(within, minStop))
 	case <-n.db.Failed():
 		return n.db.Err()
 	}
@@ -93,6 +107,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 type group struct {
 	ctx    context.Context // of the parts; ends them
 	cancel context.CancelCauseFunc
+	budget time.Duration // for all to end
 	steps  []step
 	mu     sync.Mutex // guards failed
 	failed error
@@ -131,13 +146,13 @@ func (g *group) start(name string, run func(context.Context) error) {
 // wait ends the parts in reverse order. One that does not end in time does not
 // keep the others from ending.
 func (g *group) wait(err error) error {
-	deadline := time.After(stopBudget)
+	deadline := time.After(g.budget)
 	for i, s := range slices.Backward(g.steps) {
 		s.stop()
 		select {
 		case <-s.done:
 		case <-deadline:
-			err = errors.Join(err, fmt.Errorf("%s did not end within %s", s.name, stopBudget))
+			err = errors.Join(err, fmt.Errorf("%s did not end within %s", s.name, g.budget))
 			for _, rest := range g.steps[:i] {
 				rest.stop()
 			}

@@ -125,6 +125,12 @@ func (s appSet) checkKeys() error {
 	seen := make(map[string]*actor)
 	for _, a := range s.actors() {
 		if other := seen[a.key]; other != nil {
+			if other.commanded {
+				a, other = other, a
+			}
+			if a.commanded {
+				return fmt.Errorf("app %s: actor %s has the key %s, and an actor that was started by command has it too: stop it first", other.app, other.config.Name, a.key)
+			}
 			return fmt.Errorf("app %s: actor %s has the key %s, which actor %s of app %s has too: sign each with a module key of its own",
 				a.app, a.config.Name, a.key, other.config.Name, other.app)
 		}
@@ -270,10 +276,10 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 	return n.setHTTP(ctx, next)
 }
 
-// sorted returns the apps by name.
+// sorted returns the apps in the order of compareApps.
 func (s appSet) sorted() []*app {
 	all := slices.Collect(maps.Values(s))
-	slices.SortFunc(all, func(a, b *app) int { return cmp.Compare(a.config.Name, b.config.Name) })
+	slices.SortFunc(all, func(a, b *app) int { return compareApps(a.config, b.config) })
 	return all
 }
 

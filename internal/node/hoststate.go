@@ -1,0 +1,182 @@
+package node
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	goruntime "runtime"
+	"slices"
+	"time"
+
+	"github.com/edged-io/edged/internal/config"
+	"github.com/edged-io/edged/internal/control"
+)
+
+// hostChanged has the state of the host made anew, and events told of what is different.
+func (n *Node) hostChanged() {
+	n.commanded.mu.Lock()
+	n.commanded.state = nil
+	n.commanded.mu.Unlock()
+	if s := n.commanded.service.Load(); s != nil {
+		s.Changed()
+	}
+}
+
+// openControl makes the control interface, if the device file has one.
+func (n *Node) openControl() error {
+	if !n.o.Device.Lattice.Control {
+		return nil
+	}
+	s, err := control.New(control.Options{Conn: n.link, Lattice: n.o.Device.Lattice.Name, Host: controlHost{n}, Log: n.part("control")})
+	if err != nil {
+		return err
+	}
+	n.commanded.service.Store(s)
+	return nil
+}
+
+// State implements control.Host.
+func (h controlHost) State() control.State {
+	c := &h.commanded
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == nil {
+		st := h.hostState()
+		c.state = &st
+	}
+	return *c.state
+}
+
+// hostState makes the state. Call it with commanded.mu held.
+func (n *Node) hostState() control.State {
+	put, apps := n.held(), n.commanded.shown
+	st := control.State{
+		ID: n.identity.host.Key().String(), Issuer: n.identity.cluster.Key().String(), FriendlyName: n.o.Device.Device.ID, Version: n.o.Version,
+		Started: n.started, Labels: put.labels(n.o.Device.Device.Labels), Config: put.Config,
+	}
+	for _, k := range append(slices.Clip(n.identity.issuers), n.identity.cluster.Key()) {
+		st.ClusterIssuers = append(st.ClusterIssuers, k.String())
+	}
+	if hub := n.o.Device.Hub; hub != nil {
+		st.JetStreamDomain = hub.JetStreamDomain
+	}
+	st.CtlHost = natsURL(n.broker.Addr())
+	st.RPCHost = st.CtlHost
+	for key, value := range platform() {
+		st.Labels[key] = value
+	}
+	ids := make(map[string]string)
+	instance := func(what string) string {
+		id := cmp.Or(n.commanded.ids[what], newInstance())
+		ids[what] = id
+		return id
+	}
+	for _, a := range apps.actors() {
+		st.Actors = append(st.Actors, n.entries(put, a, instance)...)
+		if c, ok := a.claims(); ok {
+			st.Claims = append(st.Claims, c)
+		}
+	}
+	builtins := config.Builtins()
+	for _, name := range sortedKeys(builtins) {
+		st.Providers = append(st.Providers, control.Provider{
+			ID: name, Key: name, Ref: "builtin:" + name, Contract: builtins[name], LinkName: "default", Name: name, Builtin: true,
+			Instance: instance("provider " + name), Health: control.Healthy,
+		})
+	}
+	n.commanded.ids = ids
+	st.Links = linksOf(put, apps)
+	return st
+}
+
+// entries are those of an actor.
+func (n *Node) entries(put *held, a *actor, instance func(string) string) (all []control.Actor) {
+	base := control.Actor{ID: a.key, Key: a.key, Ref: a.digest, Name: cmp.Or(a.signed.Name, a.config.Name), App: a.app}
+	if a.isSigned() {
+		base.Revision = a.signed.EffectiveRev()
+	}
+	if !a.commanded {
+		base.Max, base.Instance = uint32(a.config.Limits.Instances), instance(a.key)
+		return append(all, base)
+	}
+	h := put.Actors[a.key]
+	for _, e := range h.Entries {
+		is := base
+		is.ID, is.Ref, is.App, is.Annotations, is.Max = h.ID, h.Ref, "", e.Annotations, e.Max
+		annotations, _ := json.Marshal(e.Annotations) // strings: it does not fail
+		is.Instance = instance(a.key + " " + string(annotations))
+		all = append(all, is)
+	}
+	return all
+}
+
+// claims are those of a signed actor.
+func (a *actor) claims() (control.Claims, bool) {
+	if !a.isSigned() {
+		return control.Claims{}, false
+	}
+	m := a.signed
+	return control.Claims{
+		Subject: a.key, Issuer: m.Issuer.String(), Name: m.Name, Version: m.Ver, Revision: m.EffectiveRev(), Tags: m.Tags, Caps: m.Caps,
+		CallAlias: m.CallAlias, NotBefore: m.NotBefore, Expires: m.Expires,
+	}, true
+}
+
+// linksOf are the links of apps and those that were put. A link of an app hides one of the same actor, contract and name.
+func linksOf(put *held, apps appSet) (all []control.Link) {
+	declared := make(map[string]bool)
+	for _, a := range apps.sorted() {
+		if a.config.Assembled {
+			continue
+		}
+		bus, _ := a.links()
+		for _, l := range bus {
+			declared[heldLinkKey(l.Actor, l.Contract, l.Name)] = true
+			all = append(all, control.Link{Link: l, App: a.config.Name})
+		}
+	}
+	for _, at := range sortedKeys(put.Links) {
+		if l := put.Links[at]; !declared[heldLinkKey(put.key(l.Actor), l.Contract, l.Name)] {
+			all = append(all, l.control())
+		}
+	}
+	return all
+}
+
+// platform are the labels that a host has by itself, in the words of other hosts.
+func platform() map[string]string {
+	arch := goruntime.GOARCH
+	switch arch {
+	case "amd64":
+		arch = "x86_64"
+	case "arm64":
+		arch = "aarch64"
+	}
+	return map[string]string{"hostcore.arch": arch, "hostcore.os": goruntime.GOOS, "hostcore.osfamily": "unix"}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// newInstance is a random UUID, version 4 (RFC 9562, 5.4).
+func newInstance() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // does not fail
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// Stop implements control.Host.
+func (h controlHost) Stop(within time.Duration) {
+	select {
+	case h.stopping <- within:
+	default: // somebody has asked already
+	}
+}
