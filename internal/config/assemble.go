@@ -90,12 +90,6 @@ func (f Faults) Reasons() error {
 	return errors.New(strings.Join(reasons, "; "))
 }
 
-// IsBuiltin says whether a provider of that name is in the box, as a manifest has the name.
-func IsBuiltin(name string) bool {
-	_, ok := builtins[name]
-	return ok
-}
-
 // Builtins are the built-in providers by name, and the contract of each.
 func Builtins() map[string]string {
 	all := make(map[string]string, len(builtins))

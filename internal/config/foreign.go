@@ -12,8 +12,8 @@ const (
 	maxLinkValueBytes = 64 << 10 // of all keys and values together
 )
 
-// isBuiltin says whether a provider is one of the box's own, by the name of a capability.
-func isBuiltin(provider string) bool {
+// IsBuiltin says whether a provider is one of the box's own, by the name of a capability.
+func IsBuiltin(provider string) bool {
 	_, ok := builtins[provider]
 	return ok
 }

@@ -65,7 +65,7 @@ func (b *builder) grants() {
 		}
 		b.checkName(child(path, "name"), l.Name)
 		switch p := builtins[l.Provider]; {
-		case !isBuiltin(l.Provider):
+		case !IsBuiltin(l.Provider):
 			b.foreign(path, g, l)
 		case l.Contract != p.contract:
 			b.fault(child(path, "contract"), "%s serves %q, not %q", l.Provider, p.contract, clip(l.Contract))

@@ -23,7 +23,7 @@ import (
 )
 
 // An actor that was started by a command of the control interface is an app of its own, assembled from what was put instead of read from a manifest.
-// So it is checked, served, changed and ended in the way of all apps. See docs/decisions/0013-commanded-apps.md.
+// So it is checked, served, changed and ended in the way of all apps. See docs/decisions/0012-commanded-apps.md.
 
 // commanded is what the control interface has put, and what became of it.
 type commanded struct {

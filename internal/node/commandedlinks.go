@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/control"
 	"github.com/edged-io/edged/internal/oci"
@@ -117,12 +116,6 @@ func (h *held) labels(device map[string]string) map[string]string {
 	return all
 }
 
-// isProviderKey says whether s is the key of a provider that is not built in.
-func isProviderKey(s string) bool {
-	k, err := claims.Parse(s)
-	return err == nil && k.Kind() == claims.Service
-}
-
 // relink makes known to the bus, and to providers, the links that control tools have put between actors and providers that are not built in. A link of an
 // app goes before one of the same actor, contract and name.
 func (n *Node) relink() {
@@ -133,7 +126,7 @@ func (n *Node) relink() {
 	want := make(map[string]lattice.Link)
 	for _, put := range h.Links {
 		l := lattice.Link{Actor: h.key(put.Actor), Contract: put.Contract, Name: put.Name, Provider: h.key(put.Provider), Values: h.values(put)}
-		if key := heldLinkKey(l.Actor, l.Contract, l.Name); isProviderKey(l.Provider) && !apps[key] {
+		if key := heldLinkKey(l.Actor, l.Contract, l.Name); config.IsProviderKey(l.Provider) && !apps[key] {
 			want[key] = l
 		}
 	}
