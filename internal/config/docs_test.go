@@ -112,7 +112,7 @@ func TestDocs_deviceFile(t *testing.T) {
 func TestDocs_manifest(t *testing.T) {
 	for heading, v := range map[string]any{
 		"## The app": manifest{}, "## `[[actor]]`": actorTable{}, "## `[[stream]]`": streamTable{}, "## `[[capability]]`": capabilityTable{}, "## `[[link]]`": linkTable{},
-		"## `[[subscription]]`": subscriptionTable{}, "### `pubsub.mqtt`": mqttConfig{}, "### `pubsub.nats`": natsConfig{}, "### `pubsub.local`": localConfig{}, "### `keyvalue`": keyValueConfig{}, "### `blobstore`": blobStoreConfig{},
+		"## `[[subscription]]`": subscriptionTable{}, "### `pubsub.mqtt`": mqttConfig{}, "### `pubsub.nats`": natsConfig{}, "### `pubsub.local`": localConfig{}, "### `keyvalue`": keyValueConfig{}, "### `messaging`": messagingConfig{}, "### `blobstore`": blobStoreConfig{},
 		"### `gpio`": gpioConfig{}, "### `httpserver`": httpServerConfig{}, "### `httpclient`": httpClientConfig{}, "### `logging`, `numbergen`": noConfig{},
 	} {
 		checkPage(t, "manifest.md", heading, v)
@@ -121,6 +121,39 @@ func TestDocs_manifest(t *testing.T) {
 		if !strings.Contains(builtinNames, name) || !strings.Contains(section(t, "manifest.md", "## `[[capability]]`"), "`"+name+"`") {
 			t.Errorf("capability %s is not listed", name)
 		}
+	}
+}
+
+// TestDocs_capabilityValues checks that the page of each capability tells the keys of its configuration, or leads to where they are.
+func TestDocs_capabilityValues(t *testing.T) {
+	for name, c := range map[string]struct {
+		page string
+		v    any
+	}{
+		"keyvalue": {"keyvalue", keyValueConfig{}}, "blobstore": {"blobstore", blobStoreConfig{}}, "gpio": {"gpio", gpioConfig{}}, "messaging": {"messaging", messagingConfig{}},
+		"pubsub.mqtt": {"mqtt", mqttConfig{}}, "pubsub.nats": {"nats", natsConfig{}}, "pubsub.local": {"pubsub", localConfig{}},
+		"httpserver": {"httpserver", httpServerConfig{}}, "httpclient": {"httpclient", httpClientConfig{}}, "logging": {"logging", noConfig{}}, "numbergen": {"numbergen", noConfig{}},
+	} {
+		text, err := os.ReadFile(docs + "capabilities/" + c.page + ".md")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if shown := regexp.MustCompile(`name +?= "` + name + `"`); !shown.Match(text) && !strings.Contains(string(text), "capability [`"+name+"`]") {
+			t.Errorf("%s.md shows no capability %s", c.page, name)
+		}
+		if strings.Contains(string(text), "../manifest.md#"+strings.ReplaceAll(name, ".", "")+")") {
+			continue // there another test looks at each key
+		}
+		typ := reflect.TypeOf(c.v)
+		for i := range typ.NumField() {
+			if key := typ.Field(i).Tag.Get("toml"); !regexp.MustCompile(`\b` + key + `\b`).Match(text) {
+				t.Errorf("%s.md tells neither %s nor where it is told", c.page, key)
+			}
+		}
+	}
+	if len(builtins) != 11 {
+		t.Errorf("%d capabilities, and 11 are looked at", len(builtins))
 	}
 }
 

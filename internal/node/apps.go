@@ -42,9 +42,10 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 	for _, c := range n.compatible(append(found, n.commandedAtBoot()...)) {
 		a, err := n.prepare(ctx, c)
 		if err != nil {
-			n.leaveOut(c, err)
 			if errors.Is(err, errNotHere) {
-				n.waiting = append(n.waiting, c.Dir)
+				n.waitFor(c, err)
+			} else {
+				n.leaveOut(c, err)
 			}
 			continue
 		}
@@ -100,6 +101,13 @@ func (n *Node) leaveOut(c *config.App, err error) {
 	if c.Assembled {
 		n.commanded.out[c.Name] = err
 	}
+	n.health.degrade("app", c.Name, err)
+}
+
+// waitFor leaves out an app until its code has come.
+func (n *Node) waitFor(c *config.App, err error) {
+	n.waiting = append(n.waiting, c.Dir)
+	n.log.Warn("app waits for its code", "app", c.Name, "version", c.Version, "err", err)
 	n.health.degrade("app", c.Name, err)
 }
 
