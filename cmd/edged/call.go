@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -74,7 +74,16 @@ func callPayload(cmd *cobra.Command, args []string, raw bool) ([]byte, error) {
 	case len(args) < 3:
 		return nil, nil
 	}
-	d := json.NewDecoder(bytes.NewReader([]byte(args[2])))
+	b, err := payloadOf(args[2])
+	if err != nil {
+		return nil, usageOf(cmd, err)
+	}
+	return b, nil
+}
+
+// payloadOf is one JSON value as MessagePack.
+func payloadOf(text string) ([]byte, error) {
+	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	var v any
 	err := d.Decode(&v)
@@ -84,13 +93,9 @@ func callPayload(cmd *cobra.Command, args []string, raw bool) ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, usageOf(cmd, fmt.Errorf("JSON: %w", err))
+		return nil, fmt.Errorf("JSON: %w", err)
 	}
-	b, err := appendJSON(nil, v)
-	if err != nil {
-		return nil, usageOf(cmd, err)
-	}
-	return b, nil
+	return appendJSON(nil, v)
 }
 
 // base64Key is the name of the one member of an object that stands for bytes.

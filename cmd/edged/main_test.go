@@ -25,7 +25,7 @@ import (
 
 // The test binary is the command: scripts in testdata run it as edged.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"edged": main})
+	testscript.Main(m, map[string]func(){"edged": main, "echo-provider": echoProvider})
 }
 
 var update = flag.Bool("update", false, "rewrite what scripts compare with")
@@ -85,8 +85,9 @@ func TestScripts(t *testing.T) {
 				ts.Check(claims.WriteArchive(f, c, map[string]string{"x86_64-linux": ts.MkAbs(args[0])}, seed))
 				ts.Check(f.Close())
 			},
-			"publish": scriptPublish,
-			"dead":    scriptDead,
+			"programarchive": scriptArchive,
+			"publish":        scriptPublish,
+			"dead":           scriptDead,
 		},
 	})
 }

@@ -53,13 +53,14 @@ func Edged() Rules {
 			{"internal/oci", 25}, // code from registries, files and the hub
 			// Small packages that anybody may import.
 			{"internal/topic", 0}, {"internal/wasm", 0}, {"internal/outbound", 0}, {"internal/event", 0}, {"internal/nameform", 0}, {"internal/atomicfile", 0}, {"internal/cgroup", 0}, {"internal/house", 0}, {"sdk", 0},
+			{"sdk/go/provider", 1}, // for programs of their own; it stands beside lattice/wire, which knows hosts too
 			{"internal/httpsettings", 0}, {"internal/logtext", 0},
 			{"internal/logbuffer", 0}, {"internal/goguest", 0}, // for tests
 			{"examples", 10}, // actors: they know the SDK alone
 		},
 		Doors: []Door{
 			{"github.com/nats-io/nats-server", []string{"broker"}},
-			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "providers/child", "internal/control", "internal/ota", "internal/node", "internal/demo", "lattice/rpc", "lattice/metadata", "cmd"}},
+			{"github.com/nats-io/nats.go", []string{"broker", "providers/natsbroker", "providers/child", "internal/control", "internal/ota", "internal/node", "internal/demo", "lattice/rpc", "lattice/metadata", "providers/providertest", "sdk/go/provider", "cmd"}},
 			{"github.com/tetratelabs/wazero", []string{"runtime"}},
 			{"go.etcd.io/bbolt", []string{"store"}},
 			{"periph.io", []string{"providers/gpio"}},

@@ -1,0 +1,165 @@
+package provider
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/edged-io/edged/sdk/go/msgpack"
+)
+
+// entity is one end of an invocation. An actor has a key alone.
+type entity struct {
+	Key      string `msgpack:"public_key"`
+	Link     string `msgpack:"link_name"`
+	Contract string `msgpack:"contract_id"`
+}
+
+// url is the name of an entity in tokens.
+func (e entity) url() string {
+	if strings.HasPrefix(e.Key, "M") || strings.HasPrefix(e.Key, "m") {
+		return "wasmbus://" + e.Key
+	}
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "_")) }
+	return "wasmbus://" + strings.ReplaceAll(plain(e.Contract), ":", "/") + "/" + plain(e.Link) + "/" + e.Key
+}
+
+// envelope is an invocation on the wire.
+type envelope struct {
+	Origin    entity `msgpack:"origin"`
+	Target    entity `msgpack:"target"`
+	Operation string `msgpack:"operation"`
+	Payload   []byte `msgpack:"msg"` // empty where it is in the object store
+	ID        string `msgpack:"id"`
+	Token     string `msgpack:"encoded_claims"`
+	Host      string `msgpack:"host_id"`
+	Length    uint64 `msgpack:"content_length"` // of the payload, wherever it is
+}
+
+// readEnvelope reads an invocation. Where the id could be read it is in the result,
+// whatever the error, so that the sender can be answered.
+func readEnvelope(b []byte) (e envelope, err error) {
+	err = msgpack.Unmarshal(b, &e)
+	switch {
+	case len(e.ID) > 64:
+		e.ID, err = "", errors.New("the id is longer than 64 bytes")
+	case err == nil && (e.ID == "" || e.Operation == "" || e.Origin.Key == "" || e.Target.Key == ""):
+		err = errors.New("id, operation, origin or target is not there")
+	}
+	return e, err
+}
+
+// answer is a response on the wire. A key "error" says that the call failed, whatever
+// its value.
+type answer struct {
+	Payload []byte `msgpack:"msg"`
+	ID      string `msgpack:"invocation_id"`
+	Error   string `msgpack:"error,omitempty"`
+	Length  uint64 `msgpack:"content_length"`
+}
+
+// claims are what the token of an invocation says: a JWT that is signed by the key of
+// a cluster.
+type claims struct {
+	ID        string `json:"jti"`
+	IssuedAt  int64  `json:"iat"`
+	Issuer    string `json:"iss"`
+	Subject   string `json:"sub"`
+	Expires   int64  `json:"exp,omitempty"`
+	NotBefore int64  `json:"nbf,omitempty"`
+	Wascap    struct {
+		TargetURL string `json:"target_url"`
+		OriginURL string `json:"origin_url"`
+		Hash      string `json:"hash"`
+	} `json:"wascap"`
+	Revision int `json:"wascap_revision,omitempty"`
+}
+
+// describe says of a call what its token has to say.
+func (c *claims) describe(e *envelope, payload []byte) {
+	w := &c.Wascap
+	w.OriginURL, w.TargetURL, c.Subject = e.Origin.url(), e.Target.url()+"/"+e.Operation, e.ID
+	w.Hash = fmt.Sprintf("%X", sha256.Sum256(slices.Concat([]byte(w.OriginURL+w.TargetURL+e.Operation), payload)))
+}
+
+type jwtHeader struct {
+	Type      string `json:"typ"`
+	Algorithm string `json:"alg"`
+}
+
+var (
+	header  = jwtHeader{"jwt", "Ed25519"}
+	segment = base64.RawURLEncoding.Strict()
+)
+
+// sign gives an envelope its token.
+func sign(e *envelope, payload []byte, seed string) error {
+	pair, err := nkeys.FromSeed([]byte(seed))
+	if err != nil {
+		return fmt.Errorf("invocation_seed: %w", err)
+	}
+	c := claims{ID: e.ID, IssuedAt: time.Now().Unix(), Revision: 3}
+	if c.Issuer, err = pair.PublicKey(); err != nil {
+		return err
+	}
+	c.describe(e, payload)
+	head, _ := json.Marshal(header) // texts and numbers always have a form
+	body, _ := json.Marshal(c)
+	text := segment.EncodeToString(head) + "." + segment.EncodeToString(body)
+	sig, err := pair.Sign([]byte(text))
+	e.Token = text + "." + segment.EncodeToString(sig)
+	return err
+}
+
+// verify returns what a token says that one of issuers has signed. Whether it is of
+// the call is for matches to say.
+func verify(token string, issuers []string, now int64) (c claims, err error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || len(token) > 16<<10 {
+		return c, errors.New("the token has not the form of a JWT")
+	}
+	var head jwtHeader
+	var sig []byte
+	for i, into := range []any{&head, &c, nil} {
+		raw, err := segment.DecodeString(parts[i])
+		if err == nil && into != nil {
+			err = json.Unmarshal(raw, into)
+		}
+		if err != nil {
+			return c, fmt.Errorf("token: %w", err)
+		}
+		sig = raw
+	}
+	switch {
+	case head != header:
+		return c, errors.New("the token is of another kind")
+	case !slices.Contains(issuers, c.Issuer) || !strings.HasPrefix(c.Issuer, "C"):
+		return c, fmt.Errorf("issuer %q is not trusted", c.Issuer)
+	case c.Expires != 0 && now >= c.Expires, now < c.NotBefore:
+		return c, errors.New("the token is out of its time")
+	}
+	key, err := nkeys.FromPublicKey(c.Issuer)
+	if err == nil {
+		err = key.Verify([]byte(parts[0]+"."+parts[1]), sig)
+	}
+	if err != nil {
+		return c, fmt.Errorf("token: %w", err)
+	}
+	return c, nil
+}
+
+// matches says whether the token is of this call, with this payload.
+func (c *claims) matches(e *envelope, payload []byte) error {
+	want := *c
+	if want.describe(e, payload); want != *c {
+		return errors.New("the token is of another call")
+	}
+	return nil
+}
