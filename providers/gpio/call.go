@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 	"github.com/edged-io/edged/store"
 )
@@ -135,7 +136,7 @@ func (p *Provider) pulse(ctx context.Context, h *held, args arguments) ([]byte, 
 // in need must be there. Others are skipped.
 func parseArguments(payload []byte, need uint8) (arguments, error) {
 	var a arguments
-	d := msgpack.NewDecoder(payload)
+	d := providers.Decoder(payload)
 	for range d.Map() {
 		switch key := string(d.Key()); key {
 		case "chip":

@@ -120,7 +120,7 @@ func (p *Provider) check(subject string, body []byte) error {
 func isInbox(subject string) bool { return strings.HasPrefix(subject, "_INBOX.") }
 
 func (p *Provider) publish(ctx context.Context, payload []byte) error {
-	m, _, err := decodeMessage(payload)
+	m, _, err := decodeMessage(payload, messageMembers)
 	if err != nil {
 		return fail(providers.ErrFormat, err)
 	}
@@ -154,7 +154,7 @@ func (p *Provider) publish(ctx context.Context, payload []byte) error {
 }
 
 func (p *Provider) request(ctx context.Context, payload []byte) ([]byte, error) {
-	m, wait, err := decodeMessage(payload)
+	m, wait, err := decodeMessage(payload, requestMembers)
 	if err != nil {
 		return nil, fail(providers.ErrFormat, err)
 	}

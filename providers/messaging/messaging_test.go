@@ -206,3 +206,37 @@ func FuzzCall(f *testing.F) {
 		}
 	})
 }
+
+// TestProvider_Call_forms: peers write the same in other ways (PROTOCOL 3.2 and 8.0).
+func TestProvider_Call_forms(t *testing.T) {
+	p, _, f := newProvider(t)
+	for what, payload := range map[string]string{
+		"a map":                      "\x83\xa7subject\xa3a.b\xa7replyTo\xa3c.d\xa4body\xc4\x02hi",
+		"in another order":           "\x84\xa4body\xc4\x02hi\xa3new\x93\x01\x02\x03\xa7replyTo\xa3c.d\xa7subject\xa3a.b",
+		"an array":                   "\x93\xa3a.b\xa3c.d\xc4\x02hi",
+		"marked":                     "\xc1\x83\xa7subject\xa3a.b\xa7replyTo\xa3c.d\xa4body\xc4\x02hi",
+		"bytes as numbers":           "\x83\xa7subject\xa3a.b\xa7replyTo\xa3c.d\xa4body\x92\x68\x69",
+		"bytes as text, and wide":    "\x83\xa7subject\xda\x00\x03a.b\xa7replyTo\xd9\x03c.d\xa4body\xa2hi",
+		"names and subjects as bins": "\x83\xc4\x07subject\xc4\x03a.b\xa7replyTo\xa3c.d\xa4body\xc4\x02hi",
+	} {
+		f.sent = nil
+		if _, err := p.Call(t.Context(), lattice.Invocation{Operation: "Messaging.Publish", Payload: []byte(payload)}); err != nil {
+			t.Errorf("%s: %v", what, err)
+		} else if len(f.sent) != 1 || f.sent[0].Subject != "a.b" || f.sent[0].Reply != "c.d" || string(f.sent[0].Body) != "hi" {
+			t.Errorf("%s: sent %+v", what, f.sent)
+		}
+	}
+	for what, payload := range map[string]string{
+		"a map":    "\x83\xa7subject\xa3ask\xa4body\xc4\x02hi\xa9timeoutMs\xcd\x27\x10",
+		"an array": "\x93\xa3ask\xc4\x02hi\xce\x00\x00\x27\x10",
+		"no wait":  "\x82\xa7subject\xa3ask\xa4body\xc4\x02hi",
+	} {
+		reply, err := p.Call(t.Context(), lattice.Invocation{Operation: "Messaging.Request", Payload: []byte(payload)})
+		if want := messaging.AppendMessage(nil, messaging.Message{Subject: "_INBOX.x", Body: []byte("got hi")}); err != nil || string(reply) != string(want) {
+			t.Errorf("%s: %x, %v", what, reply, err)
+		}
+		if f.waited > 10*time.Second {
+			t.Errorf("%s: would have waited %s", what, f.waited)
+		}
+	}
+}

@@ -4,16 +4,25 @@ import (
 	"math"
 	"time"
 
+	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
 
 // The MessagePack of wasmcloud:messaging. A message is a map: subject as str,
-// replyTo as str where there is one, body as bin. A request has timeoutMs too.
+// replyTo as str where there is one, body as bin. A request has timeoutMs too, and no
+// replyTo.
 
-func decodeMessage(payload []byte) (m Message, wait time.Duration, err error) {
-	d := msgpack.NewDecoder(payload)
-	for range d.Map() {
-		switch string(d.Key()) {
+// Members of what actors send, in the order in which they stand where a struct is an
+// array.
+var (
+	messageMembers = []string{"subject", "replyTo", "body"}
+	requestMembers = []string{"subject", "body", "timeoutMs"}
+)
+
+func decodeMessage(payload []byte, members []string) (m Message, wait time.Duration, err error) {
+	d := providers.Decoder(payload)
+	providers.Struct(d, members, func(name string) {
+		switch name {
 		case "subject":
 			m.Subject = d.Str()
 		case "replyTo":
@@ -25,7 +34,7 @@ func decodeMessage(payload []byte) (m Message, wait time.Duration, err error) {
 		default:
 			d.Skip()
 		}
-	}
+	})
 	return m, wait, d.Done()
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edged-io/edged/internal/event"
+	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
 
@@ -16,7 +17,7 @@ import (
 // and extensions as a map of str to str.
 
 func decodePublish(payload []byte) (to string, e event.Event, err error) {
-	d := msgpack.NewDecoder(payload)
+	d := providers.Decoder(payload)
 	for range d.Map() {
 		switch string(d.Key()) {
 		case "topic":
@@ -98,7 +99,7 @@ type request struct {
 }
 
 func decodeRequest(payload []byte) (r request, err error) {
-	d := msgpack.NewDecoder(payload)
+	d := providers.Decoder(payload)
 	for range d.Map() {
 		switch string(d.Key()) {
 		case "topic":
@@ -162,7 +163,7 @@ func DecodeVerdict(reply []byte) (v Verdict, err error) {
 	if msgpack.IsNothing(reply) {
 		return v, nil
 	}
-	d := msgpack.NewDecoder(reply)
+	d := providers.Decoder(reply)
 	for range d.Map() {
 		switch string(d.Key()) {
 		case "action":
