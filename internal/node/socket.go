@@ -15,6 +15,7 @@ import (
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/blobstore"
 	"github.com/edged-io/edged/providers/child"
 	"github.com/edged-io/edged/store"
 )
@@ -76,6 +77,10 @@ func (n *Node) serveSocket(ctx context.Context) error {
 	mux.HandleFunc("DELETE /streams/{name}", answer(n.removeStream))
 	mux.HandleFunc("GET /state", answer(func(*http.Request) (any, error) { return items(n.buckets()), nil }))
 	mux.HandleFunc("DELETE /state/{bucket}", answer(n.removeBucket))
+	mux.HandleFunc("GET /blobs", answer(func(*http.Request) (any, error) { return items(n.blobBuckets()), nil }))
+	mux.HandleFunc("GET /blobs/{bucket}", answer(n.listObjects))
+	mux.HandleFunc("GET /blobs/{bucket}/object", answer(n.readObject))
+	mux.HandleFunc("DELETE /blobs/{bucket}", answer(n.removeBlobs))
 	mux.HandleFunc("GET /subscriptions", answer(func(*http.Request) (any, error) { return items(n.subscriptions()), nil }))
 	mux.HandleFunc("GET /dlq", answer(n.listDeadLetters))
 	mux.HandleFunc("GET /dlq/{id}", answer(n.showDeadLetter))
@@ -126,7 +131,7 @@ var errRequest = errors.New("bad request")
 func statusOf(err error) int {
 	var faults config.Faults
 	switch {
-	case errors.Is(err, errNoActor), errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket), errors.Is(err, child.ErrUnknown):
+	case errors.Is(err, errNoActor), errors.Is(err, store.ErrNoDeadLetter), errors.Is(err, store.ErrNoStream), errors.Is(err, store.ErrNoSubscription), errors.Is(err, errNoBucket), errors.Is(err, blobstore.ErrNoObject), errors.Is(err, child.ErrUnknown):
 		return http.StatusNotFound
 	case errors.Is(err, errInUse), errors.Is(err, child.ErrRunning):
 		return http.StatusConflict

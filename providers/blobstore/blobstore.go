@@ -68,9 +68,10 @@ const (
 	ValueMaxObjects = "max_objects" // files of the bucket; 10,000 by default
 )
 
+// What a bucket may hold where its link says nothing.
 const (
-	defaultMaxBytes   = 64 << 20
-	defaultMaxObjects = 10_000
+	DefaultMaxBytes   = 64 << 20
+	DefaultMaxObjects = 10_000
 )
 
 // Errors that say why there is no room.
@@ -169,7 +170,7 @@ func (p *Provider) Contract() string { return Contract }
 
 // PutLink takes the link values "bucket", "max_bytes" and "max_objects".
 func (p *Provider) PutLink(_ context.Context, l lattice.Link) error {
-	to := &link{bucket: bucket{cmp.Or(l.Values[ValueBucket], l.Actor), defaultMaxBytes, defaultMaxObjects}}
+	to := &link{bucket: bucket{cmp.Or(l.Values[ValueBucket], l.Actor), DefaultMaxBytes, DefaultMaxObjects}}
 	if len(to.name) > 128 {
 		return fmt.Errorf("link %s to blobstore: bucket %.40q… is longer than 128 bytes", l.Actor, to.name)
 	}
