@@ -19,18 +19,23 @@ import (
 // hubFlags say how to reach a hub.
 type hubFlags struct{ server, creds, domain string }
 
-func (f *hubFlags) register(cmd *cobra.Command) {
+// registerServer adds the flags of a verb that needs no JetStream.
+func (f *hubFlags) registerServer(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.server, "server", "", "URL of the hub, such as nats://hub.example:4222")
 	cmd.Flags().StringVar(&f.creds, "creds", "", "credentials file for the hub")
-	cmd.Flags().StringVar(&f.domain, "domain", "", "JetStream domain of the hub, if the server is not in it")
 	_ = cmd.MarkFlagFilename("creds", "creds")
 }
 
-func (f *hubFlags) connect() (*nats.Conn, error) {
+func (f *hubFlags) register(cmd *cobra.Command) {
+	f.registerServer(cmd)
+	cmd.Flags().StringVar(&f.domain, "domain", "", "JetStream domain of the hub, if the server is not in it")
+}
+
+func (f *hubFlags) connect(more ...nats.Option) (*nats.Conn, error) {
 	if f.server == "" {
 		return nil, usageError{errors.New("--server is needed: the URL of the hub")}
 	}
-	opts := []nats.Option{nats.Name("edged"), nats.Timeout(10 * time.Second)}
+	opts := append(more, nats.Name("edged"), nats.Timeout(10*time.Second))
 	if f.creds != "" {
 		opts = append(opts, nats.UserCredentials(f.creds))
 	}

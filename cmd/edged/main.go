@@ -134,7 +134,7 @@ with a NATS hub when there is a link.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageOf(cmd, err) })
 	root.AddCommand(
 		newRun(), newCheck(), newStatus(), newStream(), newSubscription(), newActor(), newProvider(), newState(), newBlob(), newCall(), newDLQ(), newGPIO(), newReload(), newStore(),
-		newHub(), newPush(), newKeys(), newSign(), newInspect(), newDemo(), newSelftest(), newVersion(), newCompile(),
+		newHub(), newPush(), newHost(), newLink(), newConfig(), newLabel(), newEvents(), newKeys(), newSign(), newInspect(), newDemo(), newSelftest(), newVersion(), newCompile(),
 	)
 	root.AddCommand(buildCommands()...)
 	return root

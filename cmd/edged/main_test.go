@@ -88,6 +88,7 @@ func TestScripts(t *testing.T) {
 			"programarchive": scriptArchive,
 			"publish":        scriptPublish,
 			"dead":           scriptDead,
+			"heard":          scriptHeard,
 		},
 	})
 }
@@ -244,6 +245,21 @@ func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
 // scriptDead waits until there are so many dead letters: dead N.
 func scriptDead(ts *testscript.TestScript, _ bool, args []string) {
 	await(ts, args[0]+" dead letters", func() bool { return fmt.Sprint(boxStatus(ts)["dead_letters"]) == args[0] })
+}
+
+// scriptHeard puts a configuration, heard, again and again until what runs in the background beside the box has ended: it waits for an event.
+func scriptHeard(ts *testscript.TestScript, _ bool, _ []string) {
+	all := ts.BackgroundCmds()
+	listener := all[len(all)-1]
+	n := 0
+	await(ts, "somebody hears the event", func() bool {
+		n++
+		var out, errOut bytes.Buffer
+		if code := run([]string{"config", "put", "heard", fmt.Sprint("n=", n), "--config", ts.MkAbs("edged.toml")}, nil, &out, &errOut); code != exitOK {
+			ts.Fatalf("config put: %d %s", code, errOut.String())
+		}
+		return listener.Process.Signal(syscall.Signal(0)) != nil
+	})
 }
 
 // quiet is the smallest actor: it answers every call, with nothing.

@@ -33,7 +33,7 @@ func TestMan(t *testing.T) {
 			pages[i][e.Name()] = string(b)
 		}
 	}
-	for _, name := range []string{"edged.1", "edged-run.1", "edged-dlq-show.1", "edged-hub-init.1", "edged-push.1"} {
+	for _, name := range []string{"edged.1", "edged-run.1", "edged-dlq-show.1", "edged-hub-init.1", "edged-push.1", "edged-actor-start.1", "edged-events.1"} {
 		if page := pages[0][name]; page == "" || page != pages[1][name] {
 			t.Errorf("%s is missing, or another one each time", name)
 		}

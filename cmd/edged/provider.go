@@ -1,7 +1,143 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edged-io/edged/internal/control"
+)
 
 func newProvider() *cobra.Command {
-	return group("provider", "Capability providers", newProviderTest())
+	return group("provider", "Capability providers", newProviderList(), newProviderStart(), newProviderStop(), newProviderTest())
+}
+
+// providerItem is a provider in a listing.
+type providerItem struct {
+	Host        string            `json:"host"`
+	Key         string            `json:"key"` // the name of one that is built in
+	Name        string            `json:"name"`
+	Contract    string            `json:"contract"`
+	LinkName    string            `json:"link_name"`
+	Ref         string            `json:"ref"`
+	Revision    int64             `json:"revision"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+func newProviderList() *cobra.Command {
+	var f latticeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "ls", Short: "List providers", Args: usage(cobra.NoArgs),
+		Long: `List the providers of the box on this machine, of another box with --device, or, with
+--server alone, of all boxes that are connected to the hub.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all := []providerItem{}
+			err := f.inventories(cmd, func(h peer, st control.State) {
+				for _, p := range st.Providers {
+					all = append(all, providerItem{h.name, p.Key, p.Name, p.Contract, p.LinkName, p.Ref, p.Revision, known(p.Annotations)})
+				}
+			})
+			if err != nil {
+				return err
+			}
+			return printed(cmd, asJSON, all, func(w io.Writer) {
+				table(w, func(row func(...any)) {
+					row("HOST", "PROVIDER", "CONTRACT", "LINK NAME", "REVISION", "FROM", "ANNOTATIONS", "KEY")
+					for _, p := range all {
+						row(p.Host, p.Name, p.Contract, p.LinkName, p.Revision, p.Ref, texts(p.Annotations), p.Key)
+					}
+				})
+			})
+		},
+	}
+	f.registerHost(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newProviderStart() *cobra.Command {
+	var c command
+	var link, configuration string
+	var annotations []string
+	cmd := &cobra.Command{
+		Use: "start REF", Short: "Start a provider", Args: usage(cobra.ExactArgs(1)),
+		Long: `Start a provider from REF, and wait until it runs or it is known why it does not. It
+belongs to the box: it comes back when the box is started again, hub or no hub.
+
+` + refHelp,
+		Example: "  edged provider start registry.example/modbus:0.3.0 --link-name hall3",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			marks, err := valuesOf(cmd, annotations, "")
+			if err != nil {
+				return err
+			}
+			start := control.ProviderStart{LinkName: link, Annotations: marks}
+			if configuration != "" {
+				b, err := os.ReadFile(configuration)
+				if err != nil {
+					return err
+				}
+				start.Configuration = string(b)
+			}
+			return c.run(cmd, func(ctx context.Context, o *order) error {
+				start.Ref = reference(o, args[0])
+				return o.await(ctx, start.Ref, func(ctx context.Context, accepted func() bool) (control.State, error) {
+					return o.StartProvider(ctx, o.host.key, start, accepted)
+				}, func(st control.State) string {
+					i := slices.IndexFunc(st.Providers, func(p control.Provider) bool { return p.Ref == start.Ref && p.LinkName == link })
+					p := st.Providers[i] // there is one, or it would not be done
+					return fmt.Sprintf("%s (%s) serves %s, link name %s", p.Name, p.Key, p.Contract, p.LinkName)
+				})
+			})
+		},
+	}
+	c.register(cmd)
+	linkNameFlag(cmd, &link)
+	cmd.Flags().StringVar(&configuration, "configuration", "", "file with what the provider is configured with (config_json of its host data)")
+	_ = cmd.MarkFlagFilename("configuration")
+	annotationFlag(cmd, &annotations, "annotation, KEY=VALUE; may be given more than once")
+	return cmd
+}
+
+func newProviderStop() *cobra.Command {
+	var c command
+	var link string
+	cmd := &cobra.Command{
+		Use: "stop PROVIDER", Short: "Stop a provider", Args: usage(cobra.ExactArgs(1)),
+		Long:    `Stop a provider. PROVIDER is its key, its name, or what it runs from. Its links stay.`,
+		Example: "  edged provider stop modbus --link-name hall3",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd, func(ctx context.Context, o *order) error {
+				st, err := o.State(ctx, o.host.key)
+				if err != nil {
+					return err
+				}
+				key, err := pick("provider", args[0], st.Providers, func(p control.Provider) (string, string, string) { return p.Key, p.Name, p.Ref })
+				if err != nil {
+					return err
+				}
+				return o.await(ctx, args[0], func(ctx context.Context, accepted func() bool) (control.State, error) {
+					return o.StopProvider(ctx, o.host.key, control.ProviderStop{ID: key, LinkName: link}, accepted)
+				}, func(control.State) string { return args[0] + " is stopped" })
+			})
+		},
+	}
+	c.register(cmd)
+	linkNameFlag(cmd, &link)
+	cmd.ValidArgsFunction = c.completeFrom(func(st control.State) (all []string) {
+		for _, p := range st.Providers {
+			all = append(all, p.Key)
+		}
+		return all
+	})
+	return cmd
+}
+
+func linkNameFlag(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "link-name", "default", "link name, which tells links for the same contract apart")
 }

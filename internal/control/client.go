@@ -108,6 +108,8 @@ func (c *Client) ping(ctx context.Context, within time.Duration, more func(State
 			return fmt.Errorf("%w in the lattice %s", ErrNobody, c.lattice)
 		case errors.Is(err, context.DeadlineExceeded):
 			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case err != nil:
 			return err
 		}

@@ -17,6 +17,7 @@ type Event struct {
 	Name   string // its type, without "com.wasmcloud.lattice."
 	Time   time.Time
 	Data   json.RawMessage
+	Raw    json.RawMessage // all of it, as it was sent
 }
 
 // maxFollowed is how many events wait to be read; what comes on top is lost, and said to be.
@@ -116,5 +117,5 @@ func decodeEvent(data []byte) (Event, bool) {
 		return Event{}, false
 	}
 	name, ok := strings.CutPrefix(e.Type, eventTypePrefix)
-	return Event{ID: e.ID, Source: e.Source, Name: name, Time: e.Time, Data: e.Data}, ok && e.ID != "" && name != ""
+	return Event{ID: e.ID, Source: e.Source, Name: name, Time: e.Time, Data: e.Data, Raw: data}, ok && e.ID != "" && name != ""
 }
