@@ -242,6 +242,9 @@ func (f *front) run() {
 		_ = f.http.Serve(f) // ends with retire
 	}()
 	<-f.ends
+	// Whoever has been accepted is known to the server only now: Shutdown would not wait
+	// for one that was on its way, and Close would hang up on it.
+	<-served
 	base := f.http.BaseContext(f)
 	patient, cancel := context.WithCancel(context.WithoutCancel(base))
 	defer cancel()
@@ -249,7 +252,6 @@ func (f *front) run() {
 	defer context.AfterFunc(base, func() { time.AfterFunc(lastWords, cancel) })()
 	_ = f.http.Shutdown(patient)
 	_ = f.http.Close()
-	<-served
 }
 
 // retire has run end. Connections are taken no more.
