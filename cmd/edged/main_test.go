@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,8 @@ func TestScripts(t *testing.T) {
 			"hup":   scriptHup,
 			"term":  func(ts *testscript.TestScript, _ bool, _ []string) { signalAll(ts, syscall.SIGTERM) },
 			"json":  scriptJSON,
+			// problems N waits until the box has so many.
+			"problems": scriptProblems,
 			"actor": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), quiet, 0o600))
 			},
@@ -152,6 +155,21 @@ func boxStatus(ts *testscript.TestScript) map[string]any {
 	var s map[string]any
 	ts.Check(json.Unmarshal(out.Bytes(), &s))
 	return s
+}
+
+func scriptProblems(ts *testscript.TestScript, _ bool, args []string) {
+	var status struct{ Problems []string }
+	for deadline := time.Now().Add(time.Minute); ; {
+		ts.Check(ts.Exec("edged", "status", "--config", "edged.toml", "--json"))
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &status))
+		if strconv.Itoa(len(status.Problems)) == args[0] {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("problems %q, want %s", status.Problems, args[0])
+		}
+		<-time.After(20 * time.Millisecond)
+	}
 }
 
 // scriptReady waits until the box in the background serves.

@@ -13,7 +13,7 @@ import (
 )
 
 func newProvider() *cobra.Command {
-	return group("provider", "Capability providers", newProviderList(), newProviderStart(), newProviderStop(), newProviderTest())
+	return group("provider", "Capability providers", newProviderList(), newProviderStart(), newProviderStop(), newProviderTest(), newProviderAttach(), newProviderDetach())
 }
 
 // providerItem is a provider in a listing.

@@ -45,6 +45,7 @@ type App struct {
 	Assembled bool
 
 	Actors        []Actor
+	Providers     []Provider // that are programs of their own
 	Streams       []Stream
 	Links         []Link // one for each actor, contract and link name
 	MQTT          []MQTTSource
@@ -62,6 +63,11 @@ func (a *App) References() (refs []string) {
 	for _, actor := range a.Actors {
 		if actor.Ref != "" && !slices.Contains(refs, actor.Ref) {
 			refs = append(refs, actor.Ref)
+		}
+	}
+	for _, p := range a.Providers {
+		if p.Ref != "" && !slices.Contains(refs, p.Ref) {
+			refs = append(refs, p.Ref)
 		}
 	}
 	return refs
@@ -124,7 +130,7 @@ type Stream struct {
 type Link struct {
 	Actor    string // name within the app
 	Contract string
-	Provider string // ProviderKeyValue, …, or the key of one that is not built in
+	Provider string // ProviderKeyValue, …, the name of one of App.Providers, or the key of another one that is not built in
 	Name     string // "default" unless the manifest says otherwise
 	// Values are, for keyvalue: "bucket"; for blobstore: "bucket", "max_bytes", "max_objects"; for gpio: "lines", as CHIP/LINE with a space between; for httpclient, those of providers/httpclient; else empty.
 	Values map[string]string

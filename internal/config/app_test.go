@@ -374,7 +374,7 @@ name = "modbus"
 		"89: subscription[0].backoff[1]: want a duration",
 		`92: subscription[1].name: subscription "q" is there already`,
 		`95: subscription[1].filter: matches nothing that stream "s" holds`,
-		"97: provider: not enforced",
+		"97: provider[0].file: required, or digest or oci",
 	)
 }
 

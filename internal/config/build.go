@@ -74,6 +74,7 @@ func decodeApp(dir string, data []byte, files fs.FS) (*App, Faults) {
 		b.fault("version", "must be 1 to 64 printable characters without spaces, got %q", clip(m.Version))
 	}
 	b.actors()
+	b.providers()
 	b.streams()
 	b.grants()
 	b.httpConflicts()

@@ -87,6 +87,7 @@ func (h Hub) LogValue() slog.Value {
 type Trust struct {
 	Issuers       []string `toml:"issuers"`
 	AllowUnsigned bool     `toml:"allow_unsigned" default:"false"`
+	Programs      []string `toml:"programs" items:"64"`
 }
 
 // Apps is where the apps are, one folder each. The folder need not exist.
@@ -211,6 +212,11 @@ func (d *document) checkDevice(c *Device) {
 	for i, key := range c.Trust.Issuers {
 		if !accountKey(key) {
 			d.fault(item("trust.issuers", i), "not the public key of an account (A…): %q", clip(key))
+		}
+	}
+	for i, program := range c.Trust.Programs {
+		if !filepath.IsAbs(program) || filepath.Clean(program) != program {
+			d.fault(item("trust.programs", i), "want an absolute path in its shortest form, got %q", clip(program))
 		}
 	}
 }

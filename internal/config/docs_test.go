@@ -111,7 +111,7 @@ func TestDocs_deviceFile(t *testing.T) {
 
 func TestDocs_manifest(t *testing.T) {
 	for heading, v := range map[string]any{
-		"## The app": manifest{}, "## `[[actor]]`": actorTable{}, "## `[[stream]]`": streamTable{}, "## `[[capability]]`": capabilityTable{}, "## `[[link]]`": linkTable{},
+		"## The app": manifest{}, "## `[[actor]]`": actorTable{}, "## `[[stream]]`": streamTable{}, "## `[[capability]]`": capabilityTable{}, "## `[[link]]`": linkTable{}, "## `[[provider]]`": providerTable{},
 		"## `[[subscription]]`": subscriptionTable{}, "### `pubsub.mqtt`": mqttConfig{}, "### `pubsub.nats`": natsConfig{}, "### `pubsub.local`": localConfig{}, "### `keyvalue`": keyValueConfig{}, "### `messaging`": messagingConfig{}, "### `blobstore`": blobStoreConfig{},
 		"### `gpio`": gpioConfig{}, "### `httpserver`": httpServerConfig{}, "### `httpclient`": httpClientConfig{}, "### `logging`, `numbergen`": noConfig{},
 	} {

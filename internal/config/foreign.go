@@ -27,8 +27,8 @@ func IsProviderKey(s string) bool {
 // foreign adds a link to a provider that somebody else runs, in a process of its own, here or elsewhere. Contract and values are between actor and
 // provider: any contract may be served so, those of the built-in providers included.
 func (b *builder) foreign(path string, g grant, l linkTable) {
-	if !IsProviderKey(l.Provider) {
-		b.fault(child(path, "provider"), "unknown provider %q, want %s; or the key of another one, V and 55 more characters", clip(l.Provider), builtinNames)
+	if !b.checkOwnLink(path, l) && !IsProviderKey(l.Provider) {
+		b.fault(child(path, "provider"), "unknown provider %q, want %s; a [[provider]] of the app; or the key of another one, V and 55 more characters", clip(l.Provider), builtinNames)
 		return
 	}
 	if !contractForm(l.Contract) {

@@ -246,6 +246,11 @@ func (d *Device) CheckApps(apps []*App) Faults {
 				faults = append(faults, f)
 			}
 		}
+		for _, p := range a.Providers {
+			if filepath.IsAbs(p.Exec) && !d.Trust.AllowUnsigned && !slices.Contains(d.Trust.Programs, p.Exec) {
+				faults = append(faults, a.fault("provider "+p.Name+": "+strconv.Quote(p.Exec)+" is not in trust.programs of the device file, which says what of the box apps may run"))
+			}
+		}
 	}
 	return faults.sorted()
 }

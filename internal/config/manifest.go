@@ -10,7 +10,7 @@ type manifest struct {
 	Capabilities  []capabilityTable   `toml:"capability" items:"256"`
 	Links         []linkTable         `toml:"link" items:"256"`
 	Subscriptions []subscriptionTable `toml:"subscription" items:"256"`
-	Providers     refused             `toml:"provider"`
+	Providers     []providerTable     `toml:"provider" items:"64"`
 }
 
 type actorTable struct {

@@ -271,8 +271,8 @@ func (s *Service) stopProvider(ctx context.Context, id, link string) error {
 		return fmt.Errorf("provider %s is not running on this host", id)
 	}
 	for _, p := range running {
-		if p.Builtin {
-			return fmt.Errorf("provider %s is built in, and always runs", p.ID)
+		if p.Kept != "" {
+			return fmt.Errorf("provider %s: %s", p.ID, p.Kept)
 		}
 		if err := ofApp("provider "+p.ID, p.App); err != nil {
 			return err

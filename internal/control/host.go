@@ -90,7 +90,7 @@ type Provider struct {
 	Instance    string
 	Health      Health
 	App         string
-	Builtin     bool // in the host itself: it always runs
+	Kept        string // why no command stops it; "" if one does
 }
 
 // Health is what the last health request of a provider came to.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 
 // app is an app that runs.
 type app struct {
-	config *config.App
-	digest string // of the manifest and all modules: the same digest is the same app
-	actors []*actor
+	config    *config.App
+	digest    string // of the manifest and all modules: the same digest is the same app
+	actors    []*actor
+	providers []provided // that are not built in
 }
 
 // appSet is what runs, by name of the app. Node.apply guards changes; health
@@ -286,6 +288,9 @@ func (n *Node) prepare(ctx context.Context, c *config.App) (_ *app, err error) {
 			return nil, err
 		}
 	}
+	if a.providers, err = n.prepareProviders(ctx, c); err != nil {
+		return nil, err
+	}
 	for _, ac := range c.Actors {
 		actor, err := n.goOn(c, ac)
 		if actor == nil && err == nil {
@@ -393,6 +398,20 @@ func (n *Node) digestApp(ctx context.Context, c *config.App) (string, error) {
 			return "", fmt.Errorf("app %s: %w", c.Name, err)
 		}
 		fmt.Fprintln(h, a.Name, digest)
+	}
+	for _, p := range c.Providers {
+		if p.Remote != "" || filepath.IsAbs(p.Exec) {
+			continue
+		}
+		path, err := n.providerFile(ctx, c, p)
+		if err != nil {
+			return "", err
+		}
+		digest, err := digestFile(path)
+		if err != nil {
+			return "", fmt.Errorf("app %s: %w", c.Name, err)
+		}
+		fmt.Fprintln(h, "provider", p.Name, digest)
 	}
 	for _, s := range c.HTTP { // they may be in a file of their own
 		fmt.Fprintln(h, s.Name, s.Settings.JSON())

@@ -36,11 +36,14 @@ type commanded struct {
 
 	keeping sync.Mutex // held while held changes, on disk too: each change builds on the one before
 
-	mu     sync.Mutex              // guards what follows
-	linked map[string]lattice.Link // links that relink has made known
-	shown  appSet                  // the apps that go with held
-	state  *control.State          // nil when it has to be made anew
-	ids    map[string]string       // of entries of actors and of providers, for as long as they run
+	archives  sync.Mutex              // held while archives of providers come and go with their records
+	relinking sync.Mutex              // guards linked; held while providers are told, so that they hear of links in order
+	linked    map[string]lattice.Link // links that relink has made known
+
+	mu    sync.Mutex        // guards what follows
+	shown appSet            // the apps that go with held
+	state *control.State    // nil when it has to be made anew
+	ids   map[string]string // of entries of actors and of providers, for as long as they run
 }
 
 // openCommanded reads what was put before.

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"maps"
 	"reflect"
 	"strings"
 
@@ -120,36 +119,49 @@ func (h *held) labels(device map[string]string) map[string]string {
 // app goes before one of the same actor, contract and name.
 func (n *Node) relink() {
 	c := &n.commanded
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.relinking.Lock()
+	defer c.relinking.Unlock()
 	h, apps := n.held(), n.health.running().links()
 	want := make(map[string]lattice.Link)
 	for _, put := range h.Links {
 		l := lattice.Link{Actor: h.key(put.Actor), Contract: put.Contract, Name: put.Name, Provider: h.key(put.Provider), Values: h.values(put)}
-		if key := heldLinkKey(l.Actor, l.Contract, l.Name); config.IsProviderKey(l.Provider) && !apps[key] {
+		key := heldLinkKey(l.Actor, l.Contract, l.Name)
+		if _, declared := apps[key]; config.IsProviderKey(l.Provider) && !declared {
 			want[key] = l
 		}
 	}
 	for key, l := range c.linked {
-		if _, stays := want[key]; !stays && !apps[key] {
+		app, declared := apps[key]
+		if _, stays := want[key]; !stays && !declared {
 			n.bus.DeleteLink(l)
 		}
+		if next := want[key]; next.Provider != l.Provider && app.Provider != l.Provider {
+			n.tellOf(l, n.processes.DeleteLink)
+		}
 	}
-	for _, l := range want {
-		n.bus.PutLink(l) // also those it had: the link of an app may have been in their place
+	for key, l := range want {
+		n.bus.PutLink(l) // also one it had: the link of an app may have been in its place
+		if before, had := c.linked[key]; !had || !reflect.DeepEqual(before, l) {
+			n.tellOf(l, n.processes.PutLink)
+		}
 	}
-	if !maps.EqualFunc(c.linked, want, func(a, b lattice.Link) bool { return reflect.DeepEqual(a, b) }) {
-		c.linked = want
+	c.linked = want
+}
+
+// tellOf tells a provider of a link. The link holds whether it hears of it or not.
+func (n *Node) tellOf(l lattice.Link, tell func(lattice.Link) error) {
+	if err := tell(l); err != nil {
+		n.log.Warn("provider is not told of a link", "provider", l.Provider, "actor", l.Actor, "link", l.Name, "err", err)
 	}
 }
 
-// links are the keys of those that the apps declare.
-func (s appSet) links() map[string]bool {
-	all := make(map[string]bool)
+// links are those that the apps declare, by actor, contract and name.
+func (s appSet) links() map[string]lattice.Link {
+	all := make(map[string]lattice.Link)
 	for _, a := range s {
 		bus, _ := a.links()
 		for _, l := range bus {
-			all[heldLinkKey(l.Actor, l.Contract, l.Name)] = true
+			all[heldLinkKey(l.Actor, l.Contract, l.Name)] = l
 		}
 	}
 	return all
@@ -185,14 +197,4 @@ func (h *held) logins() map[string]oci.Login {
 		all[host] = oci.Login{User: l.Username, Password: l.Password, Token: l.Token}
 	}
 	return all
-}
-
-// StartProvider implements control.Host.
-func (h controlHost) StartProvider(context.Context, control.ProviderStart) error {
-	return fmt.Errorf("no")
-}
-
-// StopProvider implements control.Host.
-func (h controlHost) StopProvider(context.Context, control.ProviderStop) error {
-	return fmt.Errorf("no")
 }

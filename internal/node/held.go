@@ -50,17 +50,6 @@ type heldEntry struct {
 	Max         uint32            `json:"max"`
 }
 
-// heldProvider is a provider that runs, or is to.
-type heldProvider struct {
-	ID            string            `json:"id"`
-	Key           string            `json:"key"`
-	Link          string            `json:"link"`
-	Ref           string            `json:"ref"`
-	Annotations   map[string]string `json:"annotations,omitempty"`
-	Configuration string            `json:"configuration,omitempty"`
-	Config        []string          `json:"config,omitempty"` // names of configurations
-}
-
 type heldLink struct {
 	Actor        string            `json:"actor"` // key or id
 	Contract     string            `json:"contract"`
@@ -110,8 +99,6 @@ func (l heldLink) key() string { return heldLinkKey(l.Actor, l.Contract, l.Name)
 func (l heldLink) uses(config string) bool {
 	return slices.Contains(l.SourceConfig, config) || slices.Contains(l.TargetConfig, config)
 }
-
-func providerKey(key, link string) string { return key + " " + link }
 
 // clone returns a held to change: its maps are its own, what is in them is not.
 func (h *held) clone() *held {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/control"
+	"github.com/edged-io/edged/providers/child"
 )
 
 // hostChanged has the state of the host made anew, and events told of what is different.
@@ -81,8 +82,23 @@ func (n *Node) hostState() control.State {
 	builtins := config.Builtins()
 	for _, name := range sortedKeys(builtins) {
 		st.Providers = append(st.Providers, control.Provider{
-			ID: name, Key: name, Ref: "builtin:" + name, Contract: builtins[name], LinkName: "default", Name: name, Builtin: true,
+			ID: name, Key: name, Ref: "builtin:" + name, Contract: builtins[name], LinkName: "default", Name: name, Kept: "it is built in, and always runs",
 			Instance: instance("provider " + name), Health: control.Healthy,
+		})
+	}
+	for _, s := range n.processes.Running() {
+		if s.State == child.Idle { // it has not begun
+			continue
+		}
+		st.Providers = append(st.Providers, n.provider(put, s))
+	}
+	for _, at := range sortedKeys(put.Providers) {
+		p := put.Providers[at]
+		if slices.ContainsFunc(st.Claims, func(c control.Claims) bool { return c.Subject == p.Key }) {
+			continue // it runs under several link names
+		}
+		st.Claims = append(st.Claims, control.Claims{
+			Subject: p.Key, Issuer: p.Issuer, Name: p.Name, Version: p.Version, Revision: p.Revision, Contract: p.Contract, ConfigSchema: string(p.Schema),
 		})
 	}
 	n.commanded.ids = ids
@@ -109,6 +125,27 @@ func (n *Node) entries(put *held, a *actor, instance func(string) string) (all [
 		all = append(all, is)
 	}
 	return all
+}
+
+// provider is one that is not built in.
+func (n *Node) provider(put *held, s child.Status) control.Provider {
+	p := control.Provider{
+		ID: s.Key, Key: s.Key, Ref: s.Ref, Contract: s.Contract, LinkName: s.LinkName, Name: s.Name, Revision: s.Revision, Annotations: s.Annotations,
+		Instance: s.Instance, App: s.App,
+	}
+	switch h, commanded := put.Providers[providerKey(s.Key, s.LinkName)]; {
+	case commanded:
+		p.ID = h.ID
+	case s.Remote:
+		p.Kept = "somebody else has started it: edged provider detach takes it from this box"
+	}
+	switch {
+	case s.Health == child.Unhealthy, s.State == child.Waiting, s.State == child.Failed, s.State == child.Away:
+		p.Health = control.Unhealthy // also one that has to be stopped, as it ends again and again
+	case s.Health == child.Healthy:
+		p.Health = control.Healthy
+	}
+	return p
 }
 
 // claims are those of a signed actor.

@@ -120,7 +120,8 @@ type Node struct {
 	apply     gate       // held while apps change
 	telling   sync.Mutex // held while addresses are written
 	apps      appSet
-	processes *child.Manager // providers that are programs of their own
+	processes *child.Manager      // providers that are programs of their own
+	provided  map[string]provided // those of apps, by id; apply guards it
 	bridge    bridges
 	core      core
 
@@ -147,7 +148,8 @@ func New(o Options) (_ *Node, err error) {
 		o.Now = time.Now
 	}
 	n := &Node{
-		o: o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
+		provided: make(map[string]provided),
+		o:        o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
 		core: core{up: make(chan struct{})}, apply: newGate(), started: o.Now(), stopping: make(chan time.Duration, 1),
 	}

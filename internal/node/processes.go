@@ -72,6 +72,7 @@ func (n *Node) processChanged(s child.Status) {
 	default:
 		n.health.recover("provider", name)
 	}
+	n.hostChanged()
 }
 
 // ProviderStatus is a provider that is a program of its own, or that was attached.

@@ -23,7 +23,12 @@ const patience = 60 * time.Second
 // what compiling them once left for all tests.
 var thermostat, probe, codeCache string
 
-func TestMain(m *testing.M) { os.Exit(build(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "provider" {
+		os.Exit(provide())
+	}
+	os.Exit(build(m))
+}
 
 func build(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "edged-node")

@@ -60,6 +60,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
+	n.providersAtBoot(ctx)
 	g.start("providers", n.processes.Run)
 	g.start("http", n.http.Run)
 	select {

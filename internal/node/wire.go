@@ -176,7 +176,7 @@ func (a *app) limits(name string) (l config.ActorLimits) {
 // the name in the manifest. Those of HTTP are set together, by setHTTP.
 func (a *app) links() (bus, own []lattice.Link) {
 	for _, l := range a.config.Links {
-		b := lattice.Link{Actor: a.key(l.Actor), Contract: l.Contract, Name: l.Name, Provider: l.Provider, Values: l.Values}
+		b := lattice.Link{Actor: a.key(l.Actor), Contract: l.Contract, Name: l.Name, Provider: a.providerKey(l.Provider), Values: l.Values}
 		bus = append(bus, b)
 		if isForeign(b) {
 			continue
@@ -234,7 +234,8 @@ func linkID(l lattice.Link) string {
 	return l.Provider + " " + l.Actor + " " + l.Contract + " " + l.Name
 }
 
-// linkAll tells providers and bus of the links in next. A line changes hands
+// linkAll tells providers and bus of the links in next, and has the providers that are
+// programs of their own run. A line changes hands
 // only after its old owner let go of it, so links that are gone go first.
 func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 	keep := make(map[string]bool)
@@ -259,6 +260,9 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 			}
 		}
 	}
+	if err := n.stopProviders(ctx, next); err != nil {
+		return err
+	}
 	for _, a := range next.sorted() {
 		bus, own := a.links()
 		for _, l := range own {
@@ -271,6 +275,9 @@ func (n *Node) linkAll(ctx context.Context, old, next appSet) error {
 		}
 	}
 	if err := n.linkForeign(foreignLinks(old), foreignLinks(next)); err != nil {
+		return err
+	}
+	if err := n.startProviders(ctx, next); err != nil {
 		return err
 	}
 	return n.setHTTP(ctx, next)

@@ -124,6 +124,7 @@ type timing struct {
 	every  time.Duration // between questions to one that is well
 	unwell time.Duration // and to one that is not
 	remote time.Duration // and to one that is well and runs elsewhere
+	away   time.Duration // and to one that runs elsewhere and is not
 	ask    time.Duration // how long one that is told to end may take
 	term   time.Duration // and then, told by a signal
 	least  time.Duration // the first pause before a restart; it doubles
@@ -133,7 +134,7 @@ type timing struct {
 }
 
 var defaults = timing{
-	poll: 250 * time.Millisecond, first: 5 * time.Second, every: 30 * time.Second, unwell: 5 * time.Second, remote: 10 * time.Second,
+	poll: 250 * time.Millisecond, first: 5 * time.Second, every: 30 * time.Second, unwell: 5 * time.Second, remote: 10 * time.Second, away: 2 * time.Second,
 	ask: time.Second, term: 500 * time.Millisecond,
 	least: time.Second, most: time.Minute, steady: time.Minute, tries: 12,
 }
@@ -235,6 +236,26 @@ func (m *Manager) launch(in *instance) {
 	})
 }
 
+// Check completes a Spec: from the claims of its archive, which is verified as Start
+// does, where it has one.
+func (m *Manager) Check(ctx context.Context, s Spec) (Spec, error) {
+	title := s.title()
+	err := error(nil)
+	if s.Archive != "" {
+		var program string
+		if program, err = m.unpack(ctx, &s); err == nil {
+			m.releaseProgram(program)
+		}
+	}
+	if err == nil {
+		err = s.check()
+	}
+	if err != nil {
+		return s, fmt.Errorf("provider %s: %w", title, err)
+	}
+	return s, nil
+}
+
 // Start starts a provider. It returns when its process has been started, or could
 // not be; while Run does not run, when all that can be checked before was. Errors:
 // ErrRunning, ErrProgram, ErrListener, and those of claims.ExtractArchive.
@@ -279,13 +300,18 @@ func (m *Manager) prepare(ctx context.Context, s Spec) (*instance, error) {
 	if m.o.URL() == "" {
 		return nil, ErrListener
 	}
-	program := s.Program
-	if s.Archive != "" {
-		var err error
-		if program, err = m.unpack(ctx, &s); err != nil {
-			return nil, err
+	program, err := s.Program, error(nil)
+	switch {
+	case s.Archive != "":
+		program, err = m.unpack(ctx, &s)
+	case s.Copy:
+		if err = s.check(); err == nil { // the key is part of a file name
+			program, err = m.copied(&s)
 		}
-	} else if err := checkProgram(program); err != nil {
+	default:
+		err = checkProgram(program)
+	}
+	if err != nil {
 		return nil, err
 	}
 	in, err := m.newInstance(s, program)

@@ -5,7 +5,7 @@ import "time"
 // Hasten shortens what tests would wait for: pauses before restarts, how long a
 // provider may take to end, and how often it is asked how it is.
 func (m *Manager) Hasten() {
-	m.t.poll, m.t.every, m.t.unwell, m.t.remote = 10*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+	m.t.poll, m.t.every, m.t.unwell, m.t.remote, m.t.away = 10*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
 	m.t.least, m.t.most, m.t.tries = time.Millisecond, 10*time.Millisecond, 4
 }
 

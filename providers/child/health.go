@@ -40,7 +40,7 @@ func (in *instance) once(ctx context.Context, log *slog.Logger) error {
 	}
 	patient := time.AfterFunc(in.m.t.first, opened) // some never answer, and serve all the same
 	in.watch(ctx, log, p.exited, watchOptions{
-		patience: in.m.t.first, every: in.m.t.every,
+		patience: in.m.t.first, every: in.m.t.every, unwell: in.m.t.unwell,
 		answered: func() {
 			in.m.catchUp(in.id, told)
 			opened()
@@ -133,6 +133,7 @@ func (in *instance) end(p *process, log *slog.Logger) {
 type watchOptions struct {
 	patience time.Duration // before it is unhealthy because it does not answer
 	every    time.Duration // between questions to one that is well
+	unwell   time.Duration // and to one that is not
 	answered func()        // the first time, and again after it did not
 	silent   func(error)   // when it does not answer any more; may be nil
 }
@@ -178,7 +179,7 @@ func (in *instance) watch(ctx context.Context, log *slog.Logger, exited <-chan s
 				timer.Reset(in.m.t.poll)
 				continue
 			case a.err != nil || !a.health.Healthy:
-				pause = in.m.t.unwell
+				pause = o.unwell
 			}
 			known = true
 			in.noteHealth(log, a.health, a.err)

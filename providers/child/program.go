@@ -80,9 +80,37 @@ func (m *Manager) unpack(ctx context.Context, s *Spec) (path string, err error) 
 	if err := s.complete(p); err != nil {
 		return "", err
 	}
-	name := p.Key.String() + "-" + hex.EncodeToString(hash.Sum(nil)[:16])
-	path = filepath.Join(m.o.Dir, programsDir, name)
-	if !sameFile(path, hash.Sum(nil)) {
+	return m.install(tmp, p.Key.String(), hash.Sum(nil))
+}
+
+// copied returns the path of a copy of the program of s, which is used until
+// releaseProgram.
+func (m *Manager) copied(s *Spec) (path string, err error) {
+	f, err := os.Open(s.Program)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrProgram, err)
+	}
+	defer f.Close() // only read from
+	tmp, err := os.CreateTemp(filepath.Join(m.o.Dir, programsDir), "new-*")
+	if err != nil {
+		return "", fmt.Errorf("copy: %w", err)
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }() // it has another name if all went well
+	defer tmp.Close()                            // checked below
+	hash := sha256.New()
+	switch n, err := io.Copy(io.MultiWriter(tmp, hash), io.LimitReader(f, claims.MaxArchive+1)); {
+	case err != nil:
+		return "", fmt.Errorf("copy: %w", err)
+	case n > claims.MaxArchive:
+		return "", fmt.Errorf("%w: %s has more than %d bytes", ErrProgram, s.Program, claims.MaxArchive)
+	}
+	return m.install(tmp, s.Key, hash.Sum(nil))
+}
+
+// install makes a program of a file.
+func (m *Manager) install(tmp *os.File, key string, hash []byte) (path string, err error) {
+	path = filepath.Join(m.o.Dir, programsDir, key+"-"+hex.EncodeToString(hash[:16]))
+	if !sameFile(path, hash) {
 		if err := errors.Join(tmp.Chmod(0o755), tmp.Sync(), tmp.Close()); err != nil {
 			return "", fmt.Errorf("unpack: %w", err)
 		}
@@ -93,7 +121,7 @@ func (m *Manager) unpack(ctx context.Context, s *Spec) (path string, err error) 
 	m.mu.Lock()
 	m.programs[path]++
 	m.mu.Unlock()
-	m.dropOld(p.Key.String())
+	m.dropOld(key)
 	return path, nil
 }
 

@@ -197,7 +197,7 @@ func (m *Manager) readOne(path string) (*instance, error) {
 func (in *instance) follow(ctx context.Context) {
 	log := in.m.log.With("provider", in.title(), "link", in.id.link)
 	in.watch(ctx, log, nil, watchOptions{
-		every: in.m.t.remote,
+		every: in.m.t.remote, unwell: in.m.t.away,
 		answered: func() {
 			log.Info("attached provider answers")
 			in.update(func(s *Status) {

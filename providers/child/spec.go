@@ -27,6 +27,9 @@ type Spec struct {
 	// a program, for which the caller vouches.
 	Archive string
 	Program string
+	// Copy has the program copied before it runs, so that its mode, and what becomes of
+	// the file, do not matter.
+	Copy bool
 
 	Config string            // config_json of the host data
 	Env    map[string]string // beside the few variables that every provider has

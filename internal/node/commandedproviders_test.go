@@ -1,0 +1,154 @@
+package node
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/control"
+	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/lattice/wire"
+)
+
+// patient is a provider that does nothing until it is ended.
+const patient = "#!/bin/sh\nread -r line\nexec tail -f /dev/null\n"
+
+// parArchive writes a provider archive, and returns its reference.
+func (r *rig) parArchive(file string, account, provider claims.Seed, rev int64) string {
+	r.t.Helper()
+	program := r.write(file+".sh", patient)
+	r.must(os.Chmod(program, 0o755))
+	programs := make(map[string]string)
+	for _, target := range []string{"x86_64-linux", "aarch64-linux", "armv7-linux", "arm-linux"} {
+		programs[target] = program
+	}
+	var b bytes.Buffer
+	r.must(claims.WriteArchive(&b, claims.Claims[claims.ProviderClaims]{
+		Subject: provider.Key().String(), IssuedAt: 1700000000,
+		Wascap: claims.ProviderClaims{Name: "Pump", Contract: "acme:pump", Vendor: "Acme", Rev: rev, Ver: "1.2", ConfigSchema: []byte(`{"type":"object"}`)},
+	}, programs, account))
+	return "file://" + r.write(file, b.String())
+}
+
+// programs are the providers that are not built in.
+func (r *rig) programs() (all []control.Provider) {
+	for _, p := range r.host().State().Providers {
+		if p.Contract == "acme:pump" {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// A provider that was started by command is told of its links, comes back with the box, and is gone when it was stopped.
+func TestCommanded_provider(t *testing.T) {
+	ours, key := seed(t, claims.Account), seed(t, claims.Service)
+	id, actor := key.Key().String(), seed(t, claims.Module).Key().String()
+	r := newRig(t, fromFiles+trusting(ours))
+	ref := r.parArchive("pump.par", ours, key, 3)
+	foreign := r.parArchive("foreign.par", seed(t, claims.Account), key, 3)
+	r.write("text.par", "no archive")
+	r.start()
+	h, ctx := r.host(), t.Context()
+	refused(t, h.StartProvider(ctx, control.ProviderStart{Ref: foreign, LinkName: "default"}), claims.ErrUnknownIssuer.Error())
+	refused(t, h.StartProvider(ctx, control.ProviderStart{Ref: "file://" + r.path("text.par"), LinkName: "default"}), "text.par")
+	refused(t, h.StartProvider(ctx, control.ProviderStart{Ref: "file://" + r.path("pump.par.sh"), LinkName: "default"}), "provider archive")
+	refused(t, h.StartProvider(ctx, control.ProviderStart{ID: seed(t, claims.Service).Key().String(), Ref: ref, LinkName: "default"}), "has the key "+id)
+	if files, _ := os.ReadDir(r.archivesDir()); len(files) != 0 {
+		t.Errorf("archives %v", files)
+	}
+
+	r.must(h.SetConfig(ctx, "a", map[string][]byte{"speed": []byte("1"), "way": []byte("up")}))
+	r.must(h.SetConfig(ctx, "b", map[string][]byte{"speed": []byte("2")}))
+	r.must(h.StartProvider(ctx, control.ProviderStart{ID: "pump", Ref: ref, LinkName: "default", Annotations: map[string]string{"a": "b"}, Config: []string{"a", "b"}}))
+	refused(t, h.StartProvider(ctx, control.ProviderStart{Ref: ref, LinkName: "default"}), "runs already")
+	r.must(h.StartProvider(ctx, control.ProviderStart{Ref: ref, LinkName: "second", Configuration: "text"}))
+	if got := r.held().Providers[providerKey(id, "default")].Configuration; got != `{"speed":"2","way":"up"}` {
+		t.Errorf("configuration %s", got)
+	}
+	check := func() {
+		t.Helper()
+		r.eventually("both run", func() bool { return len(r.programs()) == 2 })
+		got := r.programs()
+		if got[0].ID != "pump" || got[0].Key != id || got[0].Ref != ref || got[0].LinkName != "default" || got[0].Annotations["a"] != "b" || got[0].Revision != 3 || got[0].Name != "Pump" {
+			t.Errorf("runs %+v", got[0])
+		}
+		if got[1].ID != id || got[1].LinkName != "second" || got[1].Instance == got[0].Instance {
+			t.Errorf("runs %+v", got[1])
+		}
+		all := r.host().State().Claims
+		if len(all) != 1 || all[0].Subject != id || all[0].Issuer != ours.Key().String() || all[0].Contract != "acme:pump" || all[0].ConfigSchema != `{"type":"object"}` {
+			t.Errorf("claims %+v", all)
+		}
+	}
+	check()
+
+	// Links reach it under its key, also where they were put under its id.
+	heard, err := r.latticeClient().SubscribeSync(wire.ProviderSubject("default", id, "default") + ".linkdefs.*")
+	r.must(err)
+	told := func(suffix, speed string) {
+		t.Helper()
+		m, err := heard.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("not told of a link: %v", err)
+		}
+		l, err := wire.DecodeLink(m.Data)
+		if err != nil || !strings.HasSuffix(m.Subject, suffix) || l.Actor != actor || l.Values["speed"] != speed {
+			t.Errorf("%s: %+v, %v", m.Subject, l, err)
+		}
+	}
+	r.eventually("it is listened to", func() bool { _, _, err := heard.Pending(); return err == nil && r.broker.Addr() != "" })
+	link := func(speed string) error {
+		return h.PutLink(ctx, control.Link{Link: lattice.Link{Actor: actor, Contract: "acme:pump", Name: "default", Provider: "pump", Values: map[string]string{"speed": speed}}})
+	}
+	r.must(link("1"))
+	told(".put", "1")
+	r.must(link("2"))
+	told(".del", "1")
+	told(".put", "2")
+
+	r.stop()
+	r.start()
+	h = r.host()
+	check()
+	r.must(h.StopProvider(ctx, control.ProviderStop{ID: "pump", LinkName: "default"}))
+	if got := r.programs(); len(got) != 1 || got[0].LinkName != "second" {
+		t.Errorf("runs %+v", got)
+	}
+	if l, ok := r.bus.Link(actor, "acme:pump", "default"); ok {
+		t.Errorf("link %+v: nobody is called pump", l)
+	}
+	r.must(h.StopProvider(ctx, control.ProviderStop{ID: id, LinkName: "second"}))
+	r.must(h.StopProvider(ctx, control.ProviderStop{ID: id, LinkName: "second"}))
+	if files, _ := os.ReadDir(r.archivesDir()); len(files) != 0 || len(r.programs()) != 0 {
+		t.Errorf("archives %v, providers %+v", files, r.programs())
+	}
+	r.stop()
+	r.start()
+	if got := r.programs(); len(got) != 0 {
+		t.Errorf("runs %+v", got)
+	}
+}
+
+// One whose signer is not trusted any more is left out, and the box says so until it is stopped.
+func TestCommanded_provider_trust(t *testing.T) {
+	ours, key := seed(t, claims.Account), seed(t, claims.Service)
+	r := newRig(t, fromFiles+trusting(ours))
+	ref := r.parArchive("pump.par", ours, key, 3)
+	r.start()
+	ctx := t.Context()
+	r.must(r.host().StartProvider(ctx, control.ProviderStart{ID: "pump", Ref: ref, LinkName: "default"}))
+	r.stop()
+	r.write("edged.toml", strings.Replace(mustReadFile(t, r.file), ours.Key().String(), seed(t, claims.Account).Key().String(), 1))
+	r.start()
+	if got := r.programs(); len(got) != 0 {
+		t.Errorf("runs %+v", got)
+	}
+	contains(t, strings.Join(r.Status().Problems, "\n"), "provider pump default", claims.ErrUnknownIssuer.Error())
+	r.must(r.host().StopProvider(ctx, control.ProviderStop{ID: "pump", LinkName: "default"}))
+	if p := r.Status().Problems; len(p) != 0 {
+		t.Errorf("problems %v", p)
+	}
+}
