@@ -30,6 +30,7 @@ type Device struct {
 
 	Hub    *Hub   `toml:"hub"` // nil for a box without a hub
 	Trust  Trust  `toml:"trust"`
+	Policy Policy `toml:"policy"`
 	Apps   Apps   `toml:"apps"`
 	Store  Store  `toml:"store"`
 	Limits Limits `toml:"limits"`
@@ -150,6 +151,7 @@ func decodeDevice(path string, data []byte) (*Device, Faults) {
 	doc.checkSeed("lattice.host_seed_file", &d.Lattice.HostSeedFile, base, claims.Server)
 	doc.checkSeed("lattice.cluster_seed_file", &d.Lattice.ClusterSeedFile, base, claims.Cluster)
 	doc.checkRegistry(&d.Registry, base)
+	doc.checkPolicy(&d.Policy, base)
 	if d.Hub != nil && d.Hub.Credentials != "" {
 		d.Hub.Credentials = resolve(base, d.Hub.Credentials)
 		if _, err := readFile(d.Hub.Credentials, os.OpenFile); err != nil {

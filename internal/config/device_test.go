@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
@@ -76,6 +77,7 @@ func TestSample_commented(t *testing.T) {
 	write(t, dir, "host.seed", newSeed(t, claims.Server).Reveal())
 	write(t, dir, "cluster.seed", newSeed(t, claims.Cluster).Reveal())
 	write(t, dir, "ghcr.password", "x")
+	write(t, dir, "policy.toml", "default = \"permit\"\n")
 	var text strings.Builder
 	for line := range strings.Lines(string(config.Sample())) {
 		if rest, ok := strings.CutPrefix(line, "# "); ok && (strings.HasPrefix(rest, "[") || strings.Contains(rest, " = ") && !strings.HasPrefix(rest, "A ")) {
@@ -103,6 +105,7 @@ func TestLoadDevice_defaults(t *testing.T) {
 
 		HTTPClient: config.HTTPClient{Allow: []string{"public"}},
 		Registry:   config.Registry{MaxArtifact: 256 << 20, Cache: 1 << 30},
+		Policy:     config.Policy{Timeout: time.Second},
 
 		Device:  config.Identity{ID: "press-7", StateDir: filepath.Join(dir, "state")},
 		Lattice: config.Lattice{Name: "default", Control: true},

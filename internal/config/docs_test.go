@@ -107,6 +107,7 @@ func TestDocs_deviceFile(t *testing.T) {
 		checkPage(t, "device-file.md", "## `["+typ.Field(i).Tag.Get("toml")+"]`", reflect.Zero(f).Interface())
 	}
 	checkPage(t, "device-file.md", "### `[[registry.login]]`", RegistryLogin{})
+	checkPage(t, "policy.md", "## Rules", ruleTable{})
 }
 
 func TestDocs_manifest(t *testing.T) {

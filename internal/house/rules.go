@@ -50,7 +50,8 @@ func Edged() Rules {
 			{"lattice/metadata", 41},
 			{"internal/config", 30}, // the files; of the parts, only those that handle a manifest see it
 			{"internal/claims", 20}, {"store", 20},
-			{"internal/oci", 25}, // code from registries, files and the hub
+			{"internal/policy", 25}, // asks whether something may start or be called
+			{"internal/oci", 25},    // code from registries, files and the hub
 			// Small packages that anybody may import.
 			{"internal/topic", 0}, {"internal/wasm", 0}, {"internal/outbound", 0}, {"internal/event", 0}, {"internal/nameform", 0}, {"internal/atomicfile", 0}, {"internal/cgroup", 0}, {"internal/house", 0}, {"sdk", 0},
 			{"sdk/go/provider", 1}, // for programs of their own; it stands beside lattice/wire, which knows hosts too

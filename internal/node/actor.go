@@ -125,6 +125,9 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	if err := a.checkMandate(app); err != nil {
 		return nil, err
 	}
+	if err := n.permitActor(ctx, a); err != nil {
+		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
+	}
 	a.meter = n.meterNamed(a.key, a.title())
 	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
 		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time, Steps: uint64(c.Limits.Steps),

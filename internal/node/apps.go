@@ -44,7 +44,7 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 	for _, c := range n.compatible(append(found, n.commandedAtBoot()...)) {
 		a, err := n.prepare(ctx, c)
 		if err != nil {
-			if errors.Is(err, errNotHere) {
+			if mayWait(err) {
 				n.waitFor(c, err)
 			} else {
 				n.leaveOut(c, err)
@@ -106,10 +106,13 @@ func (n *Node) leaveOut(c *config.App, err error) {
 	n.health.degrade("app", c.Name, err)
 }
 
-// waitFor leaves out an app until its code has come.
+// waitFor leaves out an app until it can start.
 func (n *Node) waitFor(c *config.App, err error) {
-	n.waiting = append(n.waiting, c.Dir)
-	n.log.Warn("app waits for its code", "app", c.Name, "version", c.Version, "err", err)
+	n.waiting = append(n.waiting, c)
+	n.log.Warn("app has to wait", "app", c.Name, "version", c.Version, "err", err)
+	if c.Assembled {
+		n.commanded.out[c.Name] = err
+	}
 	n.health.degrade("app", c.Name, err)
 }
 

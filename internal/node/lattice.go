@@ -34,7 +34,7 @@ func (n *Node) openLattice() (err error) {
 		return err
 	}
 	o := rpc.Options{
-		Conn: n.calls, Lattice: name, Bus: n.bus, Store: n.db, Handled: n.handledHere,
+		Conn: n.calls, Lattice: name, Bus: n.bus, Store: n.db, Handled: n.handledHere, Permit: n.permitCall,
 		Host: n.identity.host.Key(), Cluster: n.identity.cluster, Issuers: n.identity.issuers,
 		Now: n.o.Now, Logger: n.part("lattice"), Registerer: n.registry,
 	}

@@ -77,12 +77,18 @@ func (r *rig) latticeClient() *nats.Conn {
 // invoke calls an actor as a program elsewhere does.
 func invoke(t *testing.T, nc *nats.Conn, cluster claims.Seed, lattice, key, operation, payload string) wire.Response {
 	t.Helper()
+	return invokeAs(t, nc, cluster, lattice, seed(t, claims.Module).Key().String(), key, operation, payload)
+}
+
+// invokeAs is invoke by an actor with a key.
+func invokeAs(t *testing.T, nc *nats.Conn, cluster claims.Seed, lattice, origin, key, operation, payload string) wire.Response {
+	t.Helper()
 	signer, err := cluster.Signer()
 	if err != nil {
 		t.Fatal(err)
 	}
 	inv := wire.Invocation{
-		Origin: wire.Entity{Key: seed(t, claims.Module).Key().String()}, Target: wire.Entity{Key: key}, Operation: operation,
+		Origin: wire.Entity{Key: origin}, Target: wire.Entity{Key: key}, Operation: operation,
 		Payload: []byte(payload), Length: uint64(len(payload)), ID: rand36(t), Host: seed(t, claims.Server).Key().String(),
 	}
 	if err := wire.Sign(&inv, inv.Payload, signer); err != nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/internal/ota"
+	"github.com/edged-io/edged/internal/policy"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/rpc"
 	"github.com/edged-io/edged/providers"
@@ -111,8 +112,9 @@ type Node struct {
 	socket   net.Listener
 	health   health
 
-	references *oci.Fetcher // of code that is no file of an app
-	waiting    []string     // folders of apps that were left out at boot because their code was not there
+	references *oci.Fetcher   // of code that is no file of an app
+	waiting    []*config.App  // those that were left out at boot and start later
+	guard      *policy.Policy // nil where nobody is asked
 	meters     meters
 	failures   failures
 	serving    chan struct{} // closed when the box is ready; it calls nobody before
@@ -161,7 +163,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		n.openStore, n.openIdentity, n.openCommanded, n.openBroker, n.openLattice, n.openProcesses, n.openControl, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
+		n.openStore, n.openIdentity, n.openGuard, n.openCommanded, n.openBroker, n.openLattice, n.openProcesses, n.openControl, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
 	} {
 		if err := open(); err != nil {
 			return nil, err

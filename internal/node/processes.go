@@ -20,7 +20,7 @@ func (n *Node) openProcesses() (err error) {
 	o := child.Options{
 		Conn: n.link, Lattice: n.o.Device.Lattice.Name, Bus: n.bus, Call: n.lattice.Call, Trust: n.lattice, Users: users{n.broker}, URL: n.providersURL,
 		Host: n.identity.host.Key(), Cluster: n.identity.cluster, Issuers: n.identity.issuers,
-		Admit: n.admit, Dir: filepath.Join(n.stateDir, "providers"), Logger: n.part("providers"), Changed: n.processChanged, Registerer: n.registry,
+		Admit: n.admit, Permit: n.permitProvider, Dir: filepath.Join(n.stateDir, "providers"), Logger: n.part("providers"), Changed: n.processChanged, Registerer: n.registry,
 	}
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/internal/ota"
+	"github.com/edged-io/edged/internal/policy"
 	"github.com/edged-io/edged/store"
 )
 
@@ -144,12 +145,12 @@ const (
 	fetchAgainMax = 2 * time.Minute
 )
 
-// runReferences starts the apps that were left out at boot because their code was not there, when it is.
+// runReferences starts the apps that were left out at boot because they had to wait, for their code or for an answer about it.
 func (n *Node) runReferences(ctx context.Context) error {
-	dirs := n.waiting // written at boot, before this runs
-	for pause := fetchAgainMin; len(dirs) > 0; pause = min(2*pause, fetchAgainMax) {
-		dirs = slices.DeleteFunc(dirs, func(dir string) bool { return n.startLate(ctx, dir) })
-		if len(dirs) == 0 {
+	waiting := n.waiting // written at boot, before this runs
+	for pause := fetchAgainMin; len(waiting) > 0; pause = min(2*pause, fetchAgainMax) {
+		waiting = slices.DeleteFunc(waiting, func(c *config.App) bool { return n.startLate(ctx, c) })
+		if len(waiting) == 0 {
 			break
 		}
 		select {
@@ -162,16 +163,9 @@ func (n *Node) runReferences(ctx context.Context) error {
 	return nil
 }
 
-// startLate starts an app that had to wait for its code. It returns false if there is something to wait for still.
-func (n *Node) startLate(ctx context.Context, dir string) bool {
-	c, err := config.LoadApp(dir)
-	if err != nil { // it was taken away, or is somebody's work in progress
-		return true
-	}
-	err = n.fetchCode(ctx, c)
-	if err == nil {
-		err = n.applyApp(ctx, dir)
-	}
+// startLate starts an app that had to wait. It returns false if there is something to wait for still.
+func (n *Node) startLate(ctx context.Context, c *config.App) bool {
+	err := n.tryLate(ctx, c)
 	switch {
 	case ctx.Err() != nil:
 		return false
@@ -187,7 +181,32 @@ func (n *Node) startLate(ctx context.Context, dir string) bool {
 	return true
 }
 
-// final says whether it is of no use to ask again for what a reference names.
+// tryLate does it once. An app that is not there any more is no error.
+func (n *Node) tryLate(ctx context.Context, c *config.App) error {
+	if c.Assembled {
+		for key := range n.held().Actors {
+			if assembledName(key) == c.Name {
+				return n.put(ctx, key, nil, func(*held) error { return nil })
+			}
+		}
+		return nil
+	}
+	now, err := config.LoadApp(c.Dir)
+	if err != nil { // it was taken away, or is somebody's work in progress
+		return nil
+	}
+	if err := n.fetchCode(ctx, now); err != nil {
+		return err
+	}
+	return n.applyApp(ctx, c.Dir)
+}
+
+// mayWait says whether an error at boot is one that passes.
+func mayWait(err error) bool {
+	return errors.Is(err, errNotHere) || errors.Is(err, policy.ErrUnanswered)
+}
+
+// final says whether it is of no use to try again what a reference names, or what the policy service says.
 func final(err error) bool {
-	return !slices.ContainsFunc([]error{oci.ErrUnreachable, oci.ErrLogin, oci.ErrNotFound}, func(e error) bool { return errors.Is(err, e) })
+	return !slices.ContainsFunc([]error{oci.ErrUnreachable, oci.ErrLogin, oci.ErrNotFound, policy.ErrUnanswered}, func(e error) bool { return errors.Is(err, e) })
 }

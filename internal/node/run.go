@@ -92,6 +92,9 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	close(n.serving)
 	g.start("blobstore", n.blobs.Run)
 	g.start("bridges", n.bridge.run)
+	if n.guard != nil {
+		g.start("policy", n.runGuard)
+	}
 	g.start("references", n.runReferences)
 	select {
 	case <-ctx.Done():

@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/ota"
+	"github.com/edged-io/edged/internal/policy"
 )
 
 // openUpdates reads which apps were pushed. Without a hub those that were pushed
@@ -64,7 +66,9 @@ func (n *Node) admitUpdate(ctx context.Context, s ota.Staged) error {
 }
 
 func (n *Node) applyUpdate(ctx context.Context, s ota.Staged) error {
-	if err := n.applyApp(ctx, s.Dir); err != nil {
+	if err := n.applyApp(ctx, s.Dir); errors.Is(err, policy.ErrUnanswered) {
+		return fmt.Errorf("%w: %w", ota.ErrLater, err)
+	} else if err != nil {
 		return err
 	}
 	n.health.recover("app", s.App)

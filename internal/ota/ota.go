@@ -58,7 +58,7 @@ type Options struct {
 	Admit func(context.Context, Staged) error
 	// Apply puts the release in the place of what the app runs now and returns when it
 	// is healthy. If it returns an error, the old one must be running as before. It may
-	// be called again for a release after a restart. It is called from Run's goroutine,
+	// be called again for a release after a restart, or if it returned ErrLater. It is called from Run's goroutine,
 	// for one release at a time, and its context ends with Run.
 	Apply func(context.Context, Staged) error
 
@@ -76,7 +76,7 @@ type Options struct {
 	RetryMin, RetryMax time.Duration
 }
 
-// ErrLater says of a release that it can not be admitted yet.
+// ErrLater says of a release that it can not be admitted or applied yet.
 var ErrLater = errors.New("it is tried again")
 
 // maxTrials is how often a release is started without the box living to see the end

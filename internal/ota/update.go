@@ -161,6 +161,9 @@ func (a *Agent) advance(ctx context.Context, t try) error {
 			// The daemon ends; that is not the release's fault and does not count.
 			return errors.Join(err, a.save(t.record(StagedWhole)))
 		}
+		if errors.Is(err, ErrLater) {
+			return errors.Join(err, a.save(t.record(StagedWhole)))
+		}
 		return refusal{err}
 	}
 	a.applied = t.key()

@@ -97,6 +97,9 @@ type Options struct {
 	// Handled names the message that is handled under a context, the same in each
 	// attempt and in no other store; "" for none, and nil for never.
 	Handled func(context.Context) string
+	// Permit has the last word on an invocation from elsewhere that was found genuine;
+	// nil permits all.
+	Permit func(context.Context, *wire.Invocation) error
 	// Timeout of a call; 0 for 2 s. A call with a large payload may take 13 s more.
 	Timeout time.Duration
 	// JetStreamDomain is where large payloads are kept; "" for the account's own.

@@ -144,7 +144,11 @@ func (l *Lattice) serve(ctx context.Context, key string, m *nats.Msg, inv *wire.
 		l.refuse(m, inv, classic("Invocation received for actor "+key+" that is not running", lattice.ErrNoEntity))
 		return
 	}
-	if err := l.admit(ctx, key, inv); err != nil {
+	err := l.admit(ctx, key, inv)
+	if err == nil && l.o.Permit != nil {
+		err = l.o.Permit(ctx, inv)
+	}
+	if err != nil {
 		l.count("in", "refused")
 		if l.refusing.CompareAndSwap(false, true) {
 			l.log.Warn("invocation refused", "actor", key, "origin", inv.Origin.Key, "host", inv.Host, "err", err)

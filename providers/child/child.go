@@ -80,6 +80,9 @@ type Options struct {
 	// Admit checks what was signed under the policy of the box; digest names it, so
 	// that its dates count only the first time.
 	Admit func(ctx context.Context, digest string, check func(claims.Policy) error) error
+	// Permit has the last word on a provider that is about to start; issuer is the
+	// account that signed its archive, "" for a program. Nil permits all.
+	Permit func(ctx context.Context, s Spec, issuer string) error
 	// Dir has unpacked programs, the folders that providers work in, and what is known
 	// of attached ones. It is made if need be.
 	Dir string
@@ -315,6 +318,9 @@ func (m *Manager) prepare(ctx context.Context, s Spec) (*instance, error) {
 		return nil, err
 	}
 	in, err := m.newInstance(s, program)
+	if err == nil && m.o.Permit != nil {
+		err = m.o.Permit(ctx, in.spec, in.spec.issuer)
+	}
 	if err != nil {
 		m.releaseProgram(program)
 	}

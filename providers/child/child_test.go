@@ -435,3 +435,32 @@ func TestManager_archive(t *testing.T) {
 		t.Errorf("left %v", now)
 	}
 }
+
+// Somebody else has the last word on what starts, and is told who signed it.
+func TestManager_permit(t *testing.T) {
+	refused := errors.New("not in this plant")
+	var asked []string
+	b := startBox(t, func(o *child.Options) {
+		o.Permit = func(_ context.Context, s child.Spec, issuer string) error {
+			asked = append(asked, s.Key+" "+s.Contract+" "+s.LinkName+" "+issuer)
+			if s.Contract == "acme:test" {
+				return refused
+			}
+			return nil
+		}
+	})
+	good, err := os.ReadFile(program(t, "good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := seed(t, claims.Service)
+	if err := b.Start(t.Context(), child.Spec{Archive: b.archive(key, string(good), b.account)}); !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
+	}
+	if want := key.Key().String() + " acme:test default " + b.account.Key().String(); len(asked) != 1 || asked[0] != want {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+	if all := b.Running(); len(all) != 0 {
+		t.Errorf("got %+v", all)
+	}
+}

@@ -67,7 +67,7 @@ func (m *Manager) newInstance(s Spec, program string) (*instance, error) {
 		subject: wire.ProviderSubject(m.o.Lattice, s.Key, s.LinkName),
 		first:   make(chan error, 1), again: make(chan struct{}, 1),
 		status: Status{
-			Key: s.Key, LinkName: s.LinkName, Contract: s.Contract, Name: s.Name, Version: s.Version, Revision: s.Revision, Ref: s.Ref,
+			Key: s.Key, LinkName: s.LinkName, Contract: s.Contract, Name: s.Name, Version: s.Version, Revision: s.Revision, Issuer: s.issuer, Ref: s.Ref,
 			Annotations: s.Annotations, App: s.App, State: Idle, Health: HealthUnknown, Since: time.Now(),
 		},
 	}

@@ -146,7 +146,7 @@ func (s *Spec) complete(p claims.SignedProvider) error {
 	if s.Name == "" {
 		s.Name = p.Name
 	}
-	s.Version, s.Revision = p.Ver, p.EffectiveRev()
+	s.Version, s.Revision, s.issuer = p.Ver, p.EffectiveRev(), p.Issuer.String()
 	return nil
 }
 

@@ -38,6 +38,8 @@ type Spec struct {
 	ClusterSeed bool
 	Limits      Limits
 
+	issuer string // of the Archive, when it was verified
+
 	Ref         string // where it came from; for inventories
 	Annotations map[string]string
 	App         string // that declares it, "" for none
@@ -106,6 +108,7 @@ type Status struct {
 	Name        string
 	Version     string
 	Revision    int64
+	Issuer      string // A key that signed its archive, "" for a program
 	Ref         string
 	Annotations map[string]string // not to be changed
 	App         string
