@@ -379,3 +379,35 @@ func show(d *msgpack.Decoder) (all string) {
 	}
 	return all
 }
+
+// TestNode_foreignOnAnotherBox: the provider is connected with one box, and the actor
+// runs on another; they meet at the hub. When the provider's box is gone, who calls gets
+// an error.
+func TestNode_foreignOnAnotherBox(t *testing.T) {
+	hub := startHub(t)
+	atHub := unsigned + "[hub]\nurl = \"nats-leaf://" + hub.LeafAddr() + "\"\n"
+	theirs, mine := newBox(t, "theirs", atHub), newBox(t, "mine", atHub)
+	f := newFar(t, memory())
+	theirs.start()
+	f.serve(theirs)
+	mine.nearApp("press", farLink(config.ContractKeyValue, f.key, `URL = "redis://far:6379"`), config.ContractKeyValue)
+	mine.start()
+	kept := func() string {
+		b, err := f.call(&wire.Invocation{Operation: "KeyValue.Get", Payload: msgpack.AppendString(nil, "seen")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	mine.tell("press", "over the hub") // it comes again until the other box is in reach
+	mine.eventually("the provider on the other box has the note", func() bool { return strings.Contains(kept(), "over the hub\n") })
+	theirs.stop()
+	mine.tell("press", "too late")
+	mine.eventually("the failure is told", func() bool {
+		s := mine.actors()
+		return len(s) == 1 && s[0].Failure != nil && strings.HasSuffix(s[0].Failure.Message, "/2") // the second one
+	})
+	if strings.Contains(kept(), "too late") {
+		t.Error("a provider that is gone has a note")
+	}
+}
