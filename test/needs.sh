@@ -17,8 +17,14 @@ need wat2wasm wabt "assembles the zoo of hostile actors"
 need ip iproute2 "makes a network of its own for a test"
 need qemu-arm-static qemu-user-static "runs the tests of the actor host as on ARM v7"
 need wat2wasm wabt "assembles the actors of some tests"
+need node nodejs "runs the providers in JavaScript"
+need npm npm "installs what they need"
 has gcc || packages="$packages gcc libc6-dev" # the race detector is linked with it; make test does without
-[ -n "$packages" ] || exit 0
+modules() { "$(dirname "$0")/providers/install.sh"; }
+if [ -z "$packages" ]; then
+	modules
+	exit
+fi
 
 install() {
 	# shellcheck disable=SC2086 # one word per package
@@ -32,3 +38,4 @@ fi
 for program in $required; do
 	has "$program" || exit 1
 done
+modules

@@ -66,7 +66,7 @@ type checker struct {
 }
 
 // Check reads the tree under root and returns its faults, ordered by place. The error is of reading or parsing.
-// Nested modules, testdata, dist and hidden directories are not part of the tree.
+// Nested modules, testdata, dist, node_modules and hidden directories are not part of the tree.
 func Check(root string, rules Rules) ([]Fault, error) {
 	c := &checker{rules: rules, root: root, fset: token.NewFileSet()}
 	if err := c.load(); err != nil {
@@ -113,7 +113,7 @@ func (c *checker) load() error {
 }
 
 func skipDir(name, base string) bool {
-	if base == "testdata" || base == "dist" || strings.HasPrefix(base, ".") {
+	if base == "testdata" || base == "dist" || base == "node_modules" || strings.HasPrefix(base, ".") {
 		return true
 	}
 	_, err := os.Stat(filepath.Join(name, "go.mod"))

@@ -1,6 +1,7 @@
 package providertest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,6 +21,9 @@ func (s *session) calls() {
 			o := s.ask(i.Append(nil))
 			if o.err != nil || o.response.Failed {
 				return fmt.Errorf("got %s", o)
+			}
+			if c.Want != nil && !bytes.Equal(o.response.Payload, c.Want) {
+				return fmt.Errorf("answers with % x, want % x", o.response.Payload, c.Want)
 			}
 			return wellFormed(o.raw, i.ID, false)
 		})

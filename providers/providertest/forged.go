@@ -1,6 +1,7 @@
 package providertest
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/lattice/wire"
+	"github.com/edged-io/edged/sdk/go/msgpack"
 )
 
 // forgeries are calls that no host has sent.
@@ -91,12 +93,13 @@ func (s *session) signAs(i *wire.Invocation, change func(*wire.Invocation)) erro
 // large are calls whose payload is in the object store. The operation is one that
 // nobody has: whether the provider gets as far as to say so is what counts.
 func (s *session) large() {
-	payload := make([]byte, wire.ChunkBytes+100_000)
-	for i := range payload {
-		payload[i] = byte(i * 7)
+	data := make([]byte, wire.ChunkBytes+100_000)
+	for i := range data {
+		data[i] = byte(i * 7)
 	}
+	payload := msgpack.AppendBin(nil, data)
 	s.do("large-request", func() error {
-		i := s.signed(s.actor, Call{noSuch.Operation, payload})
+		i := s.signed(s.actor, Call{Operation: noSuch.Operation, Payload: payload})
 		o, err := s.askLarge(i, payload)
 		if err != nil {
 			return err
@@ -110,8 +113,9 @@ func (s *session) large() {
 		return nil
 	})
 	s.do("large-forged", func() error {
-		i := s.signed(s.actor, Call{noSuch.Operation, payload})
-		forged := append([]byte{1}, payload[1:]...)
+		i := s.signed(s.actor, Call{Operation: noSuch.Operation, Payload: payload})
+		forged := bytes.Clone(payload)
+		forged[len(forged)/2]++
 		o, err := s.askLarge(i, forged)
 		if err == nil && o.err == nil && s.plain(o.response.Error) == s.unknown {
 			err = warn("a payload in the object store that the token is not over got as far as the operation")

@@ -53,7 +53,7 @@ func keyvalue(s *session) {
 	s.do("keyvalue-large", t.large)
 	s.do("keyvalue-bad-request", t.badRequest)
 	for _, key := range t.used {
-		s.call(s.actor, Call{"KeyValue.Del", msgpack.AppendString(nil, key)})
+		s.call(s.actor, Call{Operation: "KeyValue.Del", Payload: msgpack.AppendString(nil, key)})
 	}
 }
 
@@ -79,7 +79,7 @@ func (t *kvTest) do(operation string, in, out any) error {
 	if err != nil {
 		return err
 	}
-	o := t.s.call(t.s.actor, Call{"KeyValue." + operation, payload})
+	o := t.s.call(t.s.actor, Call{Operation: "KeyValue." + operation, Payload: payload})
 	switch {
 	case o.err != nil:
 		return fmt.Errorf("%s: %w", operation, o.err)
@@ -274,7 +274,7 @@ func (t *kvTest) large() error {
 	if err != nil {
 		return err
 	}
-	i := t.s.signed(t.s.actor, Call{"KeyValue.Set", payload})
+	i := t.s.signed(t.s.actor, Call{Operation: "KeyValue.Set", Payload: payload})
 	o, err := t.s.askLarge(i, payload)
 	switch {
 	case err != nil:
@@ -297,7 +297,7 @@ func (t *kvTest) large() error {
 // badRequest sends what is no request. It has to be refused.
 func (t *kvTest) badRequest() error {
 	for _, operation := range []string{"Get", "Set", "Increment", "ListAdd", "ListRange", "SetAdd", "SetUnion"} {
-		o := t.s.call(t.s.actor, Call{"KeyValue." + operation, []byte{0xc3, 0xc3}})
+		o := t.s.call(t.s.actor, Call{Operation: "KeyValue." + operation, Payload: []byte{0xc3, 0xc3}})
 		switch {
 		case o.err != nil:
 			return fmt.Errorf("%s with a request that makes no sense: %w", operation, o.err)

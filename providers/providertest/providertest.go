@@ -41,6 +41,7 @@ type Result struct {
 type Call struct {
 	Operation string
 	Payload   []byte
+	Want      []byte // what it has to answer with; nil for whatever it likes
 }
 
 // Options say what is tested. URL and either Command or Ready must be there.

@@ -261,7 +261,7 @@ func (s *session) probe() Call {
 
 // probes are calls of known contracts that change nothing.
 var probes = map[string]Call{
-	"wasmcloud:keyvalue": {"KeyValue.Contains", msgpack.AppendString(nil, "edged-provider-test")},
+	"wasmcloud:keyvalue": {Operation: "KeyValue.Contains", Payload: msgpack.AppendString(nil, "edged-provider-test")},
 }
 
 // accepted says whether a probe was taken: it succeeded or, where no operation is known

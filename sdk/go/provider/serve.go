@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edged-io/edged/sdk/go/msgpack"
+	"github.com/edged-io/edged/sdk/go/provider/internal/wire"
 )
 
 const (
@@ -32,7 +32,7 @@ type Host struct {
 	HostData
 	Log     *slog.Logger // to standard error
 	conn    *nats.Conn
-	js      jetstream.JetStream
+	objects *wire.Objects
 	serves  Provider
 	room    chan struct{}
 	serving sync.WaitGroup
@@ -80,9 +80,7 @@ func connect(data HostData) (h *Host, err error) {
 	if h.conn, err = nats.Connect(data.URL, options...); err != nil {
 		return nil, err
 	}
-	if h.js, err = jetstream.New(h.conn); data.Domain != "" {
-		h.js, err = jetstream.NewWithDomain(h.conn, data.Domain)
-	}
+	h.objects, err = wire.NewObjects(h.conn, data.Lattice, data.Domain)
 	return h, err
 }
 
@@ -212,13 +210,13 @@ func (h *Host) take(ctx context.Context, m *nats.Msg) {
 	h.serving.Go(func() {
 		defer func() { <-h.room }()
 		id, payload, err := h.serve(ctx, m)
-		a := answer{Payload: payload, ID: id, Length: uint64(len(payload))}
-		if err == nil && len(payload) > chunkBytes {
+		a := wire.Answer{Payload: payload, ID: id, Length: uint64(len(payload))}
+		if err == nil && len(payload) > wire.ChunkBytes {
 			a.Payload = nil
-			err = h.stow(ctx, id+"-r", payload)
+			err = h.objects.Put(ctx, id+"-r", payload)
 		}
 		if err != nil {
-			a = answer{ID: id, Error: cmp.Or(err.Error(), "failed")}
+			a = wire.Answer{ID: id, Error: cmp.Or(err.Error(), "failed")}
 		}
 		b, _ := msgpack.Marshal(a) // it has a form
 		_ = m.Respond(b)           // who does not wait gets no answer
@@ -227,11 +225,11 @@ func (h *Host) take(ctx context.Context, m *nats.Msg) {
 
 // serve checks a call and has it handled.
 func (h *Host) serve(ctx context.Context, m *nats.Msg) (id string, reply []byte, err error) {
-	e, err := readEnvelope(m.Data)
+	e, err := wire.ReadCall(m.Data)
 	if err != nil {
 		return e.ID, nil, fmt.Errorf("invocation makes no sense: %w", err)
 	}
-	token, err := verify(e.Token, h.Issuers, time.Now().Unix())
+	token, err := wire.Verify(e.Token, h.Issuers, time.Now().Unix())
 	if err != nil {
 		return e.ID, nil, fmt.Errorf("anti-forgery check failed: %w", err)
 	}
@@ -242,9 +240,9 @@ func (h *Host) serve(ctx context.Context, m *nats.Msg) (id string, reply []byte,
 	if err != nil {
 		return e.ID, nil, err
 	}
-	payload, check := e.Payload, func(payload []byte) error { return token.matches(&e, payload) }
+	payload, check := e.Payload, func(payload []byte) error { return token.Matches(&e, payload) }
 	if e.Length > uint64(len(payload)) {
-		payload, err = h.fetch(ctx, e.ID, e.Length, check)
+		payload, err = h.objects.Take(ctx, e.ID, e.Length, check)
 	} else {
 		err = check(payload)
 	}
@@ -268,22 +266,22 @@ func (h *Host) Call(ctx context.Context, l Link, operation string, payload []byt
 func (h *Host) call(ctx context.Context, l Link, operation string, payload []byte) ([]byte, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, as crypto/rand promises
-	e := envelope{
-		Origin: entity{h.Key, l.Name, l.Contract}, Target: entity{Key: l.Actor}, Operation: operation,
+	e := wire.Call{
+		Origin: wire.Entity{Key: h.Key, Link: l.Name, Contract: l.Contract}, Target: wire.Entity{Key: l.Actor}, Operation: operation,
 		Payload: payload, ID: hex.EncodeToString(id[:]), Host: h.HostID, Length: uint64(len(payload)),
 	}
-	if err := sign(&e, payload, h.InvocationSeed); err != nil {
+	if err := wire.Sign(&e, payload, h.InvocationSeed); err != nil {
 		return nil, err
 	}
 	wait := 2 * time.Second
 	if h.TimeoutMs > 0 {
 		wait = time.Duration(h.TimeoutMs) * time.Millisecond
 	}
-	if len(payload) > chunkBytes {
-		if err := h.stow(ctx, e.ID, payload); err != nil {
+	if len(payload) > wire.ChunkBytes {
+		if err := h.objects.Put(ctx, e.ID, payload); err != nil {
 			return nil, err
 		}
-		e.Payload, wait = nil, wait+extraTime
+		e.Payload, wait = nil, wait+wire.ExtraTime
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -292,14 +290,14 @@ func (h *Host) call(ctx context.Context, l Link, operation string, payload []byt
 	if err != nil {
 		return nil, err
 	}
-	var a answer
+	var a wire.Answer
 	switch err := msgpack.Unmarshal(m.Data, &a); {
 	case err != nil:
 		return nil, err
 	case a.Error != "":
 		return nil, errors.New(a.Error)
 	case a.Length > uint64(len(a.Payload)):
-		return h.fetch(ctx, e.ID+"-r", a.Length, func([]byte) error { return nil })
+		return h.objects.Take(ctx, e.ID+"-r", a.Length, func([]byte) error { return nil })
 	}
 	return a.Payload, nil
 }

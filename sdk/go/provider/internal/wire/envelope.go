@@ -1,4 +1,6 @@
-package provider
+// Package wire is the calls of a lattice as bytes, for a provider: their envelopes, the
+// tokens that say who has sent them, and the object store for what is too large.
+package wire
 
 import (
 	"crypto/sha256"
@@ -15,15 +17,15 @@ import (
 	"github.com/edged-io/edged/sdk/go/msgpack"
 )
 
-// entity is one end of an invocation. An actor has a key alone.
-type entity struct {
+// Entity is one end of an invocation. An actor has a key alone.
+type Entity struct {
 	Key      string `msgpack:"public_key"`
 	Link     string `msgpack:"link_name"`
 	Contract string `msgpack:"contract_id"`
 }
 
 // url is the name of an entity in tokens.
-func (e entity) url() string {
+func (e Entity) url() string {
 	if strings.HasPrefix(e.Key, "M") || strings.HasPrefix(e.Key, "m") {
 		return "wasmbus://" + e.Key
 	}
@@ -31,10 +33,10 @@ func (e entity) url() string {
 	return "wasmbus://" + strings.ReplaceAll(plain(e.Contract), ":", "/") + "/" + plain(e.Link) + "/" + e.Key
 }
 
-// envelope is an invocation on the wire.
-type envelope struct {
-	Origin    entity `msgpack:"origin"`
-	Target    entity `msgpack:"target"`
+// Call is an invocation on the wire.
+type Call struct {
+	Origin    Entity `msgpack:"origin"`
+	Target    Entity `msgpack:"target"`
 	Operation string `msgpack:"operation"`
 	Payload   []byte `msgpack:"msg"` // empty where it is in the object store
 	ID        string `msgpack:"id"`
@@ -43,9 +45,9 @@ type envelope struct {
 	Length    uint64 `msgpack:"content_length"` // of the payload, wherever it is
 }
 
-// readEnvelope reads an invocation. Where the id could be read it is in the result,
+// ReadCall reads an invocation. Where the id could be read it is in the result,
 // whatever the error, so that the sender can be answered.
-func readEnvelope(b []byte) (e envelope, err error) {
+func ReadCall(b []byte) (e Call, err error) {
 	err = msgpack.Unmarshal(b, &e)
 	switch {
 	case len(e.ID) > 64:
@@ -56,18 +58,18 @@ func readEnvelope(b []byte) (e envelope, err error) {
 	return e, err
 }
 
-// answer is a response on the wire. A key "error" says that the call failed, whatever
+// Answer is a response on the wire. A key "error" says that the call failed, whatever
 // its value.
-type answer struct {
+type Answer struct {
 	Payload []byte `msgpack:"msg"`
 	ID      string `msgpack:"invocation_id"`
 	Error   string `msgpack:"error,omitempty"`
 	Length  uint64 `msgpack:"content_length"`
 }
 
-// claims are what the token of an invocation says: a JWT that is signed by the key of
+// Claims are what the token of an invocation says: a JWT that is signed by the key of
 // a cluster.
-type claims struct {
+type Claims struct {
 	ID        string `json:"jti"`
 	IssuedAt  int64  `json:"iat"`
 	Issuer    string `json:"iss"`
@@ -83,7 +85,7 @@ type claims struct {
 }
 
 // describe says of a call what its token has to say.
-func (c *claims) describe(e *envelope, payload []byte) {
+func (c *Claims) describe(e *Call, payload []byte) {
 	w := &c.Wascap
 	w.OriginURL, w.TargetURL, c.Subject = e.Origin.url(), e.Target.url()+"/"+e.Operation, e.ID
 	w.Hash = fmt.Sprintf("%X", sha256.Sum256(slices.Concat([]byte(w.OriginURL+w.TargetURL+e.Operation), payload)))
@@ -99,13 +101,13 @@ var (
 	segment = base64.RawURLEncoding.Strict()
 )
 
-// sign gives an envelope its token.
-func sign(e *envelope, payload []byte, seed string) error {
+// Sign gives a call its token.
+func Sign(e *Call, payload []byte, seed string) error {
 	pair, err := nkeys.FromSeed([]byte(seed))
 	if err != nil {
 		return fmt.Errorf("invocation_seed: %w", err)
 	}
-	c := claims{ID: e.ID, IssuedAt: time.Now().Unix(), Revision: 3}
+	c := Claims{ID: e.ID, IssuedAt: time.Now().Unix(), Revision: 3}
 	if c.Issuer, err = pair.PublicKey(); err != nil {
 		return err
 	}
@@ -118,9 +120,9 @@ func sign(e *envelope, payload []byte, seed string) error {
 	return err
 }
 
-// verify returns what a token says that one of issuers has signed. Whether it is of
-// the call is for matches to say.
-func verify(token string, issuers []string, now int64) (c claims, err error) {
+// Verify returns what a token says that one of issuers has signed. Whether it is of
+// the call is for Matches to say.
+func Verify(token string, issuers []string, now int64) (c Claims, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || len(token) > 16<<10 {
 		return c, errors.New("the token has not the form of a JWT")
@@ -155,8 +157,8 @@ func verify(token string, issuers []string, now int64) (c claims, err error) {
 	return c, nil
 }
 
-// matches says whether the token is of this call, with this payload.
-func (c *claims) matches(e *envelope, payload []byte) error {
+// Matches says whether the token is of this call, with this payload.
+func (c *Claims) Matches(e *Call, payload []byte) error {
 	want := *c
 	if want.describe(e, payload); want != *c {
 		return errors.New("the token is of another call")

@@ -1,0 +1,262 @@
+// For programs that serve a capability contract to the actors of a lattice: providers of
+// edged, and of every classic wasmCloud host. See docs/write-a-provider.md of edged.
+//
+//   import { main, Unknown } from "@edged-io/provider";
+//
+//   main(async (host) => ({
+//     async putLink(link) { … },      // the actor link.actor_id may call, with link.values
+//     async deleteLink(link) { … },
+//     async call(operation, request, link, { id, idempotency }) { … throw new Unknown(operation); },
+//     async health() { … },           // optional: throws when it is not well
+//     async close() { … },            // optional
+//   }));
+//
+// Requests and answers are MessagePack, decoded and encoded here; undefined is nothing.
+// The text of an error reaches the actor. idempotency is the same when what made a call runs
+// again, and for no other call; "" where the caller does not say.
+
+import { randomUUID } from "node:crypto";
+import { connect, jwtAuthenticator } from "@nats-io/transport-node";
+import { jetstream } from "@nats-io/jetstream";
+import { Objm } from "@nats-io/obj";
+import { checkPayload, checkToken, signCall, signer } from "./invocation.js";
+import { decode, encode } from "./msgpack.js";
+
+export { decode, encode };
+
+const maxCalls = 64; // that are served at once; more wait
+const chunkBytes = 900 << 10; // a larger payload goes through the object store
+const maxPayload = 64 << 20; // that is fetched from there
+const maxHostData = 16 << 20;
+const grace = 1000; // ms for calls under way when the provider is to stop
+
+/** An operation that the contract does not have. */
+export class Unknown extends Error {
+  constructor(operation) {
+    super(`method not handled: ${operation}`);
+  }
+}
+
+/** All of a program: reads the host data from standard input, serves until the host or a
+ * signal says to stop, and ends the process. */
+export async function main(make) {
+  try {
+    const stop = new AbortController();
+    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop.abort());
+    await run(parseHostData(await firstLine(process.stdin)), make, stop.signal);
+    process.exit(0);
+  } catch (err) {
+    console.error(err.message);
+    process.exit(1);
+  }
+}
+
+async function firstLine(stream) {
+  let text = "";
+  for await (const chunk of stream) {
+    text += chunk;
+    if (text.includes("\n")) break; // some hosts leave it open
+    if (text.length > maxHostData) throw new Error("host data: the line is too long");
+  }
+  return text.split("\n", 1)[0];
+}
+
+/** Reads the line of a host: JSON in base64. */
+export function parseHostData(line) {
+  let data;
+  try {
+    data = JSON.parse(Buffer.from(line.trim(), "base64"));
+  } catch {
+    throw new Error("host data is one line of JSON in base64");
+  }
+  for (const key of ["lattice_rpc_prefix", "link_name", "provider_key"])
+    if (!/^[A-Za-z0-9_-]+$/.test(data?.[key] ?? "")) throw new Error(`host data: ${key} can not be part of a subject`);
+  return data;
+}
+
+/** Serves until the host says to stop, or signal is aborted. NATS that is not there yet,
+ * or goes away, is waited for. */
+export async function run(data, make, signal) {
+  const host = new Host(data);
+  await host.connect();
+  try {
+    host.provider = await make(host);
+    await host.serve(signal);
+    await host.provider.close?.();
+  } finally {
+    await host.nc.close();
+  }
+}
+
+/** The host of a provider, and the lattice behind it. */
+export class Host {
+  #links = new Map(); // by actor
+  #refused = new Map(); // why putLink refused, by actor
+  #busy = 0;
+  #waiting = []; // calls without room
+
+  constructor(data) {
+    this.data = data;
+  }
+
+  async connect() {
+    const { lattice_rpc_url: address, lattice_rpc_user_jwt: jwt, lattice_rpc_user_seed: seed, js_domain: domain } = this.data;
+    const url = new URL(/:\/\//.test(address ?? "") ? address : `nats://${address || "127.0.0.1:4222"}`);
+    const options = { servers: url.host, name: `provider ${this.data.provider_key}`, maxReconnectAttempts: -1, waitOnFirstConnect: true };
+    if (url.protocol === "tls:") options.tls = {};
+    if (jwt) options.authenticator = jwtAuthenticator(jwt, new TextEncoder().encode(seed));
+    if (url.username) Object.assign(options, { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) });
+    this.nc = await connect(options);
+    this.objects = new Objm(jetstream(this.nc, domain ? { domain } : {}));
+    if (this.data.invocation_seed) this.signer = signer(this.data.invocation_seed);
+  }
+
+  async serve(signal) {
+    for (const link of this.data.link_definitions ?? []) await this.#putLink(link);
+    const root = `wasmbus.rpc.${this.data.lattice_rpc_prefix}.${this.data.provider_key}.${this.data.link_name}`;
+    let changes = Promise.resolve(); // one at a time, in the order in which they came
+    const change = (apply) => (_, m) => {
+      changes = changes.then(() => apply(decode(m.data))).catch((err) => console.error(`change of a link: ${err.message}`));
+    };
+    const calls = this.nc.subscribe(root, { queue: "rpc", callback: (_, m) => this.#take(m) });
+    this.nc.subscribe(`${root}.linkdefs.put`, { callback: change((l) => this.#putLink(l)) });
+    this.nc.subscribe(`${root}.linkdefs.del`, { callback: change((l) => this.#deleteLink(l)) });
+    this.nc.subscribe(`${root}.health`, { callback: async (_, m) => m.respond(encode(await this.#health())) });
+    const asked = await new Promise((stop) => {
+      this.nc.subscribe(`${root}.shutdown`, { callback: (_, m) => this.#isMine(m) && stop(m) });
+      signal?.addEventListener("abort", () => stop());
+      this.nc.closed().then(() => stop());
+    });
+    calls.unsubscribe(); // others of the queue group take what comes from now on
+    for (const end = Date.now() + grace; this.#busy > 0 && Date.now() < end; ) await new Promise((r) => setTimeout(r, 10));
+    asked?.respond("shutting down");
+    await this.nc.flush();
+  }
+
+  #isMine(m) {
+    try {
+      const id = m.data.length ? JSON.parse(m.string())?.host_id : undefined;
+      return !id || id === this.data.host_id; // old hosts send nothing
+    } catch {
+      return false;
+    }
+  }
+
+  async #health() {
+    try {
+      await this.provider.health?.();
+      return { healthy: true };
+    } catch (err) {
+      return { healthy: false, message: err.message };
+    }
+  }
+
+  async #putLink(l) {
+    if (!l?.actor_id) throw new Error("no actor_id");
+    const link = { ...l, values: l.values ?? {} };
+    if (this.#links.has(link.actor_id)) return; // hosts repeat links
+    try {
+      await this.provider.putLink(link);
+      this.#links.set(link.actor_id, link);
+      this.#refused.delete(link.actor_id);
+    } catch (err) {
+      this.#refused.set(link.actor_id, `link of actor ${link.actor_id} was refused: ${err.message}`);
+      console.error(this.#refused.get(link.actor_id));
+    }
+  }
+
+  async #deleteLink(l) {
+    const actor = l?.actor_id;
+    const link = this.#links.get(actor);
+    this.#links.delete(actor);
+    this.#refused.delete(actor);
+    if (link) await this.provider.deleteLink(link);
+  }
+
+  async #take(m) {
+    if (this.#busy >= maxCalls) await new Promise((r) => this.#waiting.push(r));
+    else this.#busy++;
+    const answer = { invocation_id: "", msg: new Uint8Array(), content_length: 0 };
+    try {
+      const reply = await this.#serveCall(m, answer);
+      answer.content_length = reply.length;
+      if (reply.length > chunkBytes) await this.#stow(`${answer.invocation_id}-r`, reply);
+      else answer.msg = reply;
+    } catch (err) {
+      Object.assign(answer, { error: err?.message || "failed", content_length: 0 });
+    }
+    m.respond(encode(answer));
+    const next = this.#waiting.shift(); // takes the place, or gives it up
+    if (next) next();
+    else this.#busy--;
+  }
+
+  async #serveCall(m, answer) {
+    const call = decode(m.data, "msg");
+    if (typeof call?.id !== "string" || call.id.length > 64) throw new Error("invocation without an id");
+    answer.invocation_id = call.id;
+    for (const key of [call.operation, call.encoded_claims, call.origin?.public_key, call.target?.public_key])
+      if (typeof key !== "string") throw new Error("invocation makes no sense");
+    for (const e of [call.origin, call.target]) Object.assign(e, { link_name: e.link_name ?? "", contract_id: e.contract_id ?? "" });
+    const claims = checkToken(call, this.data.cluster_issuers ?? []);
+    if (call.target.public_key !== this.data.provider_key) throw new Error(`the call is for ${call.target.public_key}, this is ${this.data.provider_key}`);
+    const actor = call.origin.public_key;
+    const link = this.#links.get(actor);
+    if (!link) throw new Error(this.#refused.get(actor) ?? `actor ${actor} is not linked to this provider`);
+    let payload = Uint8Array.from(call.msg ?? []);
+    const elsewhere = call.content_length > payload.length;
+    if (elsewhere) payload = await this.#fetch(call.id, call.content_length);
+    checkPayload(claims, call, payload);
+    if (elsewhere) await this.#drop(call.id);
+    const request = payload.length ? decode(payload) : undefined;
+    const reply = await this.provider.call(call.operation, request, link, { id: call.id, idempotency: m.headers?.get("Idempotency-Key") ?? "" });
+    return reply === undefined ? new Uint8Array() : encode(reply);
+  }
+
+  /** Calls an operation of the actor of a link, and returns its answer. */
+  async call(link, operation, request) {
+    const payload = request === undefined ? new Uint8Array() : encode(request);
+    const call = {
+      origin: { public_key: this.data.provider_key, link_name: this.data.link_name, contract_id: link.contract_id },
+      target: { public_key: link.actor_id, link_name: "", contract_id: "" },
+      operation, msg: payload, id: randomUUID(), host_id: this.data.host_id, content_length: payload.length,
+    };
+    signCall(call, payload, this.signer);
+    let timeout = this.data.default_rpc_timeout_ms || 2000;
+    if (payload.length > chunkBytes) {
+      await this.#stow(call.id, payload);
+      call.msg = new Uint8Array();
+      timeout += 13000;
+    }
+    const m = await this.nc.request(`wasmbus.rpc.${this.data.lattice_rpc_prefix}.${link.actor_id}`, encode(call), { timeout });
+    const answer = decode(m.data, "msg");
+    if (answer.error) throw new Error(answer.error);
+    let reply = Uint8Array.from(answer.msg ?? []);
+    if (answer.content_length > reply.length) {
+      reply = await this.#fetch(`${call.id}-r`, answer.content_length);
+      await this.#drop(`${call.id}-r`);
+    }
+    return reply.length ? decode(reply) : undefined;
+  }
+
+  // The bucket is the one that all in the lattice share. Who needs it first creates it.
+  #bucket() {
+    return this.objects.create(this.data.lattice_rpc_prefix);
+  }
+
+  async #stow(name, payload) {
+    await (await this.#bucket()).putBlob({ name }, payload);
+  }
+
+  async #fetch(name, length) {
+    if (length > maxPayload) throw new Error(`payload of ${length} bytes, at most ${maxPayload}`);
+    const bucket = await this.#bucket();
+    const info = await bucket.info(name);
+    if (info?.size !== length) throw new Error(`payload of ${length} bytes is not in the object store`);
+    return Buffer.from(await bucket.getBlob(name));
+  }
+
+  async #drop(name) {
+    await (await this.#bucket()).delete(name).catch(() => {}); // nothing fails for what is left over
+  }
+}
