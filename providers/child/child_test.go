@@ -45,6 +45,7 @@ func TestManager_provider(t *testing.T) {
 	if strings.Contains(env, "EDGED_SECRET") || !strings.Contains(env, "MODE=fast") || !strings.Contains(env, "HOME="+b.dir) {
 		t.Errorf("environment %s", env)
 	}
+	b.linked(l)
 	if got := b.ask(l, "Test.CallActor", key); got != "actor got hello" {
 		t.Errorf("got %q", got)
 	}
@@ -82,7 +83,8 @@ func TestManager_provider(t *testing.T) {
 func TestManager_confined(t *testing.T) {
 	b := startBox(t, nil)
 	key := b.start("good", nil)
-	l := b.link(key, nil)
+	l := b.link(key, map[string]string{"n": "1"})
+	b.linked(l)
 	other := b.start("good", nil)
 	for _, try := range []string{
 		"pwasmbus.ctl.home.linkdefs.put", "pwasmbus.rpc.home." + other + ".default", "pwasmbus.rpc.home." + key + ".default.linkdefs.put",

@@ -42,7 +42,7 @@ func (in *instance) once(ctx context.Context, log *slog.Logger) error {
 	in.watch(ctx, log, p.exited, watchOptions{
 		patience: in.m.t.first, every: in.m.t.every, unwell: in.m.t.unwell,
 		answered: func() {
-			in.m.catchUp(in.id, told)
+			in.m.catchUp(ctx, in.id, told, false)
 			opened()
 		},
 	})
@@ -226,11 +226,28 @@ func (in *instance) noteHealth(log *slog.Logger, h wire.Health, err error) {
 	in.update(func(s *Status) { s.Health, s.HealthText = is, text })
 }
 
+// settle is how long a provider that answers about its health may take until it hears
+// of links.
+const settle = 250 * time.Millisecond
+
 // catchUp tells a provider that has begun to listen what has changed since it was
-// told of its links.
-func (m *Manager) catchUp(at id, told linksOf) {
+// told of its links; with always also what has not, which it may have missed while it
+// could not be reached. It does so once more a moment later, unless ctx ends before.
+func (m *Manager) catchUp(ctx context.Context, at id, told linksOf, always bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.tellChanged(at, told, always)
+	time.AfterFunc(settle, func() { // ends by itself
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if ctx.Err() == nil {
+			m.tellChanged(at, told, always)
+		}
+	})
+}
+
+// tellChanged tells a provider what has changed. Call it with m.mu held.
+func (m *Manager) tellChanged(at id, told linksOf, always bool) {
 	for actor, old := range told {
 		if _, ok := m.links[at][actor]; !ok {
 			m.tell(at, wire.SuffixDelete, old)
@@ -243,6 +260,8 @@ func (m *Manager) catchUp(at id, told linksOf) {
 		case !sameLink(now, old):
 			m.tell(at, wire.SuffixDelete, old)
 			m.tellLater(at, now)
+		case always:
+			m.tell(at, wire.SuffixPut, now)
 		}
 	}
 }

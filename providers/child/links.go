@@ -110,15 +110,6 @@ func (m *Manager) tellLater(at id, l wire.Link) {
 	}
 }
 
-// tellAll puts all links of a provider.
-func (m *Manager) tellAll(at id) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.sortedLinks(at) {
-		m.tell(at, wire.SuffixPut, l)
-	}
-}
-
 // sortedLinks returns the links of a provider, by actor. Call it with m.mu held.
 func (m *Manager) sortedLinks(at id) []wire.Link {
 	all := slices.Collect(maps.Values(m.links[at]))

@@ -107,11 +107,12 @@ func provide(behaviour string) error {
 func (p *provider) serve() error {
 	own := wire.ProviderSubject(p.Lattice, p.Provider, p.LinkName)
 	_, err := p.conn.QueueSubscribe(own, wire.ProviderQueue, p.invoked)
-	for suffix, h := range map[string]nats.MsgHandler{
-		wire.SuffixPut: p.put, wire.SuffixDelete: p.del, wire.SuffixHealth: p.health, wire.SuffixShutdown: p.shutdown,
-	} {
+	for _, sub := range []struct {
+		suffix string
+		handle nats.MsgHandler
+	}{{wire.SuffixPut, p.put}, {wire.SuffixDelete, p.del}, {wire.SuffixShutdown, p.shutdown}, {wire.SuffixHealth, p.health}} {
 		if err == nil {
-			_, err = p.conn.Subscribe(own+suffix, h)
+			_, err = p.conn.Subscribe(own+sub.suffix, sub.handle)
 		}
 	}
 	if err == nil {

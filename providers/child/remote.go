@@ -207,8 +207,7 @@ func (in *instance) follow(ctx context.Context) {
 				}
 			})
 			// It may have begun anew, with its line, or have missed something.
-			in.m.catchUp(in.id, byActor(in.told))
-			in.m.tellAll(in.id)
+			in.m.catchUp(ctx, in.id, byActor(in.told), true)
 		},
 		silent: func(err error) {
 			log.Warn("attached provider does not answer", "err", err)

@@ -243,6 +243,12 @@ func (b *box) link(provider string, values map[string]string) lattice.Link {
 	return l
 }
 
+// linked waits until the provider knows of a link.
+func (b *box) linked(l lattice.Link) {
+	b.t.Helper()
+	b.until("linked", func() bool { return b.values(l)[l.Actor] == l.Values["n"] })
+}
+
 func (b *box) put(l lattice.Link) {
 	b.t.Helper()
 	b.bus.PutLink(l)
