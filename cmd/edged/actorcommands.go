@@ -217,7 +217,11 @@ func entryText(a control.Actor) string {
 	if a.Max == 0 {
 		return "it is stopped"
 	}
-	return fmt.Sprintf("%s, revision %d, serves %d calls at once, from %s", named(a), a.Revision, a.Max, a.Ref)
+	calls := "calls"
+	if a.Max == 1 {
+		calls = "call"
+	}
+	return fmt.Sprintf("%s, revision %d, serves %d %s at once, from %s", named(a), a.Revision, a.Max, calls, a.Ref)
 }
 
 // named is what an actor is called, and its key.

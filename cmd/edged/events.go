@@ -148,7 +148,8 @@ func summary(data json.RawMessage) string {
 		case map[string]any:
 			// Claims are long, and the same for each event of an actor.
 			if k != "claims" && len(v) > 0 {
-				all = append(all, k+"="+quoted(fmt.Sprint(v)))
+				text, _ := json.Marshal(v) // it was JSON
+				all = append(all, k+"="+string(text))
 			}
 		}
 	}

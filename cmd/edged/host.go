@@ -63,9 +63,9 @@ func newHostStop() *cobra.Command {
 	var within time.Duration
 	cmd := &cobra.Command{
 		Use: "stop", Short: "Stop a box", Args: usage(cobra.NoArgs),
-		Long: `Stop a box: its actors and providers end, and so does edged. What was put with
-these verbs comes back when it is started again, which systemd does not do by
-itself.`,
+		Long: `Stop a box in good order: its actors and providers end, and so does edged. Under
+systemd the unit starts it again after 3 s, with all that was put by these verbs;
+systemctl stop edged keeps it down.`,
 		Example: "  edged host stop --server nats://hub.example:4222 --device press-7",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.do(cmd, func(ctx context.Context, o *operator) error {

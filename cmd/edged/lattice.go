@@ -73,6 +73,9 @@ func (f *latticeFlags) do(cmd *cobra.Command, run func(context.Context, *operato
 	}
 	defer o.nc.Close()
 	err = run(ctx, o)
+	if err == nil && cmd.Context().Err() == nil {
+		err = context.Cause(ctx) // what follows events ends well without a reason
+	}
 	if errors.Is(err, control.ErrNobody) {
 		return unreachable{hinted{err, "edged host ls shows who is there; a box that is away has to be connected first"}}
 	}

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/edged-io/edged/internal/control"
+	"github.com/edged-io/edged/internal/node"
 )
 
 func newProvider() *cobra.Command {
@@ -26,6 +29,9 @@ type providerItem struct {
 	Ref         string            `json:"ref"`
 	Revision    int64             `json:"revision"`
 	Annotations map[string]string `json:"annotations"`
+
+	// Process is what the box on this machine knows of a program; null for what is built in, and of boxes elsewhere.
+	Process *node.ProviderStatus `json:"process"`
 }
 
 func newProviderList() *cobra.Command {
@@ -33,31 +39,68 @@ func newProviderList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "ls", Short: "List providers", Args: usage(cobra.NoArgs),
-		Long: `List the providers of the box on this machine, of another box with --device, or, with
---server alone, of all boxes that are connected to the hub.`,
+		Long: `List the providers of the box on this machine, with the state and health of those that
+are programs of their own; of another box with --device; or, with --server alone, of
+all boxes that are connected to the hub. Boxes elsewhere do not tell state and health:
+edged events does, and their edged status.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all := []providerItem{}
 			err := f.inventories(cmd, func(h peer, st control.State) {
 				for _, p := range st.Providers {
-					all = append(all, providerItem{h.name, p.Key, p.Name, p.Contract, p.LinkName, p.Ref, p.Revision, known(p.Annotations)})
+					all = append(all, providerItem{h.name, p.Key, p.Name, p.Contract, p.LinkName, p.Ref, p.Revision, known(p.Annotations), nil})
 				}
 			})
+			if err == nil && f.device == "" && f.hub.server == "" {
+				all, err = f.withProcesses(cmd, all)
+			}
 			if err != nil {
 				return err
 			}
-			return printed(cmd, asJSON, all, func(w io.Writer) {
-				table(w, func(row func(...any)) {
-					row("HOST", "PROVIDER", "CONTRACT", "LINK NAME", "REVISION", "FROM", "ANNOTATIONS", "KEY")
-					for _, p := range all {
-						row(p.Host, p.Name, p.Contract, p.LinkName, p.Revision, p.Ref, texts(p.Annotations), p.Key)
-					}
-				})
-			})
+			return printed(cmd, asJSON, all, func(w io.Writer) { showProviders(w, all) })
 		},
 	}
 	f.registerHost(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// withProcesses adds what the box on this machine knows of its programs. One that does not run is in no inventory.
+func (f *latticeFlags) withProcesses(cmd *cobra.Command, all []providerItem) ([]providerItem, error) {
+	b, err := findBox(f.config)
+	if err != nil {
+		return nil, err
+	}
+	var programs list[node.ProviderStatus]
+	if err := b.do(cmd.Context(), http.MethodGet, "/providers", &programs); err != nil {
+		return nil, err
+	}
+	for _, p := range programs.Items {
+		same := func(o providerItem) bool { return o.Key == p.Key && o.LinkName == p.LinkName }
+		if i := slices.IndexFunc(all, same); i >= 0 {
+			all[i].Process = &p
+			continue
+		}
+		all = append(all, providerItem{b.device, p.Key, p.Name, p.Contract, p.LinkName, "", p.Revision, known(nil), &p})
+	}
+	return all, nil
+}
+
+func showProviders(w io.Writer, all []providerItem) {
+	table(w, func(row func(...any)) {
+		row("HOST", "PROVIDER", "CONTRACT", "LINK NAME", "STATE", "HEALTH", "REVISION", "FROM", "ANNOTATIONS", "KEY")
+		for _, p := range all {
+			var state, health string
+			if p.Process != nil {
+				state, health = p.Process.State, p.Process.Health
+			}
+			row(p.Host, p.Name, p.Contract, p.LinkName, state, health, p.Revision, p.Ref, texts(p.Annotations), p.Key)
+		}
+	})
+	for _, p := range all {
+		if s := p.Process; s != nil && cmp.Or(s.Error, s.Message) != "" {
+			fmt.Fprintf(w, "\n%s, link name %s, started again %d times: %s\n", oneLine(cmp.Or(p.Name, p.Key)), oneLine(p.LinkName), s.Restarts, oneLine(cmp.Or(s.Error, s.Message)))
+		}
+	}
 }
 
 func newProviderStart() *cobra.Command {

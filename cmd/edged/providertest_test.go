@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -31,7 +32,7 @@ func (echo) Call(_ context.Context, inv provider.Invocation) ([]byte, error) {
 }
 
 // scriptArchive writes a script that runs a program into a provider archive:
-// programarchive FILE PROGRAM CONTRACT.
+// programarchive FILE PROGRAM CONTRACT [SEED], signed by the account in the file SEED, or by one that nobody knows.
 func scriptArchive(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)
@@ -39,6 +40,10 @@ func scriptArchive(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(script, []byte("#!/bin/sh\nexec "+path+"\n"), 0o600))
 	account, err := claims.Generate(claims.Account)
 	ts.Check(err)
+	if len(args) > 3 {
+		account, err = claims.ParseSeed(strings.TrimSpace(ts.ReadFile(args[3])))
+		ts.Check(err)
+	}
 	key, err := claims.Generate(claims.Service)
 	ts.Check(err)
 	f, err := os.Create(ts.MkAbs(args[0]))

@@ -90,7 +90,7 @@ func diffActors(before, after State) []event {
 		if is != nil {
 			a, to = is, is.Max
 		}
-		if was != nil && is != nil && (was.Ref != is.Ref || was.Revision != is.Revision) {
+		if was != nil && is != nil && (was.Ref != is.Ref || was.Revision != is.Revision || was.Instance != is.Instance) {
 			e := is.base(after)
 			e.Revision, e.Instance = new(revision(is.Revision)), &is.Instance
 			events = append(events, event{"actor_updated", e})

@@ -73,7 +73,7 @@ type Actor struct {
 	Revision    int64
 	Annotations map[string]string
 	Max         uint32 // instances that may run at once
-	Instance    string // id of this entry since it started
+	Instance    string // id of this entry since it started, or got other code
 	App         string // that declares it, and alone may change it; "" for none
 }
 

@@ -54,9 +54,12 @@ func (c *Client) UpdateActor(ctx context.Context, host string, u ActorUpdate, ac
 	}
 	was := before.actors(u.ID)
 	done := func(st State) bool {
-		is := st.actors(u.ID)
-		// From the same reference it is new when the revision is.
-		return len(is) > 0 && len(was) > 0 && is[0].Ref == u.Ref && (was[0].Ref != u.Ref || was[0].Revision != is[0].Revision)
+		if len(was) == 0 {
+			return false
+		}
+		is, ok := entry(st.actors(u.ID), was[0].Annotations)
+		// From the same reference it is new when the revision is, or the host calls it another instance.
+		return ok && is.Ref == u.Ref && (was[0].Ref != u.Ref || was[0].Revision != is.Revision || was[0].Instance != is.Instance)
 	}
 	req := map[string]any{"host_id": host, "actor_id": u.ID, "new_actor_ref": u.Ref}
 	return c.outcome(ctx, host, "upd", req, accepted, done, actorFailure(u.ID, u.Ref, nil))

@@ -201,6 +201,8 @@ func (h controlHost) UpdateActor(ctx context.Context, u control.ActorUpdate) err
 	switch {
 	case m.key != key:
 		return fmt.Errorf("the module has the key %s, and actor %s has %s: an update has the same", m.key, was.ID, key)
+	case m.digest == was.Digest && u.Ref == was.Ref:
+		return fmt.Errorf("actor %s runs this code from %s already", was.ID, u.Ref)
 	case m.digest == was.Digest: // a new name for what runs
 	case m.revision() <= was.Revision && was.Revision > 0:
 		return fmt.Errorf("the module has revision %d, and actor %s has %d: an update has a higher one", m.revision(), was.ID, was.Revision)

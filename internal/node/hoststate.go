@@ -113,7 +113,7 @@ func (n *Node) entries(put *held, a *actor, instance func(string) string) (all [
 		base.Revision = a.signed.EffectiveRev()
 	}
 	if !a.commanded {
-		base.Max, base.Instance = uint32(a.config.Limits.Instances), instance(a.key)
+		base.Max, base.Instance = uint32(a.config.Limits.Instances), instance(a.key+" "+a.digest)
 		return append(all, base)
 	}
 	h := put.Actors[a.key]
@@ -121,7 +121,7 @@ func (n *Node) entries(put *held, a *actor, instance func(string) string) (all [
 		is := base
 		is.ID, is.Ref, is.App, is.Annotations, is.Max = h.ID, h.Ref, "", e.Annotations, e.Max
 		annotations, _ := json.Marshal(e.Annotations) // strings: it does not fail
-		is.Instance = instance(a.key + " " + string(annotations))
+		is.Instance = instance(a.key + " " + a.digest + " " + string(annotations))
 		all = append(all, is)
 	}
 	return all
