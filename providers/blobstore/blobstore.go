@@ -110,6 +110,8 @@ type Provider struct {
 	log   *slog.Logger
 	files *files
 
+	forgotten time.Duration // see forgotten
+
 	mu        sync.RWMutex // guards what follows
 	links     map[linkID]*link
 	works     map[*store.Turn]*work
@@ -150,7 +152,7 @@ func New(o Options) (*Provider, error) {
 		o.Failed = func(error, string) {}
 	}
 	p := &Provider{
-		o: o, db: o.Store, log: o.Logger, links: make(map[linkID]*link), works: make(map[*store.Turn]*work),
+		o: o, db: o.Store, log: o.Logger, forgotten: forgotten, links: make(map[linkID]*link), works: make(map[*store.Turn]*work),
 		downloads: make(map[downloadID]string), wake: make(chan struct{}, 1),
 	}
 	p.files = newFiles(o, p.notify)

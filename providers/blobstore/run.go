@@ -18,7 +18,7 @@ import (
 const (
 	// forgotten is how long an upload may stand still, and a download may wait for its
 	// actor, before it is given up.
-	forgotten = 7 * 24 * time.Hour
+	forgotten = 24 * time.Hour
 	// sweepEvery is how often that is looked at.
 	sweepEvery = time.Hour
 	// sweepBatch is how many records are removed in one turn.
@@ -259,5 +259,5 @@ func (p *Provider) still(key string, v []byte) bool {
 		}
 		since = d.since
 	}
-	return p.db.Age(since) > forgotten
+	return p.db.Age(since) > p.forgotten
 }

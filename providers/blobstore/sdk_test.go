@@ -84,6 +84,12 @@ func TestSDK(t *testing.T) {
 	if err != nil || more != "" || len(objects) != 5 || objects[0].Name != "big" || objects[0].Length != 500_000 {
 		t.Errorf("list %+v, %q, %v", objects, more, err)
 	}
+	r.link("actor", map[string]string{"bucket": "b", "max_bytes": "800000"})
+	r.run()
+	if err := s.Put("c", "huge", "", big); !errors.Is(err, actor.ErrUnavailable) {
+		t.Errorf("put what there is no room for: %v", err)
+	}
+	r.hasFiles(5) // and nothing of it is left
 	if err := errors.Join(s.Remove("c", "big", "none"), s.RemoveContainers("d", "none")); err != nil {
 		t.Error(err)
 	}

@@ -73,7 +73,8 @@ func (s Blobstore) Containers() (names []string, err error) {
 	return names, d.Done()
 }
 
-// Put stores an object, in place of the one that is there. contentType may be "".
+// Put stores an object, in place of the one that is there, or, with an error, nothing of
+// it. contentType may be "".
 func (s Blobstore) Put(container, object, contentType string, data []byte) error {
 	if len(data) <= blobPart {
 		_, err := s.putObject(Chunk{container, object, data, 0, true}, contentType)
@@ -83,10 +84,13 @@ func (s Blobstore) Put(container, object, contentType string, data []byte) error
 	if err != nil {
 		return err
 	}
-	if _, err := u.Write(data); err != nil {
-		return err
+	if _, err = u.Write(data); err == nil {
+		err = u.Close()
 	}
-	return u.Close()
+	if err != nil {
+		_ = u.Cancel() // what is there takes room, also if the actor goes on
+	}
+	return err
 }
 
 func (s Blobstore) putObject(c Chunk, contentType string) (stream string, err error) {
@@ -147,7 +151,8 @@ func (u *Upload) Write(p []byte) (n int, err error) {
 // Close ends the upload.
 func (u *Upload) Close() error { return u.send(nil, true, false) }
 
-// Cancel gives the upload up.
+// Cancel gives the upload up. One that is neither closed nor cancelled takes room until
+// the box gives it up after a day.
 func (u *Upload) Cancel() error { return u.send(nil, true, true) }
 
 func (u *Upload) send(p []byte, last, cancel bool) error {
