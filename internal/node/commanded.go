@@ -34,6 +34,8 @@ type commanded struct {
 
 	putting bool // put is at work: what it has run so far is not shown; guarded by Node.apply
 
+	sharing chan struct{} // holds one: share is to run
+
 	keeping sync.Mutex // held while held changes, on disk too: each change builds on the one before
 
 	archives  sync.Mutex              // held while archives of providers come and go with their records
@@ -57,7 +59,7 @@ func (n *Node) openCommanded() error {
 		n.commanded.unread = err
 	}
 	n.commanded.held.Store(h)
-	n.commanded.out = make(map[string]error)
+	n.commanded.out, n.commanded.sharing = make(map[string]error), make(chan struct{}, 1)
 	return nil
 }
 
@@ -188,6 +190,7 @@ func (n *Node) show(s appSet) {
 	n.commanded.shown = s
 	n.commanded.mu.Unlock()
 	n.relink()
+	n.shareSoon()
 	n.hostChanged()
 }
 
@@ -218,6 +221,7 @@ func (n *Node) keepWith(ctx context.Context, edit func(*held) error, apps appSet
 	}
 	c.mu.Unlock()
 	n.relink()
+	n.shareSoon()
 	n.hostChanged()
 	return nil
 }

@@ -47,11 +47,21 @@ func (n *Node) changeLink(ctx context.Context, key, contract, name string, put *
 		app = app || config.IsBuiltin(l.Provider)
 	}
 	edit := func(next *held) error {
+		var shared *sharedLink
 		for _, l := range next.same(key, contract, name) {
 			delete(next.Links, l.key())
+			if shared == nil {
+				shared = l.Shared
+			}
 		}
-		if put != nil {
-			next.Links[put.key()] = *put
+		switch {
+		case put != nil:
+			l := *put
+			l.Shared = shared
+			next.Links[l.key()] = l
+		case shared != nil:
+			gone := newHeldLink(control.Link{Link: shared.link(contract, name)})
+			next.Deleted[gone.key()] = gone
 		}
 		return nil
 	}

@@ -28,6 +28,8 @@ type held struct {
 	Actors    map[string]heldActor    // by key
 	Providers map[string]heldProvider // by key and link name
 	Links     map[string]heldLink     // by actor, contract and link name, as they were put
+	Deleted   map[string]heldLink     // of which the lattice has still to hear
+	Declared  map[string]heldLink     // links of apps that the lattice was told of
 	Config    map[string]map[string][]byte
 	Labels    map[string]heldLabel // those that differ from the device file
 	Logins    map[string]heldLogin // of registries, by host and port
@@ -61,6 +63,8 @@ type heldLink struct {
 	Interfaces   []string          `json:"interfaces,omitempty"`
 	SourceConfig []string          `json:"source_config,omitempty"`
 	TargetConfig []string          `json:"target_config,omitempty"`
+
+	Shared *sharedLink `json:"shared,omitempty"` // as the lattice has it; nil while it does not
 }
 
 // heldLabel is a label, or that one of the device file is gone.
@@ -95,15 +99,11 @@ func heldLinkKey(actor, contract, name string) string { return actor + " " + con
 
 func (l heldLink) key() string { return heldLinkKey(l.Actor, l.Contract, l.Name) }
 
-// uses says whether a configuration of that name is part of the link's values.
-func (l heldLink) uses(config string) bool {
-	return slices.Contains(l.SourceConfig, config) || slices.Contains(l.TargetConfig, config)
-}
-
 // clone returns a held to change: its maps are its own, what is in them is not.
 func (h *held) clone() *held {
 	return &held{
 		Actors: cloned(h.Actors), Providers: cloned(h.Providers), Links: cloned(h.Links),
+		Deleted: cloned(h.Deleted), Declared: cloned(h.Declared),
 		Config: cloned(h.Config), Labels: cloned(h.Labels), Logins: cloned(h.Logins),
 	}
 }
@@ -180,6 +180,8 @@ const (
 	kindActor    = "actor/"
 	kindProvider = "provider/"
 	kindLink     = "link/"
+	kindDeleted  = "deleted/"
+	kindDeclared = "declared/"
 	kindConfig   = "config/"
 	kindLabel    = "label/"
 	kindLogin    = "registry/"
@@ -190,6 +192,7 @@ func (h *held) records() (map[string][]byte, error) {
 	all := make(map[string][]byte)
 	err := errors.Join(
 		encodeHeld(all, kindActor, h.Actors), encodeHeld(all, kindProvider, h.Providers), encodeHeld(all, kindLink, h.Links),
+		encodeHeld(all, kindDeleted, h.Deleted), encodeHeld(all, kindDeclared, h.Declared),
 		encodeHeld(all, kindConfig, h.Config), encodeHeld(all, kindLabel, h.Labels), encodeHeld(all, kindLogin, h.Logins),
 	)
 	return all, err
@@ -221,6 +224,10 @@ func loadHeld(db *store.DB) (*held, error) {
 			err = decodeHeld(h.Providers, name, value)
 		case kindLink:
 			err = decodeHeld(h.Links, name, value)
+		case kindDeleted:
+			err = decodeHeld(h.Deleted, name, value)
+		case kindDeclared:
+			err = decodeHeld(h.Declared, name, value)
 		case kindConfig:
 			err = decodeHeld(h.Config, name, value)
 		case kindLabel:
@@ -260,18 +267,28 @@ func saveHeld(ctx context.Context, db *store.DB, was, next *held) error {
 	if err != nil {
 		return err
 	}
+	var put, gone []string
+	for key, value := range all {
+		if before, ok := old[key]; !ok || !bytes.Equal(before, value) {
+			put = append(put, key)
+		}
+	}
+	for key := range old {
+		if _, ok := all[key]; !ok {
+			gone = append(gone, key)
+		}
+	}
+	if len(put)+len(gone) == 0 {
+		return nil
+	}
 	return db.Do(ctx, func(_ context.Context, t *store.Turn) error {
-		var errs []error
-		for key, value := range all {
-			if before, ok := old[key]; !ok || !bytes.Equal(before, value) {
-				errs = append(errs, t.Put(heldSpace, key, value))
-			}
+		err := t.Put(heldSpace, "format", []byte(heldFormat))
+		for _, key := range put {
+			err = errors.Join(err, t.Put(heldSpace, key, all[key]))
 		}
-		for key := range old {
-			if _, ok := all[key]; !ok {
-				errs = append(errs, t.Delete(heldSpace, key))
-			}
+		for _, key := range gone {
+			err = errors.Join(err, t.Delete(heldSpace, key))
 		}
-		return errors.Join(append(errs, t.Put(heldSpace, "format", []byte(heldFormat)))...)
+		return err
 	})
 }

@@ -75,9 +75,6 @@ func (n *Node) hostState() control.State {
 	}
 	for _, a := range apps.actors() {
 		st.Actors = append(st.Actors, n.entries(put, a, instance)...)
-		if c, ok := a.claims(); ok {
-			st.Claims = append(st.Claims, c)
-		}
 	}
 	builtins := config.Builtins()
 	for _, name := range sortedKeys(builtins) {
@@ -92,14 +89,14 @@ func (n *Node) hostState() control.State {
 		}
 		st.Providers = append(st.Providers, n.provider(put, s))
 	}
-	for _, at := range sortedKeys(put.Providers) {
-		p := put.Providers[at]
-		if slices.ContainsFunc(st.Claims, func(c control.Claims) bool { return c.Subject == p.Key }) {
-			continue // it runs under several link names
+	st.Claims = claimsOf(put, apps)
+	for _, c := range n.metadata.Claims() {
+		if !hasClaims(st.Claims, c.Subject) {
+			st.Claims = append(st.Claims, control.Claims{
+				Subject: c.Subject, Issuer: c.Issuer, Name: c.Name, Version: c.Version, Revision: c.Revision, Tags: c.Tags, Caps: c.Caps,
+				CallAlias: c.CallAlias, Contract: c.Contract, ConfigSchema: c.ConfigSchema,
+			})
 		}
-		st.Claims = append(st.Claims, control.Claims{
-			Subject: p.Key, Issuer: p.Issuer, Name: p.Name, Version: p.Version, Revision: p.Revision, Contract: p.Contract, ConfigSchema: string(p.Schema),
-		})
 	}
 	n.commanded.ids = ids
 	st.Links = linksOf(put, apps)
@@ -158,6 +155,35 @@ func (a *actor) claims() (control.Claims, bool) {
 		Subject: a.key, Issuer: m.Issuer.String(), Name: m.Name, Version: m.Ver, Revision: m.EffectiveRev(), Tags: m.Tags, Caps: m.Caps,
 		CallAlias: m.CallAlias, NotBefore: m.NotBefore, Expires: m.Expires,
 	}, true
+}
+
+// localClaims are those of what runs here.
+func (n *Node) localClaims() []control.Claims {
+	n.commanded.mu.Lock()
+	defer n.commanded.mu.Unlock()
+	return claimsOf(n.held(), n.commanded.shown)
+}
+
+// claimsOf are those of the actors of apps, and of providers that were started by command.
+func claimsOf(put *held, apps appSet) (all []control.Claims) {
+	for _, a := range apps.actors() {
+		if c, ok := a.claims(); ok {
+			all = append(all, c)
+		}
+	}
+	for _, at := range sortedKeys(put.Providers) {
+		p := put.Providers[at]
+		if !hasClaims(all, p.Key) { // it may run under several link names
+			all = append(all, control.Claims{
+				Subject: p.Key, Issuer: p.Issuer, Name: p.Name, Version: p.Version, Revision: p.Revision, Contract: p.Contract, ConfigSchema: string(p.Schema),
+			})
+		}
+	}
+	return all
+}
+
+func hasClaims(all []control.Claims, subject string) bool {
+	return slices.ContainsFunc(all, func(c control.Claims) bool { return c.Subject == subject })
 }
 
 // linksOf are the links of apps and those that were put. A link of an app hides one of the same actor, contract and name.

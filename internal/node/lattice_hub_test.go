@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,29 +101,24 @@ func TestNode_lattice_withPermissions(t *testing.T) {
 	// What is known in the lattice: each box writes it, and watches.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	bucket := func(r *rig, create bool) jetstream.KeyValue {
+	bucket := func(r *rig) (kv jetstream.KeyValue) {
 		t.Helper()
 		js, err := jetstream.NewWithDomain(r.link, "hub")
 		if err != nil {
 			t.Fatal(err)
 		}
-		var kv jetstream.KeyValue
-		if create {
-			kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "LATTICEDATA_plant"})
-		} else {
+		r.eventually("the box has made the bucket", func() bool {
 			kv, err = js.KeyValue(ctx, "LATTICEDATA_plant")
-		}
-		if err != nil {
-			t.Fatalf("metadata: %v", err)
-		}
+			return err == nil
+		})
 		return kv
 	}
-	ours := bucket(callee, true)
+	ours := bucket(callee)
 	watch, err := ours.WatchAll(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs := bucket(caller, false)
+	theirs := bucket(caller)
 	if _, err := theirs.Put(ctx, "LINKDEF_x", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
@@ -136,9 +132,10 @@ func TestNode_lattice_withPermissions(t *testing.T) {
 	if e, err := ours.Get(ctx, "LINKDEF_x"); err != nil || string(e.Value()) != "{}" {
 		t.Errorf("link: got %v, %v", e, err)
 	}
-	if keys, err := ours.Keys(ctx); err != nil || len(keys) != 1 {
-		t.Errorf("keys: got %v, %v", keys, err)
-	}
+	callee.eventually("the link, and the claims of the actor, are there", func() bool {
+		keys, err := ours.Keys(ctx)
+		return err == nil && slices.Contains(keys, "LINKDEF_x") && slices.Contains(keys, "CLAIMS_"+key)
+	})
 	if err := ours.Purge(ctx, "LINKDEF_x"); err != nil {
 		t.Error(err)
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/edged-io/edged/internal/ota"
 	"github.com/edged-io/edged/internal/policy"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/lattice/metadata"
 	"github.com/edged-io/edged/lattice/rpc"
 	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/providers/blobstore"
@@ -127,6 +128,7 @@ type Node struct {
 	bridge    bridges
 	core      core
 
+	metadata  *metadata.Metadata
 	commanded commanded
 	started   time.Time
 	stopping  chan time.Duration // how long the box has to stop, once somebody asked for it
@@ -163,7 +165,7 @@ func New(o Options) (_ *Node, err error) {
 		}
 	}()
 	for _, open := range []func() error{
-		n.openStore, n.openIdentity, n.openGuard, n.openCommanded, n.openBroker, n.openLattice, n.openProcesses, n.openControl, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
+		n.openStore, n.openIdentity, n.openGuard, n.openCommanded, n.openBroker, n.openLattice, n.openMetadata, n.openProcesses, n.openControl, n.openProviders, n.openRuntime, n.openListeners, n.openUpdates, n.openReferences,
 	} {
 		if err := open(); err != nil {
 			return nil, err

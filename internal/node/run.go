@@ -60,6 +60,8 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
+	g.start("metadata", n.metadata.Run)
+	g.start("shared links", n.runShare)
 	n.providersAtBoot(ctx)
 	g.start("providers", n.processes.Run)
 	g.start("http", n.http.Run)

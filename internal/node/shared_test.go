@@ -1,0 +1,125 @@
+package node
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"testing"
+
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/control"
+	"github.com/edged-io/edged/lattice"
+)
+
+// linked waits until a box has a link with that speed, "" for no link.
+func (r *rig) linkedAt(actor, contract, speed string) {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("the link of %s for %s has speed %q", actor, contract, speed), func() bool {
+		got := ""
+		for _, l := range r.host().State().Links {
+			if r.held().key(l.Actor) == actor && l.Contract == contract {
+				got = r.host().State().LinkValues(l)["speed"]
+			}
+		}
+		l, _ := r.bus.Link(actor, contract, "default")
+		return got == speed && l.Values["speed"] == speed
+	})
+}
+
+// What is put at one box of a lattice is known to the others, also what was put while there was no hub, and what is deleted at one is gone from all.
+func TestShare(t *testing.T) {
+	hub := startHub(t)
+	atHub := fromFiles + unsigned + "[hub]\nurl = \"nats-leaf://" + hub.LeafAddr() + "\"\n"
+	ours, key, pump := seed(t, claims.Account), seed(t, claims.Module), seed(t, claims.Service).Key().String()
+	id := key.Key().String()
+	a, b := newBox(t, "a", atHub), newBox(t, "b", atHub)
+	ref := b.probeModule("probe.wasm", ours, key, 4)
+	a.probe("plant", "1", "[[link]]\nactor = \"one\"\ncontract = \"acme:pump\"\nprovider = \""+pump+"\"\nvalues = { speed = \"app\" }\n", "one")
+	appKey := seed(t, claims.Module) // its actor is signed, or nobody elsewhere could speak of it
+	a.must(os.Remove(a.path("apps/plant/probe.wasm")))
+	a.probeModule("apps/plant/probe.wasm", ours, appKey, 1)
+	a.start()
+	b.start()
+	ctx := t.Context()
+	link := func(actor, speed string) control.Link {
+		return control.Link{Link: lattice.Link{Actor: actor, Contract: "acme:pump", Name: "default", Provider: pump, Values: map[string]string{"speed": speed}}}
+	}
+	// From one to the other, changed there, and deleted by the first.
+	a.must(a.host().PutLink(ctx, link(id, "1")))
+	b.linkedAt(id, "acme:pump", "1")
+	a.must(b.host().PutLink(ctx, link(id, "2")))
+	a.linkedAt(id, "acme:pump", "2")
+	// Of the app, while it is there.
+	b.linkedAt(appKey.Key().String(), "acme:pump", "app")
+
+	// A link of what runs at b is put at a, by key, and acts at b, which knows the actor by an id.
+	a.must(b.host().ScaleActor(ctx, control.ActorScale{ID: "watch", Ref: ref, Max: 1, Limits: map[string]string{"memory": "64MiB", "time": "30s"}}))
+	for contract, l := range map[string]control.Link{
+		"httpserver": {Link: lattice.Link{Values: map[string]string{"address": "127.0.0.1:0"}}},
+		"keyvalue":   {Link: lattice.Link{Values: map[string]string{"bucket": "b"}}},
+	} {
+		l.Actor, l.Contract, l.Name, l.Provider = id, "wasmcloud:"+contract, "default", contract
+		a.must(a.host().PutLink(ctx, l))
+	}
+	place := "control-" + id + "-httpserver-1"
+	b.eventually("it serves", func() bool {
+		_, ok := b.bus.Link(id, "wasmcloud:keyvalue", "default")
+		return ok && b.httpAddress(place) != ""
+	})
+	if status, _ := b.post(newClient(t), "http://"+b.httpAddress(place)+"/"); status != http.StatusOK {
+		t.Errorf("status %d", status)
+	}
+	a.eventually("its claims are known", func() bool { return hasClaims(a.host().State().Claims, id) })
+
+	// What cannot be done here is told, and the rest goes on.
+	a.must(a.host().PutLink(ctx, control.Link{Link: lattice.Link{Actor: id, Contract: "edged:gpio", Name: "default", Provider: "gpio",
+		Values: map[string]string{"chip": "none", "line": "1", "direction": "in"}}}))
+	b.eventually("it is told", func() bool { return len(b.Status().Problems) > 0 })
+	contains(t, fmt.Sprint(b.Status().Problems), "link "+id+" edged:gpio default", "elsewhere")
+	a.must(a.host().DeleteLink(ctx, lattice.Link{Actor: id, Contract: "edged:gpio", Name: "default"}))
+	b.eventually("it is well again", func() bool { return len(b.Status().Problems) == 0 })
+
+	// The values of a configuration are those of the link.
+	a.must(b.host().SetConfig(ctx, "c", map[string][]byte{"speed": []byte("3")}))
+	configured := link("watch", "")
+	configured.SourceConfig = []string{"c"}
+	a.must(b.host().PutLink(ctx, configured))
+	a.linkedAt(id, "acme:pump", "3")
+	a.must(b.host().SetConfig(ctx, "c", map[string][]byte{"speed": []byte("4")}))
+	a.linkedAt(id, "acme:pump", "4")
+	if l, _ := b.bus.Link(id, "acme:pump", "default"); l.Values["speed"] != "4" {
+		t.Errorf("link %+v", l)
+	}
+
+	// Apart, each goes on with what it had; together again, each has what the other did.
+	b.stop()
+	a.must(a.host().DeleteLink(ctx, lattice.Link{Actor: id, Contract: "wasmcloud:httpserver", Name: "default"}))
+	a.must(a.host().PutLink(ctx, link(id, "5")))
+	a.stop()
+	a.write("edged.toml", fromFiles+"[device]\nid = \"a\"\n[nats]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n"+unsigned)
+	a.must(os.RemoveAll(a.path("apps", "plant")))
+	a.start()
+	a.linkedAt(id, "acme:pump", "5")
+	a.must(a.host().PutLink(ctx, link(id, "6")))
+	a.stop()
+	a.write("edged.toml", "[device]\nid = \"a\"\n[nats]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n"+atHub)
+	b.start()
+	a.start()
+	b.linkedAt(id, "acme:pump", "6")
+	b.linkedAt(appKey.Key().String(), "acme:pump", "")
+	b.eventually("it serves no more", func() bool { return b.httpAddress(place) == "" })
+	if l, ok := b.bus.Link(id, "wasmcloud:keyvalue", "default"); !ok || l.Provider != "keyvalue" {
+		t.Errorf("link %+v", l)
+	}
+
+	a.must(b.host().DeleteLink(ctx, lattice.Link{Actor: id, Contract: "acme:pump", Name: "default"}))
+	a.linkedAt(id, "acme:pump", "")
+	for _, box := range []*rig{a, b} {
+		if p := box.Status().Problems; len(p) != 0 {
+			t.Errorf("problems %v", p)
+		}
+		if len(box.held().Deleted) != 0 {
+			t.Errorf("still to tell: %+v", box.held().Deleted)
+		}
+	}
+}
