@@ -20,13 +20,14 @@ import (
 // lattice are three boxes and a hub, in networks of their own where that is allowed:
 // one box asks, the other two answer. All have one cluster key.
 type lattice struct {
-	t       *testing.T
-	hub     *hub
-	asks    *box
-	answers []*box
-	lines   map[*box]line
-	actor   string // key of the one that answers
-	netted  bool
+	t        *testing.T
+	hub      *hub
+	asks     *box
+	answers  []*box
+	lines    map[*box]line
+	actor    string    // key of the one that answers
+	provider *provider // that answers, on the same boxes
+	netted   bool
 }
 
 // line leads from a box to the hub.
@@ -75,7 +76,10 @@ func newLattice(t *testing.T) *lattice {
 	if err := os.WriteFile(filepath.Join(dir, "cluster.seed"), []byte(cluster.Reveal()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	module := l.sign(account)
+	l.provider = newProvider(t, newSeed(t, claims.Service).Key().String())
+	caller, _ := signed(t, account, "wasmcloud:httpserver", "test:echo")
+	answerer, key := signed(t, account)
+	l.actor = key
 	for i, name := range []string{"asks", "b", "c"} {
 		var addr string
 		var way line
@@ -92,14 +96,11 @@ func newLattice(t *testing.T) *lattice {
 		b.append("[lattice]\ncluster_seed_file = " + fmt.Sprintf("%q", filepath.Join(dir, "cluster.seed")) + "\n")
 		l.lines[b] = way
 		manifest := "specversion = \"0.2\"\nname = \"member\"\nversion = \"1\"\n[[actor]]\nname = \"member\"\nmodule = \"member.wasm\"\nlimits = { memory = \"64MiB\", time = \"20s\" }\n"
-		wasm := module
+		wasm := answerer
 		if i == 0 {
-			l.asks = b
+			l.asks, wasm = b, caller
 			manifest += "[[capability]]\nname = \"httpserver\"\n[[capability.config]]\nlisten = \"127.0.0.1:0\"\n"
-			var err error
-			if wasm, err = os.ReadFile(built.member); err != nil {
-				t.Fatal(err)
-			}
+			manifest += "[[link]]\nactor = \"member\"\ncontract = \"test:echo\"\nprovider = \"" + l.provider.key + "\"\n"
 		} else {
 			l.answers = append(l.answers, b)
 		}
@@ -112,32 +113,43 @@ func newLattice(t *testing.T) *lattice {
 			t.Fatal(err)
 		}
 	}
-	for _, b := range append(l.answers, l.asks) {
+	l.asks.up() // it compiles for all
+	for _, b := range l.answers {
 		b.start()
 	}
 	for _, b := range append(l.answers, l.asks) {
 		if p := b.process(); !b.ready(p) {
 			t.Fatalf("%s ended before it was ready: %v", b.device, p.cmd.ProcessState)
 		}
+		if b != l.asks {
+			l.provider.on(b)
+		}
 	}
 	return l
 }
 
-// sign returns the module of the actor that answers, the same on both boxes.
-func (l *lattice) sign(account claims.Seed) []byte {
+// up starts a box again, with what runs on it.
+func (l *lattice) up(b *box) {
 	l.t.Helper()
+	b.up()
+	l.provider.on(b)
+}
+
+// signed returns the module of a member that may use contracts, and its key.
+func signed(t *testing.T, account claims.Seed, caps ...string) (wasm []byte, key string) {
+	t.Helper()
 	module, err := os.ReadFile(built.member)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	l.actor = newSeed(l.t, claims.Module).Key().String()
-	wasm, err := claims.SignModule(module, claims.Claims[claims.ModuleClaims]{
-		Subject: l.actor, Wascap: claims.ModuleClaims{Name: "member", Caps: []string{"wasmcloud:httpserver"}},
+	key = newSeed(t, claims.Module).Key().String()
+	wasm, err = claims.SignModule(module, claims.Claims[claims.ModuleClaims]{
+		Subject: key, Wascap: claims.ModuleClaims{Name: "member", Caps: caps},
 	}, account)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return wasm
+	return wasm, key
 }
 
 func newSeed(t *testing.T, kind claims.Kind) claims.Seed {
@@ -162,7 +174,7 @@ func (b *box) append(text string) {
 }
 
 // paths are what callers ask for.
-func (l *lattice) paths() []string { return []string{"/actor/" + l.actor + "/"} }
+func (l *lattice) paths() []string { return []string{"/actor/" + l.actor + "/", "/link/default/"} }
 
 // handled returns how many calls from elsewhere a box has handled, by its own count.
 func (b *box) handled() (n int) {
@@ -303,24 +315,28 @@ func (d *load) done() {
 	if len(d.silent) > 0 {
 		d.l.t.Errorf("%d calls had neither an answer nor a reason, such as %s", len(d.silent), d.silent[0])
 	}
+	if again := d.l.provider.twice; len(again) > 0 {
+		d.l.t.Errorf("%d calls were handled more than once, such as %s", len(again), again[0])
+	}
 }
 
-// spread waits until both boxes that answer have had calls.
+// spread waits until both boxes that answer have had calls, their actors and the provider
+// on them.
 func (l *lattice) spread() {
 	l.t.Helper()
-	before := make(map[*box]int)
+	actors, providers := make(map[*box]int), make(map[*box]int)
 	for _, b := range l.answers {
-		before[b] = b.handled()
+		actors[b], providers[b] = b.handled(), l.provider.count(b)
 	}
 	eventually(l.t, "both boxes answer", func() (bool, string) {
 		var state []string
-		both := true
+		all := true
 		for _, b := range l.answers {
-			n := b.handled() - before[b]
-			both = both && n > 0
-			state = append(state, fmt.Sprintf("%s %d", b.device, n))
+			a, p := b.handled()-actors[b], l.provider.count(b)-providers[b]
+			all = all && a > 0 && p > 0
+			state = append(state, fmt.Sprintf("%s: actor %d, provider %d", b.device, a, p))
 		}
-		return both, strings.Join(state, ", ")
+		return all, strings.Join(state, ", ")
 	})
 }
 
@@ -334,7 +350,7 @@ func TestLattice_boxesGoAway(t *testing.T) {
 	b, c := l.answers[0], l.answers[1]
 	b.kill()
 	d.well("a box was killed")
-	b.up()
+	l.up(b)
 	l.spread()
 	l.lines[c].set(quality{loss: 1})
 	d.well("a line was cut")
@@ -343,13 +359,13 @@ func TestLattice_boxesGoAway(t *testing.T) {
 	b.kill()
 	c.kill()
 	d.fails("both boxes were killed")
-	c.up()
+	l.up(c)
 	d.well("a box came back")
 	l.hub.stop()
 	d.fails("the hub went away")
 	l.hub.start()
 	d.well("the hub came back")
-	b.up()
+	l.up(b)
 	l.spread()
 	l.lines[l.asks].set(quality{loss: 1})
 	d.fails("the line of the caller was cut")
@@ -379,10 +395,10 @@ func TestLattice_long(t *testing.T) {
 			switch n := r.IntN(8); {
 			case n == 0 && b != l.asks:
 				b.kill()
-				broken(b.device+" killed", func() { b.up() })
+				broken(b.device+" killed", func() { l.up(b) })
 			case n == 1 && b != l.asks:
 				b.stop()
-				broken(b.device+" stopped", func() { b.up() })
+				broken(b.device+" stopped", func() { l.up(b) })
 			case n == 2:
 				l.lines[b].set(quality{loss: 1})
 				broken(b.device+" cut", func() { l.lines[b].set(radio) })
