@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/edged-io/edged/broker"
@@ -21,6 +22,7 @@ func (n *Node) openProcesses() (err error) {
 		Conn: n.link, Lattice: n.o.Device.Lattice.Name, Bus: n.bus, Call: n.lattice.Call, Trust: n.lattice, Users: users{n.broker}, URL: n.providersURL,
 		Host: n.identity.host.Key(), Cluster: n.identity.cluster, Issuers: n.identity.issuers,
 		Admit: n.admit, Permit: n.permitProvider, Dir: filepath.Join(n.stateDir, "providers"), Logger: n.part("providers"), Changed: n.processChanged, Registerer: n.registry,
+		Private: n.private(),
 	}
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return err
@@ -30,6 +32,19 @@ func (n *Node) openProcesses() (err error) {
 	}
 	n.processes, err = child.New(o)
 	return err
+}
+
+// private are the files that hold what the box alone may know.
+func (n *Node) private() []string {
+	d := n.o.Device
+	all := []string{n.stateDir, d.Lattice.HostSeedFile, d.Lattice.ClusterSeedFile}
+	if d.Hub != nil {
+		all = append(all, d.Hub.Credentials)
+	}
+	for _, l := range d.Registry.Login {
+		all = append(all, l.PasswordFile, l.TokenFile)
+	}
+	return slices.DeleteFunc(all, func(path string) bool { return path == "" })
 }
 
 // users are those of the embedded server, as providers need them.

@@ -24,7 +24,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"sync"
 	"time"
@@ -86,6 +85,10 @@ type Options struct {
 	// Dir has unpacked programs, the folders that providers work in, and what is known
 	// of attached ones. It is made if need be.
 	Dir string
+	// Private are files and folders that processes must not reach, whoever they run as,
+	// but for what they need of Dir. It is the kernel's to keep (Landlock, since Linux
+	// 5.13); where it does not, the log says so.
+	Private []string
 	// JetStreamDomain is where large payloads are kept; "" for the account's own.
 	JetStreamDomain string
 	Timeout         time.Duration // of a provider's calls; 0 for 2 s
@@ -102,7 +105,6 @@ type Manager struct {
 	o        Options
 	log      *slog.Logger
 	t        timing
-	starts   chan func()
 	tree     func() (*cgroup.Tree, error)
 	groups   string // what the names of its cgroups begin with, and those of no other box
 	restarts prometheus.Counter
@@ -159,7 +161,7 @@ func New(o Options) (*Manager, error) {
 	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	m := &Manager{
-		o: o, log: o.Logger, t: defaults, starts: make(chan func()), tree: sync.OnceValues(cgroup.OpenTree),
+		o: o, log: o.Logger, t: defaults, tree: sync.OnceValues(cgroup.OpenTree),
 		providers: make(map[id]*instance), links: make(map[id]linksOf), programs: make(map[string]int),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "edged_provider_restarts_total", Help: "Provider processes that were started again after they ended by themselves.",
@@ -189,21 +191,6 @@ func New(o Options) (*Manager, error) {
 func (m *Manager) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var starter sync.WaitGroup
-	ended := make(chan struct{})
-	starter.Go(func() {
-		// Processes die with the thread that started them (see Pdeathsig in prctl(2)),
-		// so this one stays until all have ended.
-		goruntime.LockOSThread()
-		for {
-			select {
-			case start := <-m.starts:
-				start()
-			case <-ended:
-				return
-			}
-		}
-	})
 	m.mu.Lock()
 	m.ctx = ctx
 	for _, in := range m.providers {
@@ -215,8 +202,6 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.ctx = nil
 	m.mu.Unlock()
 	m.busy.Wait()
-	close(ended)
-	starter.Wait()
 	return nil
 }
 

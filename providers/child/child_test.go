@@ -113,6 +113,83 @@ func TestManager_confined(t *testing.T) {
 	}
 }
 
+// What is private stays so, also for a process of the same user.
+func TestManager_private(t *testing.T) {
+	state := t.TempDir()
+	secret, open := filepath.Join(state, "cluster.seed"), filepath.Join(t.TempDir(), "open")
+	for _, name := range []string{secret, open} {
+		if err := os.WriteFile(name, []byte("SC"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	creds := filepath.Join(filepath.Dir(open), "creds") // a file among others that are not private
+	if err := os.WriteFile(creds, []byte("SU"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := startBox(t, func(o *child.Options) {
+		o.Dir, o.Private = filepath.Join(state, "providers"), []string{state, creds, filepath.Join(state, "none")}
+	})
+	key := b.start("good", func(s *child.Spec) { s.Copy = true }) // into the private folder
+	l := b.link(key, nil)
+	if got := b.ask(l, "Test.Read", open); got != "SC" {
+		t.Errorf("got %q", got)
+	}
+	b.ask(l, "Test.Write", "database") // in its own folder
+	if child.Landlock() == 0 {
+		if !strings.Contains(b.log.String(), "provider can read the files of the box") {
+			t.Error("that it can is not told")
+		}
+		return
+	}
+	for _, try := range []string{secret, creds, "/proc/self/root" + secret, filepath.Join(state, "providers", "attached")} {
+		if got, err := b.call(l, "Test.Read", try); err == nil || !strings.Contains(err.Error(), "denied") {
+			t.Errorf("%s: %q, %v", try, got, err)
+		}
+	}
+	if _, err := b.call(l, "Test.Write", filepath.Join(state, "x")); err == nil {
+		t.Error("it writes among the files of the box")
+	}
+	if _, err := b.call(l, "Test.Signal", ""); child.Landlock() >= 6 && err == nil {
+		t.Error("it can send signals to the box")
+	}
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "SC" {
+		t.Errorf("the box itself is confined: %v", err)
+	}
+}
+
+// As root, a provider runs as another user, who gets to its program and its folder.
+func TestManager_user(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := startBox(t, func(o *child.Options) { o.Dir = filepath.Join(state, "providers") })
+	s := child.Spec{Key: newKey(t, claims.Service), Contract: "acme:test", Copy: true, Limits: child.Limits{User: "65534"}}
+	s.Program = script(t, "#!/bin/sh\necho I am $(id -u), $(cat kept 2>&1)\nid -u > kept\nexec sleep 1000\n")
+	err := b.Start(t.Context(), s)
+	if os.Geteuid() != 0 {
+		if err == nil || !strings.Contains(err.Error(), "only root can have") {
+			t.Errorf("got %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.until("itself", func() bool { return strings.Contains(b.log.String(), "I am 65534, ") })
+	b.until("kept", func() bool {
+		kept, err := os.ReadFile(filepath.Join(state, "providers", "work", s.Key+".default", "kept"))
+		return err == nil && string(kept) == "65534\n"
+	})
+	if info, err := os.Stat(state); err != nil || info.Mode().Perm() != 0o711 {
+		t.Errorf("state %v, %v", info.Mode(), err)
+	}
+}
+
 // A link that is there at the start is in the host data; one that comes is put; one
 // that changes is deleted and put; one that goes is deleted.
 func TestManager_links(t *testing.T) {

@@ -26,3 +26,6 @@ func (m *Manager) Runs() bool {
 	defer m.mu.Unlock()
 	return m.ctx != nil
 }
+
+// Landlock is the version of what the kernel has of it, 0 for nothing.
+func Landlock() int { return landlockVersion() }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -34,6 +35,17 @@ func (in *instance) setUser(a *syscall.SysProcAttr, dir string) error {
 		return fmt.Errorf("user %s: %w", name, err)
 	}
 	a.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	// It has to get to its program and to its folder, and to nothing beside them: the
+	// way there can be walked then, and not be looked at.
+	for _, on := range []string{filepath.Dir(in.m.o.Dir), in.m.o.Dir, filepath.Join(in.m.o.Dir, programsDir), filepath.Join(in.m.o.Dir, workDir)} {
+		info, err := os.Stat(on)
+		if err == nil && info.Mode().Perm()&0o011 != 0o011 {
+			err = os.Chmod(on, info.Mode().Perm()|0o011)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return os.Chown(dir, int(uid), int(gid))
 }
 

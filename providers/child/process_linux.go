@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	goruntime "runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,9 @@ type process struct {
 	group  *group        // nil where there are no cgroups for it
 	exited chan struct{} // closed when it has ended and so has its group
 	err    error         // why it ended; nil for status 0. Set before exited is closed.
+
+	reading chan struct{}  // closed when streams has begun
+	streams sync.WaitGroup // its stdin and output
 
 	mu     sync.Mutex // guards reaped
 	reaped bool       // its number may be another's
@@ -55,12 +59,19 @@ func (in *instance) start(dir string, line []byte, out *output) (*process, error
 	stdin, in0, err := pipe(false)
 	stdout, out1, err1 := pipe(true)
 	stderr, out2, err2 := pipe(true)
-	p := &process{cmd: cmd, exited: make(chan struct{})}
+	p := &process{cmd: cmd, exited: make(chan struct{}), reading: make(chan struct{})}
 	if err = errors.Join(err, err1, err2); err == nil {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = in0, out1, out2
 		p.group = in.newGroup()
 		p.group.admit(cmd.SysProcAttr)
-		err = in.m.spawn(cmd)
+		err = p.launch(func() {
+			if err := confine(in.m.o.Private, []string{in.program, dir}); err != nil && len(in.m.o.Private) > 0 {
+				in.m.log.Warn("provider can read the files of the box", "provider", in.title(), "link", in.id.link, "err", err)
+			}
+		}, func(err error) {
+			p.err = err
+			p.settle(stdin, pipes)
+		})
 	}
 	if err != nil {
 		for _, f := range pipes {
@@ -69,49 +80,77 @@ func (in *instance) start(dir string, line []byte, out *output) (*process, error
 		p.group.remove()
 		return nil, startFault(err)
 	}
-	var streams sync.WaitGroup
-	streams.Go(func() { // one that does not read keeps this until it ends
+	p.streams.Go(func() { // one that does not read keeps this until it ends
 		_, _ = io.Copy(stdin, bytes.NewReader(line)) // it ended, or closed its stdin; how it does is its own affair
 		_ = stdin.Close()
 	})
-	streams.Go(func() { out.read(stdout, "stdout") })
-	streams.Go(func() { out.read(stderr, "stderr") })
-	go func() { // whoever started the process waits for exited
-		err := p.wait()
-		// Something it started may have left the group, and hold the pipes.
-		late := time.AfterFunc(time.Second, func() {
-			for _, f := range pipes {
-				_ = f.Close()
-			}
-		})
-		_ = stdin.Close()
-		streams.Wait()
-		late.Stop()
-		for _, f := range pipes {
-			_ = f.Close()
-		}
-		p.err = err
-		close(p.exited)
-	}()
+	p.streams.Go(func() { out.read(stdout, "stdout") })
+	p.streams.Go(func() { out.read(stderr, "stderr") })
+	close(p.reading)
 	return p, nil
 }
 
-// spawn starts a process in the thread that Run keeps for that.
-func (m *Manager) spawn(cmd *exec.Cmd) error {
-	result := make(chan error, 1)
-	m.starts <- func() {
-		err := cmd.Start()
+// launch starts the process in a thread of its own, for which begin is called before,
+// and ended when the process has ended. The thread stays that long: the process ends
+// when it does (Pdeathsig in prctl(2)), as with the box.
+func (p *process) launch(begin func(), ended func(error)) error {
+	started := make(chan error, 1)
+	onThread(func() { // whoever started the process waits for exited
+		begin()
+		err := p.cmd.Start()
 		// Another process that is being started may hold what was just written open.
 		for try := 0; errors.Is(err, syscall.ETXTBSY) && try < 20; try++ {
 			time.Sleep(10 * time.Millisecond)
-			again := exec.Command(cmd.Path)
-			again.Dir, again.Env, again.SysProcAttr, again.Stdin, again.Stdout, again.Stderr = cmd.Dir, cmd.Env, cmd.SysProcAttr, cmd.Stdin, cmd.Stdout, cmd.Stderr
-			*cmd = *again
-			err = cmd.Start()
+			c := p.cmd
+			p.cmd = &exec.Cmd{Path: c.Path, Args: c.Args, Dir: c.Dir, Env: c.Env, SysProcAttr: c.SysProcAttr, Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr}
+			err = p.cmd.Start()
 		}
-		result <- err
+		started <- err
+		if err == nil {
+			ended(p.wait())
+		}
+	})
+	return <-started
+}
+
+// onThread runs fn in a goroutine and a thread of its own, which ends with it: nobody
+// else gets one that is confined. It is not the main thread, by which the kernel judges
+// what may be done to the process.
+func onThread(fn func()) {
+	go func() {
+		goruntime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			fn()
+			return
+		}
+		// While this holds the main thread, another goroutine has to get another one.
+		has := make(chan struct{})
+		go func() {
+			goruntime.LockOSThread()
+			close(has)
+			fn()
+		}()
+		<-has
+		goruntime.UnlockOSThread()
+	}()
+}
+
+// settle waits for the output of a process that has ended.
+func (p *process) settle(stdin io.Closer, pipes []*os.File) {
+	<-p.reading
+	// Something it started may have left the group, and hold the pipes.
+	late := time.AfterFunc(time.Second, func() {
+		for _, f := range pipes {
+			_ = f.Close()
+		}
+	})
+	_ = stdin.Close()
+	p.streams.Wait()
+	late.Stop()
+	for _, f := range pipes {
+		_ = f.Close()
 	}
-	return <-result
+	close(p.exited)
 }
 
 // startFault says what to do about a program that does not start.

@@ -200,6 +200,13 @@ func (p *provider) handle(inv *wire.Invocation) ([]byte, error) {
 		return json.Marshal(p.links)
 	case "Test.Heard":
 		return json.Marshal(p.heard)
+	case "Test.Read":
+		b, err := os.ReadFile(string(inv.Payload))
+		return b, err
+	case "Test.Write":
+		return nil, os.WriteFile(string(inv.Payload), []byte("x"), 0o600)
+	case "Test.Signal":
+		return nil, syscall.Kill(os.Getppid(), 0)
 	case "Test.Exit":
 		os.Exit(4)
 	case "Test.Try": // what a provider that wants more than it may gets for it
