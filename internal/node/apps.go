@@ -108,7 +108,7 @@ func (n *Node) leaveOut(c *config.App, err error) {
 
 // waitFor leaves out an app until it can start.
 func (n *Node) waitFor(c *config.App, err error) {
-	n.waiting = append(n.waiting, c)
+	n.waiting = append(n.waiting, func(ctx context.Context) bool { return n.startLate(ctx, c) })
 	n.log.Warn("app has to wait", "app", c.Name, "version", c.Version, "err", err)
 	if c.Assembled {
 		n.commanded.out[c.Name] = err

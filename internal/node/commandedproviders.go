@@ -158,14 +158,37 @@ func (h controlHost) StopProvider(ctx context.Context, c control.ProviderStop) e
 	return err
 }
 
+// startProviderLate starts a provider that was left out at boot. It returns false if there is something to wait for still.
+func (n *Node) startProviderLate(ctx context.Context, at string) bool {
+	p, there := n.held().Providers[at]
+	if !there { // it was stopped
+		return true
+	}
+	switch err := n.processes.Start(ctx, n.spec(p)); {
+	case ctx.Err() != nil:
+		return false
+	case err == nil || errors.Is(err, child.ErrRunning):
+		n.health.recover("provider", p.title())
+		return true
+	default:
+		n.health.degrade("provider", p.title(), err)
+		return final(err)
+	}
+}
+
 // providersAtBoot starts the providers that were started by command before, as soon as providers run.
 func (n *Node) providersAtBoot(ctx context.Context) {
 	h := n.held()
 	for _, at := range sortedKeys(h.Providers) {
 		p := h.Providers[at]
-		if err := n.processes.Start(ctx, n.spec(p)); err != nil {
-			n.log.Error("provider left out", "provider", p.ID, "link", p.Link, "err", err)
-			n.health.degrade("provider", p.title(), err)
+		err := n.processes.Start(ctx, n.spec(p))
+		if err == nil {
+			continue
+		}
+		n.log.Error("provider left out", "provider", p.ID, "link", p.Link, "err", err)
+		n.health.degrade("provider", p.title(), err)
+		if mayWait(err) {
+			n.waiting = append(n.waiting, func(ctx context.Context) bool { return n.startProviderLate(ctx, at) })
 		}
 	}
 }

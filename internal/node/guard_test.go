@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/control"
 	"github.com/edged-io/edged/internal/policy"
 )
 
@@ -134,4 +135,38 @@ func TestNode_policy_rules(t *testing.T) {
 	if got := invokeAs(t, r.latticeClient(), cluster, "default", good, good, "Probe.Echo", "hello"); !got.Failed || !strings.Contains(got.Error, "no rule fits") {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// Providers are asked about, too: those of apps and those that were started by command before.
+func TestNode_policy_providers(t *testing.T) {
+	key := seed(t, claims.Service)
+	r := newRig(t, unsigned+fromFiles)
+	ref := r.parArchive("pump.par", seed(t, claims.Account), key, 3)
+	r.start()
+	r.must(r.host().StartProvider(t.Context(), control.ProviderStart{Ref: ref, LinkName: "default"}))
+	r.write("apps/a/greet", greeter(t))
+	r.probe("a", "1", greeting("a", execGreeter, "hello"), "one")
+	r.stop()
+	device, err := os.ReadFile(r.file)
+	r.must(err)
+	r.write("edged.toml", string(device)+asksPolicy)
+	r.start()
+	if all := r.processes.Running(); len(all) != 0 || r.running() != "" {
+		t.Fatalf("%+v and %s run, and nobody was asked", all, r.running())
+	}
+	service := &policyService{permit: func(string, string) bool { return true }}
+	service.serve(t, r.latticeClient())
+	r.eventually("both providers run", func() bool { return len(r.processes.Running()) == 2 && r.running() == "a 1" })
+	r.eventually("nothing is wrong", func() bool { return len(r.Status().Problems) == 0 })
+	service.mu.Lock()
+	defer service.mu.Unlock()
+	for _, q := range service.requests {
+		target := q["target"].(map[string]any)
+		if q["action"] == string(policy.StartProvider) && target["publicKey"] == key.Key().String() && (target["contractId"] != "acme:pump" || target["linkName"] != "default" || target["issuer"] == "") {
+			t.Errorf("asked %v", q)
+		}
+	}
+	r.stop()
+	r.start() // nobody is there to ask, and all is known
+	r.eventually("both providers run again", func() bool { return len(r.processes.Running()) == 2 && r.running() == "a 1" })
 }

@@ -113,9 +113,9 @@ type Node struct {
 	socket   net.Listener
 	health   health
 
-	references *oci.Fetcher   // of code that is no file of an app
-	waiting    []*config.App  // those that were left out at boot and start later
-	guard      *policy.Policy // nil where nobody is asked
+	references *oci.Fetcher                 // of code that is no file of an app
+	waiting    []func(context.Context) bool // try to start what was left out at boot, until they return true
+	guard      *policy.Policy               // nil where nobody is asked
 	meters     meters
 	failures   failures
 	serving    chan struct{} // closed when the box is ready; it calls nobody before

@@ -145,11 +145,11 @@ const (
 	fetchAgainMax = 2 * time.Minute
 )
 
-// runReferences starts the apps that were left out at boot because they had to wait, for their code or for an answer about it.
+// runReferences starts what was left out at boot because it had to wait, for its code or for an answer about it.
 func (n *Node) runReferences(ctx context.Context) error {
 	waiting := n.waiting // written at boot, before this runs
 	for pause := fetchAgainMin; len(waiting) > 0; pause = min(2*pause, fetchAgainMax) {
-		waiting = slices.DeleteFunc(waiting, func(c *config.App) bool { return n.startLate(ctx, c) })
+		waiting = slices.DeleteFunc(waiting, func(try func(context.Context) bool) bool { return try(ctx) })
 		if len(waiting) == 0 {
 			break
 		}

@@ -173,3 +173,26 @@ func TestNode_references_update(t *testing.T) {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }
+
+// A provider archive comes from a registry as a module does.
+func TestNode_references_provider(t *testing.T) {
+	ours := seed(t, claims.Account)
+	reg := ocitest.New(t)
+	r := newRig(t, "[registry]\ninsecure = [\""+reg.Host+"\"]\n"+unsigned)
+	key := seed(t, claims.Service)
+	archive, err := os.ReadFile(strings.TrimPrefix(r.parArchive("pump.par", ours, key, 3), "file://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, _ := reg.Push("acme/pump:1", ocitest.Layer{Type: oci.ProviderLayer, Data: archive})
+	r.write("apps/a/app.toml", "specversion = \"0.2\"\nname = \"a\"\nversion = \"1\"\n[[provider]]\nname = \"pump\"\noci = \""+ref+"\"\n")
+	r.start()
+	r.eventually("the provider runs", func() bool { return len(r.processes.Running()) == 1 })
+	if s := r.processes.Running()[0]; s.Key != key.Key().String() || s.Ref != ref {
+		t.Errorf("status %+v", s)
+	}
+	r.stop()
+	reg.Close()
+	r.start()
+	r.eventually("the provider runs without the registry", func() bool { return len(r.processes.Running()) == 1 })
+}

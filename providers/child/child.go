@@ -225,7 +225,7 @@ func (m *Manager) launch(in *instance) {
 }
 
 // Check completes a Spec: from the claims of its archive, which is verified as Start
-// does, where it has one.
+// does, where it has one. Options.Permit is asked, too.
 func (m *Manager) Check(ctx context.Context, s Spec) (Spec, error) {
 	title := s.title()
 	err := error(nil)
@@ -237,6 +237,9 @@ func (m *Manager) Check(ctx context.Context, s Spec) (Spec, error) {
 	}
 	if err == nil {
 		err = s.check()
+	}
+	if err == nil && m.o.Permit != nil {
+		err = m.o.Permit(ctx, s, s.issuer)
 	}
 	if err != nil {
 		return s, fmt.Errorf("provider %s: %w", title, err)
