@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/edged-io/edged/internal/cgroup"
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/wire"
@@ -338,6 +339,37 @@ func TestManager_killsTheGroup(t *testing.T) {
 	if !strings.Contains(b.log.String(), "does not end when it is asked to, it is killed") {
 		t.Error(b.log)
 	}
+}
+
+// Where there are cgroups, what has left the group ends, too.
+func TestManager_killsWhatLeft(t *testing.T) {
+	b := startBox(t, nil)
+	b.HastenEnd()
+	key := b.start("", func(s *child.Spec) {
+		s.Name, s.Program = "leaves", script(t, "#!/bin/sh\nsetsid sh -c 'echo left $$; exec sleep 1000' &\nexec sleep 1000\n")
+	})
+	b.until("left", func() bool { return strings.Contains(b.log.String(), `text="left `) })
+	_, rest, _ := strings.Cut(b.log.String(), `text="left `)
+	text, _, _ := strings.Cut(rest, `"`)
+	pid, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Stop(t.Context(), key, ""); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := cgroup.OpenTree()
+	if err == nil {
+		var g *cgroup.Group
+		if g, _, err = tree.New("edged-test", cgroup.Limits{}); err == nil {
+			err = errors.Join(g.Kill(), g.Remove())
+		}
+	}
+	if err != nil { // no cgroups, or none that can be killed
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		return
+	}
+	b.until("gone", func() bool { return syscall.Kill(pid, 0) != nil || zombie(pid) })
 }
 
 // zombie says whether a process has ended and waits for whoever inherited it.
