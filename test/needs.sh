@@ -19,6 +19,7 @@ need qemu-arm-static qemu-user-static "runs the tests of the actor host as on AR
 need wat2wasm wabt "assembles the actors of some tests"
 need node nodejs "runs the providers in JavaScript"
 need npm npm "installs what they need"
+need python3 python3 "runs the provider that is written without a kit"
 has gcc || packages="$packages gcc libc6-dev" # the race detector is linked with it; make test does without
 modules() { "$(dirname "$0")/providers/install.sh"; }
 if [ -z "$packages" ]; then
