@@ -67,11 +67,19 @@ func (l *Lattice) call(ctx context.Context, call lattice.Invocation) ([]byte, er
 	}
 	m := &nats.Msg{Subject: subject}
 	headers(ctx, m, &inv, idempotency)
+	large := l.large(call.Payload)
+	if s := l.sessionOf(&inv); s != nil && !large {
+		reply, again, err := l.callInSession(ctx, s, m, &inv)
+		if !again {
+			return reply, err
+		}
+		inv.ID = newID()
+	}
 	if err := wire.Sign(&inv, call.Payload, l.signer); err != nil {
 		return nil, err
 	}
 	wait := l.o.Timeout
-	if l.large(call.Payload) {
+	if large {
 		switch err := l.stow(ctx, inv.Object(), call.Payload); {
 		case err == nil:
 			inv.Payload = nil
@@ -101,7 +109,7 @@ func (l *Lattice) envelope(call lattice.Invocation) (inv wire.Invocation, subjec
 	inv = wire.Invocation{
 		Origin: wire.Entity{Key: call.Origin.Key, Link: call.Origin.Link},
 		Target: wire.Entity{Key: target.Key}, Operation: call.Operation,
-		Payload: call.Payload, Length: uint64(len(call.Payload)), ID: newID(), Host: l.o.Host.String(),
+		Payload: call.Payload, Length: uint64(len(call.Payload)), ID: newID(), Host: l.host,
 	}
 	if inv.Origin.Key == "" {
 		inv.Origin.Key = system
@@ -116,42 +124,57 @@ func (l *Lattice) envelope(call lattice.Invocation) (inv wire.Invocation, subjec
 	return inv, wire.ProviderSubject(l.o.Lattice, target.Key, inv.Target.Link), nil
 }
 
-// ask sends an invocation and waits for the answer.
+// ask sends an invocation, waits for the answer, and reads it.
 func (l *Lattice) ask(ctx context.Context, m *nats.Msg, inv *wire.Invocation, wait time.Duration) ([]byte, error) {
+	answer, err := l.request(ctx, m, inv, wait)
+	if err != nil {
+		return nil, err
+	}
+	return l.read(ctx, answer, inv)
+}
+
+func what(inv *wire.Invocation) string {
+	return fmt.Sprintf("call %s of %s", inv.Operation, inv.Target.Key)
+}
+
+func (l *Lattice) request(ctx context.Context, m *nats.Msg, inv *wire.Invocation, wait time.Duration) (*nats.Msg, error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	what := func() string { return fmt.Sprintf("call %s of %s", inv.Operation, inv.Target.Key) }
 	answer, err := l.o.Conn.RequestMsgWithContext(waiting, m)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("%s: %w", what(), lattice.ErrNoEntity)
+		return nil, fmt.Errorf("%s: %w", what(inv), lattice.ErrNoEntity)
 	case err != nil && ctx.Err() != nil:
-		return nil, fmt.Errorf("%s: %w: %w", what(), lattice.ErrTimeout, context.Cause(ctx))
+		return nil, fmt.Errorf("%s: %w: %w", what(inv), lattice.ErrTimeout, context.Cause(ctx))
 	case errors.Is(err, context.DeadlineExceeded):
-
-		return nil, classic("Failed to perform RPC call", fmt.Errorf("%w: %s: no answer in %s", lattice.ErrTimeout, what(), wait))
+		return nil, classic("Failed to perform RPC call", fmt.Errorf("%w: %s: no answer in %s", lattice.ErrTimeout, what(inv), wait))
 	case errors.Is(err, nats.ErrMaxPayload):
-		return nil, fmt.Errorf("%s: %w: %w", what(), ErrTooLarge, err)
+		return nil, fmt.Errorf("%s: %w: %w", what(inv), ErrTooLarge, err)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", what(), err)
+		return nil, fmt.Errorf("%s: %w", what(inv), err)
 	}
+	return answer, nil
+}
+
+// read returns what an answer holds.
+func (l *Lattice) read(ctx context.Context, answer *nats.Msg, inv *wire.Invocation) ([]byte, error) {
 	r, err := wire.DecodeResponse(answer.Data)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w: %w", what(), ErrAnswer, err)
+		return nil, fmt.Errorf("%s: %w: %w", what(inv), ErrAnswer, err)
 	case r.Failed:
 		return nil, &Error{r.Error}
 	case r.ID != inv.ID:
-		return nil, fmt.Errorf("%s: %w: it is of another invocation", what(), ErrAnswer)
+		return nil, fmt.Errorf("%s: %w: it is of another invocation", what(inv), ErrAnswer)
 	case r.Chunked():
 		release, err := l.reserve(r.Length)
 		if err != nil {
-			return nil, fmt.Errorf("%s: answer: %w", what(), err)
+			return nil, fmt.Errorf("%s: answer: %w", what(inv), err)
 		}
 		defer release()
 		payload, err := l.fetch(ctx, r.Object(), r.Length)
 		if err != nil {
-			return nil, fmt.Errorf("%s: answer: %w", what(), err)
+			return nil, fmt.Errorf("%s: answer: %w", what(inv), err)
 		}
 		l.drop(ctx, r.Object())
 		return payload, nil

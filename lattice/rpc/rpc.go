@@ -126,19 +126,22 @@ type Lattice struct {
 	log      *slog.Logger
 	js       jetstream.JetStream
 	signer   claims.Signer // of Options.Cluster
+	host     string        // Options.Host
 	trusted  []claims.Key
 	seen     *memory // nil where nothing is remembered
 	calls    *prometheus.CounterVec
 	refusing atomic.Bool   // the last invocation was refused
 	ready    chan struct{} // closed by Run
 
-	mu    sync.Mutex // guards what follows
-	room  room
-	ctx   context.Context // of the handlers; nil while Run does not run
-	subs  map[string]*nats.Subscription
-	keys  map[claims.Key]string // providers, by the key that only they sign with
-	busy  sync.WaitGroup        // handlers, begun with mu held
-	ended sync.WaitGroup        // subscriptions that drain
+	mu   sync.Mutex // guards what follows
+	room room
+	ctx  context.Context // of the handlers; nil while Run does not run
+	subs map[string]*nats.Subscription
+	keys map[claims.Key]string // providers, by the key that only they sign with
+	// sessions with providers that have a seed of this host.
+	sessions map[lattice.Entity]*session
+	busy     sync.WaitGroup // handlers, begun with mu held
+	ended    sync.WaitGroup // subscriptions that drain
 }
 
 // New checks the options. It starts nothing.
@@ -178,12 +181,14 @@ func New(o Options) (*Lattice, error) {
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	l := &Lattice{
-		o: o, log: o.Logger, js: js, signer: signer,
+		o: o, log: o.Logger, js: js, signer: signer, host: o.Host.String(),
 		trusted: append(slices.Clone(o.Issuers), o.Cluster.Key()),
 		subs:    make(map[string]*nats.Subscription),
 		keys:    make(map[claims.Key]string),
-		room:    room{calls: o.MaxCalls, bytes: o.MaxBytes},
-		ready:   make(chan struct{}),
+
+		sessions: make(map[lattice.Entity]*session),
+		room:     room{calls: o.MaxCalls, bytes: o.MaxBytes},
+		ready:    make(chan struct{}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "edged_lattice_calls_total",
 			Help: "Invocations over NATS, in and out, by how they ended.",

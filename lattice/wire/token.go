@@ -2,7 +2,9 @@ package wire
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/edged-io/edged/internal/claims"
@@ -35,10 +37,10 @@ func urlsOf(i *Invocation) tokenClaims {
 
 func (c *tokenClaims) hash(operation string, payload []byte) string {
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(c.OriginURL), []byte(c.TargetURL), []byte(operation), payload} {
-		h.Write(part)
-	}
-	return fmt.Sprintf("%X", h.Sum(nil))
+	h.Write(append(append(append(make([]byte, 0, 512), c.OriginURL...), c.TargetURL...), operation...))
+	h.Write(payload)
+	var sum [sha256.Size]byte
+	return strings.ToUpper(hex.EncodeToString(h.Sum(sum[:0])))
 }
 
 // Sign gives i its token, by a cluster key. payload is the whole one,

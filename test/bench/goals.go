@@ -73,8 +73,8 @@ var targets = []target{
 	{"modules", readyMS, "100 KB actor from cache", "100 KB actor, from cache", compiled, "", atMost, 0.1, 0.05},
 	{"modules", readyMS, "Go actor from cache", "Go actor, from cache", "Go actor, compiled", "", atMost, 0.1, 0.05},
 	{"lattice", callTime, "call in the process, ns", inProcess, "", "", atMost, 1000, 200},
-	{"lattice", rateOne, "call of a provider elsewhere", careless, natsRequest, "", atLeast, 0.6, 0.9},
-	{"lattice", rateSixteen, "calls of a provider elsewhere, 16", careless, natsRequest, "", atLeast, 0.6, 0.9},
+	{"lattice", rateOne, "call of a child process", inSession, natsProcess, "", atLeast, 0.6, 0.9},
+	{"lattice", rateSixteen, "calls of a child process, 16", inSession, natsProcess, "", atLeast, 0.6, 0.9},
 	{"push", "put p99 µs", "put p99 while an actor compiles", "edged, while an actor compiles", "edged", "", atMost, 4, 2},
 }
 

@@ -22,7 +22,10 @@ const (
 	rateSixteen = "calls/s, 16"
 	inProcess   = "edged, in the process"
 	natsRequest = "bare request and reply"
+	natsProcess = "bare request and reply, another process"
 	careless    = "edged, a box to a provider that does not check"
+	inSession   = "edged, a box to a child process, in a session"
+	withToken   = "edged, a box to a child process, a token each call"
 	boxToBox    = "edged, a box to another"
 )
 
@@ -43,7 +46,10 @@ func latticeTable(ctx context.Context, s settings) (t *table, err error) {
 	}{
 		{inProcess, r.caller(ctx, r.alone, r.actor)},
 		{"edged, in the process, through the encoding", r.caller(ctx, r.through, r.actor)},
-		{natsRequest, r.request(ctx)},
+		{natsRequest, r.request(ctx, "bench.echo")},
+		{natsProcess, r.request(ctx, "bench.process")},
+		{inSession, r.caller(ctx, r.box, r.child)},
+		{withToken, r.caller(ctx, r.strict, r.child)},
 		{careless, r.caller(ctx, r.box, r.provider)},
 		{boxToBox, r.caller(ctx, r.box, r.actor)},
 	} {
@@ -75,12 +81,13 @@ type latticeRig struct {
 	stop     []func()       // in the reverse order
 	actor    lattice.Entity // on the other box
 	provider lattice.Entity
-	// A box on its own, one that encodes each call, and one of two.
-	alone, through, box *lattice.Bus
+	child    lattice.Entity // a provider that is a process of its own
+	// A box on its own, one that encodes each call, one of two, and one that has no sessions.
+	alone, through, box, strict *lattice.Bus
 }
 
 func newLatticeRig(ctx context.Context) (r *latticeRig, err error) {
-	r = &latticeRig{alone: lattice.NewBus(), through: lattice.NewBus(), box: lattice.NewBus()}
+	r = &latticeRig{alone: lattice.NewBus(), through: lattice.NewBus(), box: lattice.NewBus(), strict: lattice.NewBus()}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -93,8 +100,8 @@ func newLatticeRig(ctx context.Context) (r *latticeRig, err error) {
 	if !r.ns.ReadyForConnections(10 * time.Second) {
 		return r, errors.New("the NATS server does not start")
 	}
-	var seeds [4]claims.Seed
-	for i, kind := range []claims.Kind{claims.Cluster, claims.Server, claims.Module, claims.Service} {
+	var seeds [6]claims.Seed
+	for i, kind := range []claims.Kind{claims.Cluster, claims.Server, claims.Module, claims.Service, claims.Service, claims.Cluster} {
 		if seeds[i], err = claims.Generate(kind); err != nil {
 			return r, err
 		}
@@ -102,13 +109,14 @@ func newLatticeRig(ctx context.Context) (r *latticeRig, err error) {
 	cluster, host := seeds[0], seeds[1].Key()
 	r.actor = lattice.Entity{Key: seeds[2].Key().String()}
 	r.provider = lattice.Entity{Key: seeds[3].Key().String(), Link: "default"}
+	r.child = lattice.Entity{Key: seeds[4].Key().String(), Link: "default"}
 	h := func(_ context.Context, inv lattice.Invocation) ([]byte, error) { return inv.Payload, nil }
 	r.alone.Replace(r.actor, h)
 	r.through.Replace(r.actor, h)
 	r.through.SetThrough(rpc.Through(host, cluster))
 	served := lattice.NewBus()
 	served.Replace(r.actor, h)
-	for _, bus := range []*lattice.Bus{served, r.box} {
+	for _, bus := range []*lattice.Bus{served, r.box, r.strict} {
 		nc, err := r.connect()
 		if err != nil {
 			return r, err
@@ -117,6 +125,9 @@ func newLatticeRig(ctx context.Context) (r *latticeRig, err error) {
 		l, err := rpc.New(rpc.Options{Conn: nc, Lattice: "bench", Host: host, Cluster: cluster, Bus: bus})
 		if err != nil {
 			return r, err
+		}
+		if bus == r.box {
+			l.ShareSeed(r.child.Key, r.child.Link, seeds[5])
 		}
 		running, cancel := context.WithCancel(ctx)
 		done := make(chan error, 1)
@@ -133,20 +144,29 @@ func newLatticeRig(ctx context.Context) (r *latticeRig, err error) {
 	if _, err := r.nc.Subscribe("bench.echo", func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil {
 		return r, err
 	}
-	return r, errors.Join(r.nc.Flush(), r.ready(ctx))
+	stop, err := startProvider(r.ns.ClientURL(), r.child.Key, r.actor.Key, seeds[5], cluster)
+	if stop != nil {
+		r.stop = append(r.stop, stop)
+	}
+	return r, errors.Join(err, r.nc.Flush(), r.ready(ctx))
 }
 
-// ready returns when the boxes have begun.
+// ready returns when the boxes and the process have begun.
 func (r *latticeRig) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	call := r.caller(ctx, r.box, r.actor)
-	for {
-		_, err := call([]byte("x"))
-		if !errors.Is(err, lattice.ErrNoEntity) || ctx.Err() != nil {
-			return err
+	for _, call := range []echo{r.caller(ctx, r.box, r.actor), r.caller(ctx, r.box, r.child), r.caller(ctx, r.strict, r.child), r.request(ctx, "bench.process")} {
+		for {
+			_, err := call([]byte("x"))
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, lattice.ErrNoEntity) && !errors.Is(err, nats.ErrNoResponders) || ctx.Err() != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 func (r *latticeRig) connect() (*nats.Conn, error) {
@@ -172,15 +192,15 @@ func (r *latticeRig) close() {
 
 func (r *latticeRig) caller(ctx context.Context, bus *lattice.Bus, target lattice.Entity) echo {
 	return func(payload []byte) ([]byte, error) {
-		return bus.Call(ctx, lattice.Invocation{Target: target, Contract: "wasmcloud:keyvalue", Operation: "Bench.Echo", Payload: payload})
+		return bus.Call(ctx, lattice.Invocation{Origin: lattice.Entity{Key: r.actor.Key}, Target: target, Contract: "wasmcloud:keyvalue", Operation: "Bench.Echo", Payload: payload})
 	}
 }
 
-func (r *latticeRig) request(ctx context.Context) echo {
+func (r *latticeRig) request(ctx context.Context, subject string) echo {
 	return func(payload []byte) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // as the lattice does
 		defer cancel()
-		m, err := r.nc.RequestWithContext(ctx, "bench.echo", payload)
+		m, err := r.nc.RequestWithContext(ctx, subject, payload)
 		if err != nil {
 			return nil, err
 		}

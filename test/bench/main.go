@@ -42,6 +42,10 @@ type report struct {
 }
 
 func main() {
+	if url := os.Getenv(providerProcess); url != "" {
+		beProvider(url)
+		return
+	}
 	var s settings
 	var asJSON, only, once string
 	flag.StringVar(&s.edged, "edged", "../../dist/edged", "the edged `program`")

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Marshal writes a value as the contracts of the lattice have it: a struct as a map by
@@ -188,7 +189,13 @@ type field struct {
 	optional bool
 }
 
+// known are the fields of the types that were seen.
+var known sync.Map // reflect.Type → []field
+
 func fieldsOf(t reflect.Type) []field {
+	if all, ok := known.Load(t); ok {
+		return all.([]field)
+	}
 	all := make([]field, 0, t.NumField())
 	for i := range t.NumField() {
 		name, option, _ := strings.Cut(t.Field(i).Tag.Get("msgpack"), ",")
@@ -196,5 +203,6 @@ func fieldsOf(t reflect.Type) []field {
 			all = append(all, field{name, i, option == "omitempty"})
 		}
 	}
+	known.Store(t, all)
 	return all
 }

@@ -37,6 +37,8 @@ type Host struct {
 	room    chan struct{}
 	serving sync.WaitGroup
 
+	sessions *wire.Sessions
+
 	mu      sync.RWMutex // guards what follows
 	links   map[string]Link
 	refused map[string]error // why PutLink refused, by actor
@@ -75,7 +77,7 @@ func connect(data HostData) (h *Host, err error) {
 	_ = level.UnmarshalText([]byte(data.LogLevel)) // what it does not know is info
 	h = &Host{
 		HostData: data, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), room: make(chan struct{}, maxCalls),
-		links: make(map[string]Link), refused: make(map[string]error),
+		links: make(map[string]Link), refused: make(map[string]error), sessions: wire.NewSessions(data.InvocationSeed),
 	}
 	if h.conn, err = nats.Connect(data.URL, options...); err != nil {
 		return nil, err
@@ -209,48 +211,56 @@ func (h *Host) take(ctx context.Context, m *nats.Msg) {
 	}
 	h.serving.Go(func() {
 		defer func() { <-h.room }()
-		id, payload, err := h.serve(ctx, m)
-		a := wire.Answer{Payload: payload, ID: id, Length: uint64(len(payload))}
+		e, payload, err := h.serve(ctx, m)
+		a := wire.Answer{Payload: payload, ID: e.ID, Length: uint64(len(payload))}
 		if err == nil && len(payload) > wire.ChunkBytes {
 			a.Payload = nil
-			err = h.objects.Put(ctx, id+"-r", payload)
+			err = h.objects.Put(ctx, e.ID+"-r", payload)
 		}
 		if err != nil {
-			a = wire.Answer{ID: id, Error: cmp.Or(err.Error(), "failed")}
+			a = wire.Answer{ID: e.ID, Error: cmp.Or(err.Error(), "failed")}
 		}
 		b, _ := msgpack.Marshal(a) // it has a form
-		_ = m.Respond(b)           // who does not wait gets no answer
+		reply := &nats.Msg{Data: b}
+		if said := h.sessions.Say(&e, m.Header.Get(wire.HeaderSession), err); said != "" {
+			reply.Header = nats.Header{wire.HeaderSession: {said}}
+		}
+		_ = m.RespondMsg(reply) // who does not wait gets no answer
 	})
 }
 
 // serve checks a call and has it handled.
-func (h *Host) serve(ctx context.Context, m *nats.Msg) (id string, reply []byte, err error) {
-	e, err := wire.ReadCall(m.Data)
+func (h *Host) serve(ctx context.Context, m *nats.Msg) (e wire.Call, reply []byte, err error) {
+	e, err = wire.ReadCall(m.Data)
 	if err != nil {
-		return e.ID, nil, fmt.Errorf("invocation makes no sense: %w", err)
+		return e, nil, fmt.Errorf("invocation makes no sense: %w", err)
 	}
-	token, err := wire.Verify(e.Token, h.Issuers, time.Now().Unix())
-	if err != nil {
-		return e.ID, nil, fmt.Errorf("anti-forgery check failed: %w", err)
+	check := func(payload []byte) error { return h.sessions.Check(&e, payload) }
+	if !wire.InSession(&e) {
+		token, err := wire.Verify(e.Token, h.Issuers, time.Now().Unix())
+		if err != nil {
+			return e, nil, fmt.Errorf("anti-forgery check failed: %w", err)
+		}
+		check = func(payload []byte) error { return token.Matches(&e, payload) }
 	}
 	if e.Target.Key != h.Key {
-		return e.ID, nil, fmt.Errorf("the call is for %s, this is %s", e.Target.Key, h.Key)
+		return e, nil, fmt.Errorf("the call is for %s, this is %s", e.Target.Key, h.Key)
 	}
 	l, err := h.link(e.Origin.Key)
 	if err != nil {
-		return e.ID, nil, err
+		return e, nil, err
 	}
-	payload, check := e.Payload, func(payload []byte) error { return token.Matches(&e, payload) }
+	payload := e.Payload
 	if e.Length > uint64(len(payload)) {
 		payload, err = h.objects.Take(ctx, e.ID, e.Length, check)
 	} else {
 		err = check(payload)
 	}
 	if err != nil {
-		return e.ID, nil, err
+		return e, nil, err
 	}
 	reply, err = h.serves.Call(ctx, Invocation{e.ID, l, e.Operation, payload, m.Header.Get("Idempotency-Key")})
-	return e.ID, reply, err
+	return e, reply, err
 }
 
 // Call calls an operation of the actor of a link, and returns its answer. It waits for

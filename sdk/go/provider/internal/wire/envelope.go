@@ -5,9 +5,11 @@ package wire
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -88,7 +90,10 @@ type Claims struct {
 func (c *Claims) describe(e *Call, payload []byte) {
 	w := &c.Wascap
 	w.OriginURL, w.TargetURL, c.Subject = e.Origin.url(), e.Target.url()+"/"+e.Operation, e.ID
-	w.Hash = fmt.Sprintf("%X", sha256.Sum256(slices.Concat([]byte(w.OriginURL+w.TargetURL+e.Operation), payload)))
+	h := sha256.New()
+	_, _ = io.WriteString(h, w.OriginURL+w.TargetURL+e.Operation) // no hash fails
+	h.Write(payload)
+	w.Hash = strings.ToUpper(hex.EncodeToString(h.Sum(nil)))
 }
 
 type jwtHeader struct {
