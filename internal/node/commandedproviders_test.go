@@ -86,20 +86,26 @@ func TestCommanded_provider(t *testing.T) {
 	check()
 
 	// Links reach it under its key, also where they were put under its id.
-	heard, err := r.latticeClient().SubscribeSync(wire.ProviderSubject("default", id, "default") + ".linkdefs.*")
+	nc := r.latticeClient()
+	heard, err := nc.SubscribeSync(wire.ProviderSubject("default", id, "default") + ".linkdefs.*")
 	r.must(err)
-	told := func(suffix, speed string) {
+	r.must(nc.Flush())
+	told := func(suffix, speed string) { // some things twice
 		t.Helper()
-		m, err := heard.NextMsg(patience)
-		if err != nil {
-			t.Fatalf("not told of a link: %v", err)
-		}
-		l, err := wire.DecodeLink(m.Data)
-		if err != nil || !strings.HasSuffix(m.Subject, suffix) || l.Actor != actor || l.Values["speed"] != speed {
-			t.Errorf("%s: %+v, %v", m.Subject, l, err)
+		for {
+			m, err := heard.NextMsg(patience)
+			if err != nil {
+				t.Fatalf("not told of a link: %v", err)
+			}
+			l, err := wire.DecodeLink(m.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(m.Subject, suffix) && l.Actor == actor && l.Values["speed"] == speed {
+				return
+			}
 		}
 	}
-	r.eventually("it is listened to", func() bool { _, _, err := heard.Pending(); return err == nil && r.broker.Addr() != "" })
 	link := func(speed string) error {
 		return h.PutLink(ctx, control.Link{Link: lattice.Link{Actor: actor, Contract: "acme:pump", Name: "default", Provider: "pump", Values: map[string]string{"speed": speed}}})
 	}
