@@ -133,14 +133,14 @@ func TestProvider_downloadGoesOn(t *testing.T) {
 	}
 	a.mu.Unlock()
 	r.again()
-	if all, err := records(r.db); err != nil || strings.Contains(all, "d/") {
+	if all, err := records(r.db); err != nil || strings.Contains(all, " d/") {
 		t.Errorf("records are left: %s, %v", all, err)
 	}
 }
 
 func records(db *store.DB) (all string, err error) {
 	err = db.List("blob/b", "", func(key string, _ []byte) error {
-		all += key + " "
+		all += " " + key
 		return nil
 	})
 	return all, err
@@ -161,7 +161,7 @@ func TestProvider_downloadEnds(t *testing.T) {
 			r.call("GetObject", get("o"))
 			r.eventually("the end of it", func() bool {
 				all, err := records(r.db)
-				return err == nil && !strings.Contains(all, "d/")
+				return err == nil && !strings.Contains(all, " d/")
 			})
 			a.mu.Lock()
 			defer a.mu.Unlock()
