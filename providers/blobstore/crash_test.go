@@ -147,7 +147,7 @@ func (r *rig) check(round, told int) {
 		r.t.Errorf("round %d: %d objects, %d notes of them, %v", round, objects, len(latest), err)
 	}
 	uploads, err := records(r.db)
-	if n := r.files(); err != nil || n != objects+strings.Count(uploads, "u/") {
-		r.t.Errorf("round %d: %d files of %d objects and %d uploads, %v", round, n, objects, strings.Count(uploads, "u/"), err)
+	if n := r.files(); err != nil || n != objects+strings.Count(uploads, " u/") {
+		r.t.Errorf("round %d: %d files of %d objects and %d uploads, %v", round, n, objects, strings.Count(uploads, " u/"), err)
 	}
 }
