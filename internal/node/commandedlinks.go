@@ -65,10 +65,16 @@ func (n *Node) changeLink(ctx context.Context, key, contract, name string, put *
 		}
 		return nil
 	}
+	change := n.keep
 	if app {
-		return n.put(ctx, key, nil, edit)
+		change = func(ctx context.Context, edit func(*held) error) error { return n.put(ctx, key, nil, edit) }
 	}
-	return n.keep(ctx, edit)
+	if err := change(ctx, edit); err != nil {
+		return err
+	}
+	// If it was changed here and elsewhere, somebody has decided now, also where nothing is to change.
+	defer n.shareSoon()
+	return n.metadata.Settle(lattice.Link{Actor: key, Contract: contract, Name: name})
 }
 
 // same returns the links of the actor with that key for a contract under a name: one at most, unless an actor was named by id before its key was known.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/edged-io/edged/internal/claims"
@@ -122,4 +123,51 @@ func TestShare(t *testing.T) {
 			t.Errorf("still to tell: %+v", box.held().Deleted)
 		}
 	}
+}
+
+// A link that was changed on both sides while they were apart is what the lattice has, and a problem of the box until somebody there has decided.
+func TestShare_conflict(t *testing.T) {
+	hub := startHub(t)
+	with := "[hub]\nurl = \"nats-leaf://" + hub.LeafAddr() + "\"\n"
+	a, b := newBox(t, "a", unsigned+with), newBox(t, "b", unsigned+with)
+	id, pump := seed(t, claims.Module).Key().String(), seed(t, claims.Service).Key().String()
+	ctx := t.Context()
+	link := func(contract, speed string) control.Link {
+		return control.Link{Link: lattice.Link{Actor: id, Contract: contract, Name: "default", Provider: pump, Values: map[string]string{"speed": speed}}}
+	}
+	a.start()
+	b.start()
+	for _, contract := range []string{"acme:pump", "acme:fan", "acme:lamp"} {
+		a.must(a.host().PutLink(ctx, link(contract, "1")))
+		b.linkedAt(id, contract, "1")
+	}
+	a.stop()
+	device := "[device]\nid = \"a\"\n[nats]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n" + unsigned
+	a.write("edged.toml", device)
+	a.start() // without the hub
+	for _, contract := range []string{"acme:pump", "acme:fan"} {
+		a.must(a.host().PutLink(ctx, link(contract, "here")))
+		a.must(b.host().PutLink(ctx, link(contract, "there")))
+		a.linkedAt(id, contract, "here")
+	}
+	a.must(a.host().DeleteLink(ctx, link("acme:lamp", "").Link))
+	a.must(b.host().PutLink(ctx, link("acme:lamp", "there")))
+	b.eventually("the lattice has what b has put", func() bool { return b.metadata.Status().Synced })
+	a.stop()
+	a.write("edged.toml", device+with)
+	a.start()
+	for _, contract := range []string{"acme:pump", "acme:fan", "acme:lamp"} {
+		a.linkedAt(id, contract, "there")
+		a.eventually("the change of "+contract+" that is lost is told", func() bool {
+			return strings.Contains(fmt.Sprint(a.Status().Problems), "link "+id+" "+contract+" default: somebody else changed it")
+		})
+	}
+	// Each way to decide.
+	a.must(a.host().PutLink(ctx, link("acme:pump", "here")))
+	a.must(a.host().PutLink(ctx, link("acme:fan", "there")))
+	a.must(a.host().DeleteLink(ctx, link("acme:lamp", "").Link))
+	b.linkedAt(id, "acme:pump", "here")
+	b.linkedAt(id, "acme:fan", "there")
+	b.linkedAt(id, "acme:lamp", "")
+	a.eventually("nothing is left to decide", func() bool { return len(a.Status().Problems) == 0 })
 }

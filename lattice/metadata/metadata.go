@@ -107,8 +107,8 @@ type Status struct {
 }
 
 // A Conflict is a change of a link that was made here and lost: somebody else changed
-// the same link, and that reached the lattice first. It goes when the link is put or
-// deleted here the next time.
+// the same link, and that reached the lattice first. It goes when the link is changed
+// here the next time, or with Settle.
 type Conflict struct {
 	Link   lattice.Link // actor, contract and name of both
 	Mine   *lattice.Link
@@ -241,6 +241,22 @@ func (m *Metadata) Conflicts() []Conflict {
 		return cmp.Or(cmp.Compare(a.Link.Actor, b.Link.Actor), cmp.Compare(a.Link.Contract, b.Link.Contract), cmp.Compare(a.Link.Name, b.Link.Name))
 	})
 	return all
+}
+
+// Settle forgets the conflict about the link with the actor, contract and name of l: an
+// operator has decided.
+func (m *Metadata) Settle(l lattice.Link) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	m.mu.Lock()
+	_, lost := m.conflicts[LinkKey(l)]
+	m.mu.Unlock()
+	if !lost {
+		return nil
+	}
+	c := newChanges()
+	c.conflicts[LinkKey(l)] = nil
+	return m.write(c)
 }
 
 // Status says how the copy and the bucket stand.

@@ -219,8 +219,10 @@ func TestMetadata_apart(t *testing.T) {
 	if again := a.Conflicts(); !reflect.DeepEqual(again, got) {
 		t.Errorf("after a reboot: %+v", again)
 	}
-	a.put(link("b", "here"))  // it was wanted
-	a.put(link("f", "there")) // it was not
+	a.put(link("b", "here"))                        // it was wanted
+	if err := a.Settle(link("f", "")); err != nil { // it was not
+		t.Fatal(err)
+	}
 	if again := a.Conflicts(); len(again) > 0 {
 		t.Errorf("after a decision: %+v", again)
 	}

@@ -23,7 +23,6 @@ type provider struct {
 	seen    map[string]string // texts, and who had them
 	twice   []string
 	conns   map[*box]*nats.Conn
-	ends    []string                // of instances
 	puts    map[string]wirefmt.Link // links that it was told of, by actor
 }
 

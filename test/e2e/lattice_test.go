@@ -77,8 +77,8 @@ func newLattice(t *testing.T) *lattice {
 		t.Fatal(err)
 	}
 	l.provider = newProvider(t, newSeed(t, claims.Service).Key().String())
-	caller, _ := signed(t, account, "wasmcloud:httpserver", "test:echo")
-	answerer, key := signed(t, account)
+	caller, _ := signed(t, account, "asks", "wasmcloud:httpserver", "test:echo")
+	answerer, key := signed(t, account, "answers")
 	l.actor = key
 	for i, name := range []string{"asks", "b", "c"} {
 		var addr string
@@ -135,8 +135,9 @@ func (l *lattice) up(b *box) {
 	l.provider.on(b)
 }
 
-// signed returns the module of a member that may use contracts, and its key.
-func signed(t *testing.T, account claims.Seed, caps ...string) (wasm []byte, key string) {
+// signed returns the module of a member that has a call alias and may use contracts, and
+// its key.
+func signed(t *testing.T, account claims.Seed, alias string, caps ...string) (wasm []byte, key string) {
 	t.Helper()
 	module, err := os.ReadFile(built.member)
 	if err != nil {
@@ -144,7 +145,7 @@ func signed(t *testing.T, account claims.Seed, caps ...string) (wasm []byte, key
 	}
 	key = newSeed(t, claims.Module).Key().String()
 	wasm, err = claims.SignModule(module, claims.Claims[claims.ModuleClaims]{
-		Subject: key, Wascap: claims.ModuleClaims{Name: "member", Caps: caps},
+		Subject: key, Wascap: claims.ModuleClaims{Name: "member", Caps: caps, CallAlias: alias},
 	}, account)
 	if err != nil {
 		t.Fatal(err)
@@ -173,8 +174,10 @@ func (b *box) append(text string) {
 	}
 }
 
-// paths are what callers ask for.
-func (l *lattice) paths() []string { return []string{"/actor/" + l.actor + "/", "/link/default/"} }
+// paths are what callers ask for: an actor by key and by alias, and a provider.
+func (l *lattice) paths() []string {
+	return []string{"/actor/" + l.actor + "/", "/actor/answers/", "/link/default/"}
+}
 
 // handled returns how many calls from elsewhere a box has handled, by its own count.
 func (b *box) handled() (n int) {
