@@ -12,6 +12,7 @@ import (
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/control"
 	"github.com/edged-io/edged/internal/policy"
+	"github.com/edged-io/edged/lattice/metadata"
 )
 
 // policyService answers on a topic, as long as a program is connected.
@@ -95,6 +96,12 @@ func TestNode_policy(t *testing.T) {
 	if got := invoke(t, nc, cluster, "plant", good, "Probe.Echo", "hello"); !got.Failed || !strings.Contains(got.Error, errUnknownCaller.Error()) {
 		t.Errorf("a stranger's call: got %+v", got)
 	}
+	stranger := seed(t, claims.Module).Key().String()
+	r.must(r.metadata.PutClaims(metadata.Claims{Subject: stranger, Issuer: "A", Caps: []string{"wasmcloud:keyvalue"}}))
+	r.eventually("a caller that the lattice knows is asked about", func() bool {
+		invokeAs(t, nc, cluster, "plant", stranger, good, "Probe.Echo", "hello")
+		return service.about(policy.PerformInvocation)["source"].(map[string]any)["publicKey"] == stranger
+	})
 	change, err := json.Marshal(map[string]any{"request_id": call["requestId"], "permitted": false, "message": "enough"})
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,9 @@ import (
 	"github.com/edged-io/edged/internal/claims"
 )
 
+// tellEvery is how often the log says how far a download is.
+const tellEvery = time.Minute
+
 // maxTries is how often a download may be cut off without a byte between.
 const maxTries = 4
 
@@ -48,7 +51,8 @@ type download struct {
 	ref      reference
 	manifest manifest
 	file     *os.File
-	size     int64 // of the file
+	size     int64     // of the file
+	told     time.Time // when the log was told how far it is
 }
 
 // run receives what is missing and returns the digest of the content, which is in the cache then. When it fails, the part stays.
@@ -182,15 +186,24 @@ func (d *download) body(ctx context.Context, start, had int64, l ocispec.Descrip
 			}
 			left -= int64(n)
 			d.size = start + l.Size - left
-			if f := d.fetcher.opts.Progress; f != nil {
-				f(d.ref.String(), d.size, d.manifest.size)
-			}
+			d.tell()
 		}
 		if err != nil && left > 0 {
 			return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, l.Size-left, l.Size, err)
 		}
 	}
 	return nil
+}
+
+// tell says how far the download is.
+func (d *download) tell() {
+	if f := d.fetcher.opts.Progress; f != nil {
+		f(d.ref.String(), d.size, d.manifest.size)
+	}
+	if now := time.Now(); now.Sub(d.told) >= tellEvery {
+		d.told = now
+		d.fetcher.log.Info("fetching", "ref", d.ref.String(), "received", d.size, "bytes", d.manifest.size)
+	}
 }
 
 // open asks for a layer from a byte on, and returns what is sent and where it begins: there, or at 0.

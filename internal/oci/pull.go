@@ -104,9 +104,9 @@ func (f *Fetcher) pull(ctx context.Context, r reference) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	f.log.Info("fetching", "ref", r.String(), "bytes", m.size)
 	start := time.Now()
 	d := download{fetcher: f, repo: repo, ref: r, manifest: m}
+	d.tell()
 	digest, err := d.run(ctx)
 	if err != nil {
 		return "", err
