@@ -262,7 +262,7 @@ func TestNode_foreignForEach(t *testing.T) {
 		fars[p.Contract()] = nil
 	}
 	delete(fars, config.ContractKeyValue) // the probe notes what comes of it there; see above
-	delete(fars, config.ContractPubSub)   // and is told things there
+	delete(fars, config.ContractPubSub)   // and is told things there; see below
 	links, caps, n := "[[capability]]\nname = \"keyvalue\"\n", []string{config.ContractKeyValue}, 0
 	for contract := range fars {
 		f := newFar(t, func(inv *wire.Invocation) ([]byte, error) {
@@ -409,5 +409,28 @@ func TestNode_foreignOnAnotherBox(t *testing.T) {
 	})
 	if strings.Contains(kept(), "too late") {
 		t.Error("a provider that is gone has a note")
+	}
+}
+
+// TestNode_foreignPubSub: an actor that is told things by messaging publishes by somebody
+// else's provider.
+func TestNode_foreignPubSub(t *testing.T) {
+	r := newRig(t, unsigned)
+	f := newFar(t, func(*wire.Invocation) ([]byte, error) { return nil, nil })
+	r.start()
+	f.serve(r)
+	r.nearApp("press", "")
+	r.write("apps/press/app.toml", strings.Replace(mustRead(t, r.path("apps", "press", "app.toml")),
+		"name = \"pubsub.local\"\n[[capability.config]]\ntopic = \"press\"\n",
+		"name = \"messaging\"\n[[capability.config]]\nsubject = \"press\"\n[[capability]]\nname = \"keyvalue\"\n[[stream]]\nname = \"press\"\nsubjects = [\"press\"]\n"+
+			farLink(config.ContractPubSub, f.key, ""), 1))
+	r.reload()
+	r.tell("press", "!publish far.away hello")
+	r.tell("press", "done")
+	r.eventually("both are handled", func() bool { return slices.Contains(r.seenIn("press"), "done") })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if want := []string{"edged:pubsub press/one PubSub.Publish"}; !slices.Equal(f.calls, want) {
+		t.Errorf("the provider was asked %q, want %q", f.calls, want)
 	}
 }
