@@ -84,7 +84,7 @@ func (n *Node) processChanged(s child.Status) {
 		n.health.degrade("provider", name, errors.New(s.Err))
 	case s.Health == child.Unhealthy:
 		n.health.degrade("provider", name, errors.New("not well: "+s.HealthText))
-	default:
+	case s.Health == child.Healthy || s.State == child.Stopped: // one that was just started again is not well yet
 		n.health.recover("provider", name)
 	}
 	n.hostChanged()

@@ -33,7 +33,9 @@ type instance struct {
 	first    chan error    // how the first start went; has room
 	again    chan struct{} // has it tried again at once; has room
 	dropping sync.Once
-	ready    atomic.Pointer[chan struct{}] // closed when the process has answered, or had time for it
+	// What is told once, and not at each start.
+	unlimited, unconfined sync.Once
+	ready                 atomic.Pointer[chan struct{}] // closed when the process has answered, or had time for it
 
 	// Guarded by Manager.mu.
 	status Status

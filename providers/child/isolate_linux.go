@@ -68,7 +68,7 @@ func (in *instance) newGroup() *group {
 		g, limited, err = tree.New(in.m.groups+in.login.User, want)
 	}
 	if err = errors.Join(err, limited); err != nil && want != (cgroup.Limits{}) {
-		log.Warn("provider runs without its limits", "err", err)
+		in.unlimited.Do(func() { log.Warn("provider runs without its limits", "err", err) })
 	}
 	if g == nil {
 		return nil

@@ -66,7 +66,9 @@ func (in *instance) start(dir string, line []byte, out *output) (*process, error
 		p.group.admit(cmd.SysProcAttr)
 		err = p.launch(func() {
 			if err := confine(in.m.o.Private, []string{in.program, dir}); err != nil && len(in.m.o.Private) > 0 {
-				in.m.log.Warn("provider can read the files of the box", "provider", in.title(), "link", in.id.link, "err", err)
+				in.unconfined.Do(func() {
+					in.m.log.Warn("provider can read the files of the box", "provider", in.title(), "link", in.id.link, "err", err)
+				})
 			}
 		}, func(err error) {
 			p.err = err
