@@ -16,7 +16,7 @@ import (
 )
 
 func newProvider() *cobra.Command {
-	return group("provider", "Capability providers", newProviderList(), newProviderStart(), newProviderStop(), newProviderTest(), newProviderAttach(), newProviderDetach())
+	return group("provider", "Capability providers", newProviderList(), newProviderStart(), newProviderStop(), newProviderTest(), newProviderPack(), newProviderAttach(), newProviderDetach())
 }
 
 // providerItem is a provider in a listing.
