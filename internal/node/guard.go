@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 
 	"github.com/nats-io/nats.go"
@@ -37,9 +38,10 @@ func (n *Node) openGuard() (err error) {
 // policyHost is the box, as a policy service is told.
 func (n *Node) policyHost() policy.Host {
 	h := policy.Host{
-		Key: n.identity.host.Key().String(), Issuer: n.identity.cluster.Key().String(), Lattice: n.o.Device.Lattice.Name, Labels: n.o.Device.Device.Labels,
+		Key: n.identity.host.Key().String(), Issuer: n.identity.cluster.Key().String(), Lattice: n.o.Device.Lattice.Name, Labels: n.held().labels(n.o.Device.Device.Labels),
 		Issuers: []string{n.identity.cluster.Key().String()},
 	}
+	maps.Copy(h.Labels, platform())
 	for _, k := range n.identity.issuers {
 		h.Issuers = append(h.Issuers, k.String())
 	}

@@ -80,7 +80,7 @@ func TestNode_policy(t *testing.T) {
 		return strings.Contains(strings.Join(r.Status().Problems, "\n"), "denied by policy: by the test")
 	})
 	asked := service.about(policy.StartActor)
-	if host := asked["host"].(map[string]any); host["publicKey"] != r.identity.host.Key().String() || host["latticeId"] != "plant" || host["issuer"] != r.identity.cluster.Key().String() {
+	if host := asked["host"].(map[string]any); host["publicKey"] != r.identity.host.Key().String() || host["latticeId"] != "plant" || host["issuer"] != r.identity.cluster.Key().String() || host["labels"].(map[string]any)["hostcore.os"] == "" {
 		t.Errorf("asked %v", asked)
 	}
 
