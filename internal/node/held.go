@@ -1,12 +1,12 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -187,28 +187,6 @@ const (
 	kindLogin    = "registry/"
 )
 
-// records are all of h as the store has it.
-func (h *held) records() (map[string][]byte, error) {
-	all := make(map[string][]byte)
-	err := errors.Join(
-		encodeHeld(all, kindActor, h.Actors), encodeHeld(all, kindProvider, h.Providers), encodeHeld(all, kindLink, h.Links),
-		encodeHeld(all, kindDeleted, h.Deleted), encodeHeld(all, kindDeclared, h.Declared),
-		encodeHeld(all, kindConfig, h.Config), encodeHeld(all, kindLabel, h.Labels), encodeHeld(all, kindLogin, h.Logins),
-	)
-	return all, err
-}
-
-func encodeHeld[V any](all map[string][]byte, kind string, m map[string]V) error {
-	for name, v := range m {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("%s%s: %w", kind, name, err)
-		}
-		all[kind+name] = b
-	}
-	return nil
-}
-
 // loadHeld reads what the control interface has put. A record that can not be read is left out and named in the error, which comes beside the rest.
 func loadHeld(db *store.DB) (*held, error) {
 	h := (&held{}).clone()
@@ -259,36 +237,49 @@ func decodeHeld[V any](m map[string]V, name string, value []byte) error {
 
 // saveHeld makes the records of next those on disk, where was are.
 func saveHeld(ctx context.Context, db *store.DB, was, next *held) error {
-	old, err := was.records()
-	if err != nil {
+	c := heldChange{put: make(map[string][]byte)}
+	err := errors.Join(
+		diffHeld(&c, kindActor, was.Actors, next.Actors), diffHeld(&c, kindProvider, was.Providers, next.Providers),
+		diffHeld(&c, kindLink, was.Links, next.Links), diffHeld(&c, kindDeleted, was.Deleted, next.Deleted),
+		diffHeld(&c, kindDeclared, was.Declared, next.Declared), diffHeld(&c, kindConfig, was.Config, next.Config),
+		diffHeld(&c, kindLabel, was.Labels, next.Labels), diffHeld(&c, kindLogin, was.Logins, next.Logins),
+	)
+	if err != nil || len(c.put)+len(c.gone) == 0 {
 		return err
-	}
-	all, err := next.records()
-	if err != nil {
-		return err
-	}
-	var put, gone []string
-	for key, value := range all {
-		if before, ok := old[key]; !ok || !bytes.Equal(before, value) {
-			put = append(put, key)
-		}
-	}
-	for key := range old {
-		if _, ok := all[key]; !ok {
-			gone = append(gone, key)
-		}
-	}
-	if len(put)+len(gone) == 0 {
-		return nil
 	}
 	return db.Do(ctx, func(_ context.Context, t *store.Turn) error {
 		err := t.Put(heldSpace, "format", []byte(heldFormat))
-		for _, key := range put {
-			err = errors.Join(err, t.Put(heldSpace, key, all[key]))
+		for key, value := range c.put {
+			err = errors.Join(err, t.Put(heldSpace, key, value))
 		}
-		for _, key := range gone {
+		for _, key := range c.gone {
 			err = errors.Join(err, t.Delete(heldSpace, key))
 		}
 		return err
 	})
+}
+
+// heldChange is what has to change on disk.
+type heldChange struct {
+	put  map[string][]byte
+	gone []string
+}
+
+func diffHeld[V any](c *heldChange, kind string, was, next map[string]V) error {
+	for name, v := range next {
+		if before, ok := was[name]; ok && reflect.DeepEqual(before, v) {
+			continue
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("%s%s: %w", kind, name, err)
+		}
+		c.put[kind+name] = b
+	}
+	for name := range was {
+		if _, ok := next[name]; !ok {
+			c.gone = append(c.gone, kind+name)
+		}
+	}
+	return nil
 }
