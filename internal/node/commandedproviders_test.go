@@ -2,12 +2,15 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/control"
+	"github.com/edged-io/edged/internal/oci"
+	"github.com/edged-io/edged/internal/oci/ocitest"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/wire"
 )
@@ -154,6 +157,42 @@ func TestCommanded_provider_trust(t *testing.T) {
 	}
 	contains(t, strings.Join(r.Status().Problems, "\n"), "provider pump default", claims.ErrUnknownIssuer.Error())
 	r.must(r.host().StopProvider(ctx, control.ProviderStop{ID: "pump", LinkName: "default"}))
+	if p := r.Status().Problems; len(p) != 0 {
+		t.Errorf("problems %v", p)
+	}
+}
+
+// An actor and a provider come from a registry with a login that a control tool gave, and without the registry after that.
+func TestCommanded_registry(t *testing.T) {
+	ours := seed(t, claims.Account)
+	actor, provider := seed(t, claims.Module), seed(t, claims.Service)
+	reg := ocitest.New(t)
+	reg.User, reg.Password = "box", "open sesame"
+	r := newRig(t, "[registry]\ninsecure = [\""+reg.Host+"\"]\n"+trusting(ours))
+	push := func(name, media, file string) string {
+		ref, _ := reg.Push(name, ocitest.Layer{Type: media, Data: []byte(mustReadFile(t, strings.TrimPrefix(file, "file://")))})
+		return ref
+	}
+	watch := push("acme/watch:1", oci.ActorLayer, r.probeModule("watch.wasm", ours, actor, 1))
+	pump := push("acme/pump:1", oci.ProviderLayer, r.parArchive("pump.par", ours, provider, 1))
+	r.start()
+	h, ctx := r.host(), t.Context()
+	scale := control.ActorScale{Ref: watch, Max: 1, Limits: map[string]string{"memory": "64MiB"}}
+	if err := h.ScaleActor(ctx, scale); !errors.Is(err, oci.ErrLogin) {
+		t.Errorf("without a login: %v", err)
+	}
+	refused(t, h.ScaleActor(ctx, control.ActorScale{Ref: "file://" + r.path("watch.wasm"), Max: 1}), "allow_files")
+	r.must(h.SetRegistries(ctx, map[string]control.Registry{reg.Host: {Username: "box", Password: "open sesame"}}))
+	r.must(h.ScaleActor(ctx, scale))
+	r.stop()
+	r.start()
+	h = r.host()
+	r.must(h.StartProvider(ctx, control.ProviderStart{Ref: pump, LinkName: "default"})) // with the login of before
+	r.stop()
+	reg.Close()
+	r.must(os.RemoveAll(r.path("state", "oci")))
+	r.start()
+	r.eventually("both are there", func() bool { return len(r.started()) == 1 && len(r.programs()) == 1 })
 	if p := r.Status().Problems; len(p) != 0 {
 		t.Errorf("problems %v", p)
 	}
