@@ -84,7 +84,9 @@ func (n *Node) hostState() control.State {
 		})
 	}
 	for _, s := range n.processes.Running() {
-		if s.State == child.Idle { // it has not begun
+		_, kept := put.Providers[providerKey(s.Key, s.LinkName)]
+		// Who has not begun is not shown, nor is one that was started by command before it is kept: what it is called is not known yet.
+		if s.State == child.Idle || s.App == "" && !s.Remote && !kept {
 			continue
 		}
 		st.Providers = append(st.Providers, n.provider(put, s))

@@ -1,18 +1,22 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/edged-io/edged/internal/claims"
 )
 
 // What follows is a control client made by hand from the specification of the protocol, sections 5 to 7: JSON as it is written there, and no code of the box.
@@ -302,4 +306,47 @@ func (s *stranger) silence(subject, body string) {
 		s.t.Fatal(err)
 	}
 	s.has(subject+": the first answer after silence", string(m.Data), `{"id":"HOST","lattice_prefix":"default"}`)
+}
+
+// archive is a provider archive with a program that reads its line and then does nothing.
+func (s *stranger) archive() string {
+	s.t.Helper()
+	program := filepath.Join(filepath.Dir(s.one), "pump.sh")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nread -r line\nexec tail -f /dev/null\n"), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	account, err := claims.ParseSeed(accountSeed)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var b bytes.Buffer
+	c := claims.Claims[claims.ProviderClaims]{
+		Subject: someProvider, IssuedAt: 1700000000, Wascap: claims.ProviderClaims{Name: "Pump", Contract: "acme:pump", Vendor: "Acme", Rev: 3, Ver: "1.2"},
+	}
+	if err := claims.WriteArchive(&b, c, map[string]string{claims.Targets(runtime.GOOS, runtime.GOARCH)[0]: program}, account); err != nil {
+		s.t.Fatal(err)
+	}
+	path := filepath.Join(filepath.Dir(s.one), "pump.par")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// theProvider is what an inventory has of the provider named Pump.
+func (s *stranger) theProvider(inventory string) string {
+	s.t.Helper()
+	var inv struct{ Providers []map[string]any }
+	s.into(inventory, &inv)
+	for _, p := range inv.Providers {
+		if p["name"] == "Pump" {
+			b, err := json.Marshal(p)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return string(b)
+		}
+	}
+	s.t.Errorf("no such provider: %s", inventory)
+	return "{}"
 }

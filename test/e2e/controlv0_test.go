@@ -137,3 +137,29 @@ func TestControl_version0(t *testing.T) {
 		t.Errorf("the box ended with %d", code)
 	}
 }
+
+// A provider archive of somebody's runs by command of either version, and each sees and stops what the other started.
+func TestControl_provider(t *testing.T) {
+	_, s := newStranger(t)
+	archive := s.archive()
+	s.accepts("cmd.HOST.lp", `{"provider_ref":"`+archive+`","link_name":"hall3","annotations":{"by":"hand"},"configuration":"{\"a\":1}","host_id":"HOST"}`)
+	s.hears("provider_started", `{"public_key":"`+someProvider+`","image_ref":"`+archive+`","link_name":"hall3","contract_id":"acme:pump","instance_id":"*","annotations":{"by":"hand"},
+		"host_id":"HOST","claims":{"issuer":"`+someAccount+`","tags":null,"name":"Pump","version":"1.2","not_before_human":"*","expires_human":"*"}}`)
+	s.has("the inventory has it", s.theProvider(s.v0("get.HOST.inv", "")), `{"id":"`+someProvider+`","image_ref":"`+archive+`","contract_id":"acme:pump","link_name":"hall3","name":"Pump","revision":3,"annotations":{"by":"hand"},"instance_id":"*"}`)
+	s.has("claims", s.v0("get.claims", ""), `{"claims":[{"sub":"`+someProvider+`","contract_id":"acme:pump","rev":"3","iss":"`+someAccount+`"}]}`)
+	s.refuses("cmd.HOST.lp", `{"provider_ref":"`+archive+`","link_name":"hall3"}`)
+	s.silence("auction.provider", `{"provider_ref":"`+archive+`","link_name":"hall3","constraints":{}}`)
+	s.has("another link name is free", s.v0("auction.provider", `{"provider_ref":"`+archive+`","constraints":{}}`), `{"link_name":"default","host_id":"HOST"}`)
+	s.refuses("cmd.HOST.sp", `{"provider_ref":"`+someProvider+`","link_name":"default"}`)
+	s.accepts("cmd.HOST.sp", `{"provider_ref":"`+someProvider+`","link_name":"hall3","contract_id":"acme:pump"}`)
+	s.hears("provider_stopped", `{"public_key":"`+someProvider+`","link_name":"hall3","contract_id":"acme:pump","instance_id":"*","annotations":{"by":"hand"},"reason":"*","host_id":"HOST"}`)
+
+	s.succeeds("provider.start.HOST", `{"provider_ref":"`+archive+`","provider_id":"pump","host_id":"HOST","annotations":{},"config":[]}`)
+	s.hears("provider_started", `{"public_key":"`+someProvider+`","provider_id":"pump","link_name":"default","host_id":"HOST"}`)
+	response, _ := s.succeeds("host.get.HOST", "")
+	s.has("the inventory has it", s.theProvider(response), `{"id":"pump","image_ref":"`+archive+`","name":"Pump","revision":3,"annotations":{}}`)
+	s.fails("provider.start.HOST", `{"provider_ref":"`+archive+`","provider_id":"pump"}`)
+	s.succeeds("provider.stop.HOST", `{"provider_id":"pump","host_id":"HOST"}`)
+	s.hears("provider_stopped", `{"public_key":"`+someProvider+`","provider_id":"pump","link_name":"default"}`)
+	s.fails("provider.stop.HOST", `{"provider_id":"pump","host_id":"HOST"}`)
+}
