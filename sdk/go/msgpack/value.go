@@ -56,8 +56,13 @@ func appendValue(b []byte, v reflect.Value) (_ []byte, err error) {
 		}
 		return b, nil
 	case reflect.Struct:
-		present := fieldsOf(v.Type())
-		present = slices.DeleteFunc(present, func(f field) bool { return f.optional && v.Field(f.index).IsZero() })
+		all := fieldsOf(v.Type()) // which all values of the type share
+		present := make([]field, 0, len(all))
+		for _, f := range all {
+			if !f.optional || !v.Field(f.index).IsZero() {
+				present = append(present, f)
+			}
+		}
 		b = AppendMapHeader(b, len(present))
 		for _, f := range present {
 			if b, err = appendValue(AppendString(b, f.name), v.Field(f.index)); err != nil {
@@ -189,7 +194,7 @@ type field struct {
 	optional bool
 }
 
-// known are the fields of the types that were seen.
+// known are the fields of the types that were seen. What is in it is not changed.
 var known sync.Map // reflect.Type → []field
 
 func fieldsOf(t reflect.Type) []field {

@@ -44,6 +44,24 @@ func TestMarshal_RoundTrip(t *testing.T) {
 	}
 }
 
+// A field that one value leaves out is there in the next one.
+func TestMarshal_optional(t *testing.T) {
+	type answer struct {
+		Error string `msgpack:"error,omitempty"`
+		Last  int    `msgpack:"last"`
+	}
+	for _, want := range []answer{{"", 1}, {"no", 2}, {"", 3}, {"yes", 4}} {
+		b, err := msgpack.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got answer
+		if err := msgpack.Unmarshal(b, &got); err != nil || got != want {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
 // What actors of real kits send for one struct.
 func TestUnmarshal_Forms(t *testing.T) {
 	type add struct {
