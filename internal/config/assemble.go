@@ -28,6 +28,10 @@ type Assembly struct {
 	Links []Link
 }
 
+// secretFiles are values of links by which the box would show others what is in a file, or sign with it. Who wrote a manifest is known; whoever may put
+// links could otherwise have any file of the box.
+var secretFiles = []string{"password_file", "credentials", "nkey_file", "cert", "key"}
+
 // Assemble checks an assembly as if it were a manifest, and returns its app. The error has a line for each fault, and says of which link it is.
 func Assemble(a Assembly) (*App, error) {
 	doc := &document{file: filepath.Join(a.Dir, ManifestName), lines: make(map[string]int), faulty: make(map[string]bool)}
@@ -39,6 +43,11 @@ func Assemble(a Assembly) (*App, error) {
 		m.Links = append(m.Links, linkTable{
 			Actor: a.Actor, Contract: l.Contract, Provider: l.Provider, Name: l.Name, Values: texts(child(item("link", i), "values"), l.Values),
 		})
+		for _, key := range secretFiles {
+			if _, named := l.Values[key]; named && IsBuiltin(l.Provider) {
+				doc.fault(child(child(item("link", i), "values"), key), "names a file with a secret of the box, which only the manifest of an app may do")
+			}
+		}
 	}
 	digest, err := json.Marshal(a)
 	if err != nil {

@@ -72,6 +72,16 @@ func TestAssemble_faults(t *testing.T) {
 		{func(a *Assembly) { a.Links[0].Values["PORT"] = "eighty" }, "link default for wasmcloud:httpserver: values.port: want an integer"},
 		{func(a *Assembly) { a.Links[0].Values["port"] = "1" }, "values.port: is there twice"},
 		{func(a *Assembly) { a.Links = append(a.Links, a.Links[0]) }, "is also one of control-pump-httpserver-1"},
+		{func(a *Assembly) {
+			a.Links[0] = Link{Contract: ContractPubSub, Provider: "pubsub.mqtt", Name: "default", Values: map[string]string{
+				"url": "tcp://127.0.0.1:1", "topic": "a", "user": "u", "password_file": "/var/lib/edged/cluster.seed",
+			}}
+		}, "values.password_file: names a file with a secret"},
+		{func(a *Assembly) {
+			a.Links[0] = Link{Contract: ContractPubSub, Provider: "pubsub.nats", Name: "default", Values: map[string]string{
+				"url": "nats://127.0.0.1:1", "topic": "a", "credentials": "/etc/edged/hub.creds",
+			}}
+		}, "values.credentials: names a file with a secret"},
 		{func(a *Assembly) { a.Links[0].Values = map[string]string{"config_file": "../../etc/passwd"} }, "values.config_file: want a file in the folder"},
 	} {
 		a := assembly(t, Link{Contract: ContractHTTPServer, Provider: "httpserver", Name: "default", Values: map[string]string{"PORT": "80"}})
