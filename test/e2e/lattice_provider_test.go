@@ -54,12 +54,14 @@ func (p *provider) on(b *box) {
 	if old != nil { // it would look for the box where that was before
 		old.Close()
 	}
-	subject := wirefmt.ProviderSubject("default", p.key, "default")
-	if _, err := nc.QueueSubscribe(subject, "rpc", func(m *nats.Msg) { p.answer(b, m) }); err != nil {
-		p.t.Fatal(err)
-	}
-	if _, err := nc.Subscribe(subject+wirefmt.SuffixPut, p.put); err != nil {
-		p.t.Fatal(err)
+	for _, link := range []string{"default", "put"} { // of the app, and by a control tool
+		subject := wirefmt.ProviderSubject("default", p.key, link)
+		if _, err := nc.QueueSubscribe(subject, "rpc", func(m *nats.Msg) { p.answer(b, m) }); err != nil {
+			p.t.Fatal(err)
+		}
+		if _, err := nc.Subscribe(subject+wirefmt.SuffixPut, p.put); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 	if err := nc.Flush(); err != nil {
 		p.t.Fatal(err)

@@ -54,30 +54,30 @@ func newLattice(t *testing.T) *lattice {
 	t.Helper()
 	l := &lattice{t: t, lines: make(map[*box]line)}
 	r := seeded(t)
-	at := newNetns(t)
-	l.netted = at != nil
+	middle := newNetns(t)
+	l.netted = middle != nil
 	wires := make([]*wire, 3)
 	nets := make([]*netns, 3)
 	for i := range nets {
 		if l.netted {
 			if nets[i] = newNetns(t); nets[i] != nil {
-				wires[i] = newWire(t, i+1, nets[i], at, r)
+				wires[i] = newWire(t, i+1, nets[i], middle, r)
 			}
 			l.netted = wires[i] != nil
 		}
 	}
 	if !l.netted {
 		t.Log("networks are not allowed here: the boxes are on the loopback, behind proxies that can cut a line")
-		at = nil
+		middle = nil
 	}
-	l.hub = newHubWith(t, &hub{net: at, wary: true})
+	l.hub = newHubWith(t, &hub{net: middle, wary: true})
 	dir := t.TempDir()
 	cluster, account := newSeed(t, claims.Cluster), newSeed(t, claims.Account)
 	if err := os.WriteFile(filepath.Join(dir, "cluster.seed"), []byte(cluster.Reveal()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l.provider = newProvider(t, newSeed(t, claims.Service).Key().String())
-	caller, _ := signed(t, account, "asks", "wasmcloud:httpserver", "test:echo")
+	caller, asking := signed(t, account, "asks", "wasmcloud:httpserver", "test:echo")
 	answerer, key := signed(t, account, "answers")
 	l.actor = key
 	for i, name := range []string{"asks", "b", "c"} {
@@ -124,6 +124,18 @@ func newLattice(t *testing.T) *lattice {
 		if b != l.asks {
 			l.provider.on(b)
 		}
+	}
+	// A link that is put at one box is one of the actor on another.
+	at := l.answers[0]
+	at.linkIs("up") // until it has called the hub it hangs up once on who has a login
+	if err := at.net.in(func() error {
+		out, code := edged(t, "link", "put", asking, l.provider.key, "test:echo", "--link-name", "put", "--config", at.config())
+		if code != 0 {
+			return fmt.Errorf("edged link put: exit code %d\n%s", code, out)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	return l
 }
@@ -174,7 +186,8 @@ func (b *box) append(text string) {
 	}
 }
 
-// paths are what callers ask for: an actor by key and by alias, and a provider.
+// paths are what callers ask for: an actor by key and by alias, a provider by the link of
+// the app, and by one that was put at another box.
 func (l *lattice) paths() []string {
 	return []string{"/actor/" + l.actor + "/", "/actor/answers/", "/link/default/"}
 }
