@@ -351,6 +351,7 @@ func (n *Node) setApps(next appSet) {
 	n.log.Info("apps run", "apps", names)
 	if !n.commanded.putting {
 		n.show(next)
+		n.shareSoon()
 	}
 }
 

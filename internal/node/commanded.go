@@ -190,7 +190,6 @@ func (n *Node) show(s appSet) {
 	n.commanded.shown = s
 	n.commanded.mu.Unlock()
 	n.relink()
-	n.shareSoon()
 	n.hostChanged()
 }
 

@@ -77,6 +77,9 @@ func TestShare(t *testing.T) {
 		Values: map[string]string{"chip": "none", "line": "1", "direction": "in"}}}))
 	b.eventually("it is told", func() bool { return len(b.Status().Problems) > 0 })
 	contains(t, fmt.Sprint(b.Status().Problems), "link "+id+" edged:gpio default", "elsewhere")
+	if n := strings.Count(b.log.String(), "can not be followed"); n > 10 {
+		t.Errorf("it was tried %d times, with nothing that had changed", n)
+	}
 	a.must(a.host().DeleteLink(ctx, lattice.Link{Actor: id, Contract: "edged:gpio", Name: "default"}))
 	b.eventually("it is well again", func() bool { return len(b.Status().Problems) == 0 })
 
