@@ -213,7 +213,7 @@ func (in *instance) run(ctx context.Context) {
 		timer.Stop()
 		if ctx.Err() == nil {
 			in.m.restarts.Inc()
-			in.update(func(s *Status) { s.Restarts++ })
+			in.update(func(s *Status) { s.Restarts, s.State = s.Restarts+1, Waiting })
 		}
 	}
 }
