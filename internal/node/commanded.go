@@ -144,7 +144,7 @@ func (n *Node) put(ctx context.Context, touched string, wasm *module, edit func(
 	n.commanded.putting = true
 	defer func() {
 		n.commanded.putting = false
-		n.show(n.apps)
+		n.show(n.apps) // what was put is told to the lattice by keepWith; what was not, must not be, or share would try it again at once
 	}()
 	was, next := n.held(), n.held().clone()
 	if err := edit(next); err != nil {

@@ -174,3 +174,25 @@ func TestShare_conflict(t *testing.T) {
 	b.linkedAt(id, "acme:lamp", "")
 	a.eventually("nothing is left to decide", func() bool { return len(a.Status().Problems) == 0 })
 }
+
+// A link of the lattice that can not be followed is tried again when something changes, and not all the time.
+func TestShare_notAllTheTime(t *testing.T) {
+	ours, key := seed(t, claims.Account), seed(t, claims.Module)
+	id := key.Key().String()
+	r := newRig(t, fromFiles+trusting(ours))
+	ref := r.probeModule("probe.wasm", ours, key, 1)
+	r.start()
+	r.must(r.host().ScaleActor(t.Context(), control.ActorScale{ID: id, Ref: ref, Max: 1}))
+	r.must(r.metadata.PutLink(lattice.Link{
+		Actor: id, Contract: "edged:gpio", Name: "default", Provider: "gpio", Values: map[string]string{"chip": "none", "line": "1", "direction": "in"},
+	}))
+	r.shareSoon()
+	r.eventually("it is told", func() bool { return strings.Contains(fmt.Sprint(r.Status().Problems), "can not be followed") })
+	const changes = 10
+	for i := range changes {
+		r.must(r.host().SetLabels(t.Context(), map[string]string{"n": fmt.Sprint(i)}))
+	}
+	if n := strings.Count(r.log.String(), "a link of the lattice can not be followed"); n > 2*changes {
+		t.Errorf("it was tried %d times", n)
+	}
+}
