@@ -77,7 +77,11 @@ func (f *latticeFlags) do(cmd *cobra.Command, run func(context.Context, *operato
 		err = context.Cause(ctx) // what follows events ends well without a reason
 	}
 	if errors.Is(err, control.ErrNobody) {
-		return unreachable{hinted{err, "edged host ls shows who is there; a box that is away has to be connected first"}}
+		hint := "edged host ls shows who is there; a box that is away has to be connected first"
+		if o.box != "" && f.device == "" {
+			hint = "is control = false in [lattice] of its device file?"
+		}
+		return unreachable{hinted{err, hint}}
 	}
 	return err
 }
