@@ -53,6 +53,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 		CustomClientAuthentication: e.users,
 		Users:                      []*server.User{{Username: e.app.User, Password: e.app.Password, Account: app}},
 		NoAuthUser:                 e.app.User,
+		AlwaysEnableNonce:          true, // for logins by a key
 
 		PingInterval:          o.Hub.Ping,
 		MaxPingsOut:           2,

@@ -3,16 +3,20 @@ package broker
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
+	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/topic"
 )
 
@@ -77,37 +81,93 @@ func (p Permissions) server() *server.Permissions {
 type users struct {
 	ns *server.Server // set before it starts
 
-	mu    sync.RWMutex // guards known
+	mu    sync.RWMutex // guards what follows
 	known map[string]user
+	keyed map[uint64]string // users of connections that came by a key; some may be gone
 }
 
 type user struct {
 	password string
+	key      claims.Key // in place of the password; zero for none
+	name     string     // "" for those of the server itself
 	account  string
 	perms    *server.Permissions // nil for all
 }
 
+func newUser(l Login, p Permissions) user {
+	_, seed := claims.NATSUser(l.User, l.Password)
+	return user{password: l.Password, key: seed.Key(), name: l.User, account: AccountLink, perms: p.server()}
+}
+
 func newUsers(app, link Login) *users {
-	return &users{known: map[string]user{
-		app.User:  {password: app.Password, account: AccountApp},
-		link.User: {password: link.Password, account: AccountLink},
+	_, appSeed := claims.NATSUser(app.User, app.Password)
+	_, linkSeed := claims.NATSUser(link.User, link.Password)
+	return &users{keyed: make(map[uint64]string), known: map[string]user{
+		app.User:  {password: app.Password, key: appSeed.Key(), account: AccountApp},
+		link.User: {password: link.Password, key: linkSeed.Key(), account: AccountLink},
 	}}
+}
+
+// byKey is how a client logs in by the key of a user. The server hangs up on those that
+// came by a name and a password when it begins to call the hub, since that is a reload
+// and they are not among its own users; not on these.
+func byKey(l Login) nats.Option {
+	token, seed := claims.NATSUser(l.User, l.Password)
+	return nats.UserJWTAndSeed(token, seed.Reveal())
 }
 
 // Check says who a client is; the server calls it.
 func (u *users) Check(c server.ClientAuthentication) bool {
 	o := c.GetOpts()
-	if o.Username == "" && o.Password == "" && o.Token == "" && o.Nkey == "" && o.JWT == "" {
+	if o.Username == "" && o.Password == "" && o.Token == "" && o.Nkey == "" && o.Sig == "" {
 		return u.register(c, user{account: AccountApp})
 	}
 	// The lock is held until the client is registered, so that remove finds it.
-	u.mu.RLock()
-	defer u.mu.RUnlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if o.Sig != "" {
+		known, ok := u.bySignature(c.GetNonce(), o.Sig)
+		if ok && known.name != "" {
+			u.noteKeyed(c.GetID(), known.name)
+		}
+		return ok && u.register(c, known)
+	}
 	known, ok := u.known[o.Username]
 	if subtle.ConstantTimeCompare([]byte(known.password), []byte(o.Password)) != 1 || !ok {
 		return false
 	}
 	return u.register(c, known)
+}
+
+// bySignature finds who has signed what the server has sent to this client. The server
+// drops the token that comes with it, so it tries them all; they are few. Call it with
+// u.mu held.
+func (u *users) bySignature(nonce []byte, sig string) (user, bool) {
+	raw, err := base64.RawURLEncoding.DecodeString(sig)
+	if err != nil { // the other form that clients have
+		raw, err = base64.StdEncoding.DecodeString(sig)
+	}
+	if err != nil || len(nonce) == 0 {
+		return user{}, false
+	}
+	for _, k := range u.known {
+		if k.key.Verify(nonce, raw) == nil {
+			return k, true
+		}
+	}
+	return user{}, false
+}
+
+// maxKeyed is how many connections that came by a key may be noted before those that
+// are gone are forgotten.
+const maxKeyed = 64
+
+// noteKeyed notes who a connection is. Call it with u.mu held.
+func (u *users) noteKeyed(id uint64, name string) {
+	if len(u.keyed) >= maxKeyed {
+		maps.DeleteFunc(u.keyed, func(id uint64, _ string) bool { return u.ns.GetClient(id) == nil })
+	}
+	u.keyed[id] = name
 }
 
 func (u *users) register(c server.ClientAuthentication, known user) bool {
@@ -132,7 +192,7 @@ func (u *users) add(name string, p Permissions) (Login, error) {
 	if _, taken := u.known[name]; taken {
 		return Login{}, fmt.Errorf("user %s: %w", name, ErrUserTaken)
 	}
-	u.known[name] = user{password: l.Password, account: AccountLink, perms: p.server()}
+	u.known[name] = newUser(l, p)
 	return l, nil
 }
 
@@ -157,7 +217,7 @@ func (u *users) put(l Login, p Permissions) error {
 	u.remove(l.User)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.known[l.User] = user{password: l.Password, account: AccountLink, perms: p.server()}
+	u.known[l.User] = newUser(l, p)
 	return nil
 }
 
@@ -168,9 +228,19 @@ func (u *users) remove(name string) {
 	if ok = ok && known.perms != nil; ok {
 		delete(u.known, name)
 	}
+	var cut []uint64
+	for id, of := range u.keyed {
+		if of == name && ok {
+			delete(u.keyed, id)
+			cut = append(cut, id)
+		}
+	}
 	u.mu.Unlock()
 	if !ok {
 		return
+	}
+	for _, id := range cut {
+		_ = u.ns.DisconnectClientByID(id) // it went by itself, or it goes now
 	}
 	z, err := u.ns.Connz(&server.ConnzOptions{Username: true, User: name, Limit: math.MaxInt32})
 	if err != nil {
@@ -187,8 +257,9 @@ func (u *users) remove(name string) {
 // [A-Za-z0-9_-]{1,64}; the error wraps ErrUserName, or ErrUserTaken. What p lists has
 // to be subjects.
 //
-// Clients in every language take the login in the URL: nats://USER:PASSWORD@HOST:PORT.
-// Neither needs to be escaped there.
+// Most clients take the login in the URL, nats://USER:PASSWORD@HOST:PORT, where neither
+// needs to be escaped. That of Rust ignores it there: it can be given what
+// claims.NATSUser makes of the login, a token and a seed.
 func (s *Server) AddUser(name string, p Permissions) (Login, error) { return s.nats.users.add(name, p) }
 
 // PutUser is AddUser with a login of the caller's, for programs that keep theirs when

@@ -10,12 +10,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/edged-io/edged/broker"
+	"github.com/edged-io/edged/internal/claims"
 )
 
 // dialAs connects with the login in the URL, as kits in other languages do.
 func dialAs(t *testing.T, b *box, l broker.Login, opts ...nats.Option) (*nats.Conn, error) {
 	t.Helper()
-	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%s@%s", l.User, l.Password, b.Addr()), opts...)
+	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%s@%s", l.User, l.Password, b.Addr()), append(opts, nats.ReconnectWait(10*time.Millisecond))...)
 	if err == nil {
 		t.Cleanup(nc.Close)
 	}
@@ -189,5 +190,100 @@ func TestServer_PutUser(t *testing.T) {
 	}
 	if err := b.PutUser(broker.Login{User: "x", Password: l.Password}, broker.Permissions{Publish: []string{"a..b"}}); err == nil {
 		t.Error("a permission that is no subject")
+	}
+}
+
+// A client that takes no notice of a login in the URL logs in by token and key; one that
+// sends both, too.
+func TestServer_AddUser_byToken(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0"}).run(t)
+	l, err := b.AddUser("V1", broker.Permissions{Publish: []string{"a"}, Subscribe: []string{"_INBOX.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := b.ConnectLink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	if _, err := whole.Subscribe("a", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	token, seed := claims.NATSUser(l.User, l.Password)
+	foreign, stranger := claims.NATSUser(l.User, "another password")
+	for name, opts := range map[string][]nats.Option{
+		"token alone": {nats.UserJWTAndSeed(token, seed.Reveal())},
+		"both":        {nats.UserJWTAndSeed(token, seed.Reveal()), nats.UserInfo(l.User, l.Password)},
+	} {
+		closed := make(chan struct{})
+		nc, err := nats.Connect("nats://"+b.Addr(), append(opts, nats.ReconnectWait(10*time.Millisecond), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		defer nc.Close()
+		if _, err := nc.Request("a", nil, patience); err != nil {
+			t.Errorf("%s: it is not in the account: %v", name, err)
+		}
+		defer func() {
+			select {
+			case <-closed:
+			case <-time.After(patience):
+				t.Errorf("%s: the removed user is still there", name)
+			}
+		}()
+	}
+	for name, o := range map[string]nats.Option{
+		"another token": nats.UserJWTAndSeed(foreign, stranger.Reveal()), "another key": nats.UserJWTAndSeed(token, stranger.Reveal()),
+	} {
+		if _, err := nats.Connect("nats://"+b.Addr(), o); !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("%s: got %v, want a refusal", name, err)
+		}
+	}
+	b.RemoveUser("V1")
+}
+
+// When the box begins to call the hub, its own connections stay, and those of programs
+// that came by a key.
+func TestServer_callHub_keepsConnections(t *testing.T) {
+	after := make(chan struct{})
+	port := freePort(t)
+	startHub(t, port)
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0", Hub: broker.HubOptions{URL: fmt.Sprintf("nats-leaf://127.0.0.1:%d", port), After: after}}).run(t)
+	l, err := b.AddUser("V1", broker.Permissions{Publish: []string{"a"}, Subscribe: []string{"_INBOX.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, seed := claims.NATSUser(l.User, l.Password)
+	for name, connect := range map[string]func(...nats.Option) (*nats.Conn, error){
+		"LINK": b.ConnectLink, "APP": b.ConnectApp,
+		"a stranger": func(o ...nats.Option) (*nats.Conn, error) { return nats.Connect("nats://"+b.Addr(), o...) },
+		"a user": func(o ...nats.Option) (*nats.Conn, error) {
+			return nats.Connect("nats://"+b.Addr(), append(o, nats.UserJWTAndSeed(token, seed.Reveal()))...)
+		},
+	} {
+		nc, err := connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		defer func() {
+			if err := nc.FlushTimeout(patience); err != nil || nc.Stats().Reconnects > 0 {
+				t.Errorf("%s: was cut off: %d times, %v", name, nc.Stats().Reconnects, err)
+			}
+		}()
+	}
+	close(after)
+	for deadline := time.Now().Add(patience); !b.LinkUp(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the link does not come up")
+		}
+		_, changed := b.LinkState()
+		select {
+		case <-changed:
+		case <-time.After(patience):
+		}
 	}
 }

@@ -67,7 +67,7 @@ func (in *instance) begin(log *slog.Logger) (p *process, out *output, told links
 	links := in.m.sortedLinks(in.id)
 	in.m.mu.Unlock()
 	h := in.hostData(instance, links)
-	if h.URL, err = in.natsURL(in.m.o.URL()); err != nil {
+	if err = in.logIn(&h); err != nil {
 		return nil, nil, nil, err
 	}
 	line, err := h.Line()

@@ -252,17 +252,21 @@ func (in *instance) hostData(instance string, links []wire.Link) wire.HostData {
 	return h
 }
 
-// natsURL is where the provider connects to, with its login.
-func (in *instance) natsURL(where string) (string, error) {
+// logIn puts where the provider connects to, with its login, into h: in the URL, and as
+// the token and seed of a user, since clients in Rust take no notice of the first.
+func (in *instance) logIn(h *wire.HostData) error {
+	where := in.m.o.URL()
 	if where == "" {
-		return "", ErrListener
+		return ErrListener
 	}
 	u, err := url.Parse(where)
 	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("%.80q is not a URL of a NATS server", where)
+		return fmt.Errorf("%.80q is not a URL of a NATS server", where)
 	}
 	u.User = url.UserPassword(in.login.User, in.login.Password)
-	return u.String(), nil
+	token, seed := claims.NATSUser(in.login.User, in.login.Password)
+	h.URL, h.UserJWT, h.UserSeed = u.String(), token, seed.Reveal()
+	return nil
 }
 
 // issuers are the clusters whose invocations a provider should believe.

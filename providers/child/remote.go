@@ -111,7 +111,7 @@ func (in *instance) remoteLine(r Remote) ([]byte, error) {
 	h := in.hostData(newID(), in.told)
 	switch u, err := url.Parse(r.URL); {
 	case r.URL == "":
-		if h.URL, err = in.natsURL(in.m.o.URL()); err != nil {
+		if err = in.logIn(&h); err != nil {
 			return nil, err
 		}
 	case err != nil || u.Host == "" || strings.ContainsAny(r.URL, " \r\n"):
