@@ -13,10 +13,13 @@ package policy
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,7 +106,8 @@ type Policy struct {
 	ids     map[string]string // keys of answers, by request id
 	order   []string          // keys of answers, the oldest first
 	asking  map[string]chan struct{}
-	away    bool // nobody answered the last request
+	sent    map[string]*response // requests under way, by id, and how their answers were changed meanwhile; nil for not
+	away    bool                 // nobody answered the last request
 }
 
 // answer is what the service said, by the key of what it was about.
@@ -126,7 +130,8 @@ func New(o Options) (*Policy, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	p := &Policy{o: o, log: o.Logger, answers: make(map[string]*answer), ids: make(map[string]string), asking: make(map[string]chan struct{})}
+	p := &Policy{o: o, log: o.Logger, answers: make(map[string]*answer), ids: make(map[string]string), asking: make(map[string]chan struct{}),
+		sent: make(map[string]*response)}
 	return p, p.load()
 }
 
@@ -155,14 +160,23 @@ func (p *Policy) Allow(ctx context.Context, action Action, s Source, t Target) e
 			return ctx.Err()
 		}
 	}
-	a, err := p.ask(ctx, key, action, s, t)
+	id := newID()
+	p.mu.Lock()
+	p.sent[id] = nil
+	p.mu.Unlock()
+	a, err := p.ask(ctx, id, key, action, s, t)
 	if ctx.Err() != nil && err != nil {
 		err = ctx.Err()
 	}
 	p.mu.Lock()
 	close(p.asking[key])
 	delete(p.asking, key)
+	change := p.sent[id]
+	delete(p.sent, id)
 	if err == nil {
+		if change != nil { // it was quicker than the answer that it changes
+			a.Permitted, a.Message = *change.Permitted, change.Message
+		}
 		p.remember(a)
 	}
 	away := errors.Is(err, ErrUnanswered)
@@ -187,9 +201,12 @@ func (p *Policy) Allow(ctx context.Context, action Action, s Source, t Target) e
 	return a.verdict()
 }
 
-// keyOf names what an answer is about: (action, source, target), whatever their dates.
+// keyOf names what an answer is about: (action, source, target), whatever their dates. What has the same key but another issuer is another one:
+// anybody can sign for a key. Issuers may be long, and texts have spaces, so a hash has the last word.
 func keyOf(action Action, s Source, t Target) string {
-	return strings.Join([]string{string(action), s.Key, s.Contract, s.LinkName, t.Key, t.Contract, t.LinkName}, " ")
+	about := []string{string(action), s.Key, s.Contract, s.LinkName, t.Key, t.Contract, t.LinkName}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append(slices.Clone(about), s.Issuer, t.Issuer)))
+	return strings.Join(append(about, hex.EncodeToString(sum[:16])), " ")
 }
 
 func (a *answer) verdict() error {
@@ -203,8 +220,7 @@ func (a *answer) verdict() error {
 }
 
 // ask sends one request. An answer that makes no sense is a denial that is not remembered.
-func (p *Policy) ask(ctx context.Context, key string, action Action, s Source, t Target) (*answer, error) {
-	id := newID()
+func (p *Policy) ask(ctx context.Context, id, key string, action Action, s Source, t Target) (*answer, error) {
 	request, err := json.Marshal(p.request(id, action, s, t))
 	if err != nil {
 		return nil, err
@@ -256,7 +272,7 @@ func (p *Policy) remember(a *answer) {
 // Change takes a message of the changes topic: another answer to a request of this host. It returns what to answer if somebody wants to know.
 // What runs is not stopped by it; what is asked from now on is decided by it.
 func (p *Policy) Change(data []byte) (reply []byte) {
-	const no = `{"success":false}`
+	const yes, no = `{"success":true}`, `{"success":false}`
 	r, err := decodeAnswer(data)
 	if err != nil {
 		p.log.Warn("a change of policy makes no sense", "err", err)
@@ -264,6 +280,11 @@ func (p *Policy) Change(data []byte) (reply []byte) {
 	}
 	p.mu.Lock()
 	a := p.answers[p.ids[r.id()]]
+	if _, underWay := p.sent[r.id()]; underWay {
+		p.sent[r.id()] = &r
+		p.mu.Unlock()
+		return []byte(yes)
+	}
 	if a == nil { // it is about a request of another host
 		p.mu.Unlock()
 		return []byte(no)
@@ -276,7 +297,7 @@ func (p *Policy) Change(data []byte) (reply []byte) {
 	if a.Start {
 		p.save()
 	}
-	return []byte(`{"success":true}`)
+	return []byte(yes)
 }
 
 // clip makes one short line of a reason.

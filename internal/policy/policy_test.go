@@ -192,6 +192,37 @@ func TestPolicy_Change(t *testing.T) {
 	want(t, start(p, actor), nil, "")
 }
 
+// A change that overtakes the answer that it is about is not lost.
+func TestPolicy_Change_overtakes(t *testing.T) {
+	s := &service{}
+	p := guard(t, s, nil)
+	s.answer = func(id string) (string, error) {
+		if got := string(p.Change([]byte(`{"requestId":"` + id + `","permitted":false,"message":"not any more"}`))); got != `{"success":true}` {
+			t.Errorf("got %s", got)
+		}
+		return says(true, "")(id)
+	}
+	want(t, start(p, actor), policy.ErrDenied, "not any more")
+	want(t, start(p, actor), policy.ErrDenied, "not any more")
+	if n := len(s.requests); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// An answer about what one issuer has signed says nothing about what another one signs for the same key.
+func TestPolicy_Allow_issuers(t *testing.T) {
+	s := &service{answer: says(true, "")}
+	p := guard(t, s, nil)
+	by := func(source, target string) error {
+		return p.Allow(t.Context(), policy.PerformInvocation, policy.Source{Key: other, Issuer: source}, policy.Target{Key: actor, Issuer: target})
+	}
+	want(t, by("A", "A"), nil, "")
+	s.answer = says(false, "somebody else")
+	want(t, by("B", "A"), policy.ErrDenied, "somebody else")
+	want(t, by("A", "B"), policy.ErrDenied, "somebody else")
+	want(t, by("A", "A"), nil, "")
+}
+
 // Who asks the same at the same time asks once.
 func TestPolicy_Allow_together(t *testing.T) {
 	s := &service{answer: says(true, "")}
