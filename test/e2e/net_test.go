@@ -122,7 +122,7 @@ func (w *wire) counts() (carried, lost int) {
 // says that this machine does not allow it.
 func newWire(t *testing.T, n int, a, b *netns, r *rand.Rand) *wire {
 	t.Helper()
-	w := &wire{random: r}
+	w := &wire{random: rand.New(rand.NewPCG(r.Uint64(), 0))} // its own: wires carry at the same time
 	var ends []*os.File
 	for i, side := range []*netns{a, b} {
 		f, err := side.tun(fmt.Sprintf("wire%d", n))
