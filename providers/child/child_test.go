@@ -127,8 +127,16 @@ func TestManager_private(t *testing.T) {
 	if err := os.WriteFile(creds, []byte("SU"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nearby, err := filepath.Rel(here, creds) // as a device file that is named without its folder has them
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := startBox(t, func(o *child.Options) {
-		o.Dir, o.Private = filepath.Join(state, "providers"), []string{state, creds, filepath.Join(state, "none")}
+		o.Dir, o.Private = filepath.Join(state, "providers"), []string{state, nearby, filepath.Join(state, "none")}
 	})
 	key := b.start("good", func(s *child.Spec) { s.Copy = true }) // into the private folder
 	l := b.link(key, nil)

@@ -86,7 +86,11 @@ func confine(private, own []string) error {
 // resolved are those paths that are there, without symbolic links in them.
 func resolved(paths []string) (all []string) {
 	for _, p := range paths {
-		if path, err := filepath.EvalSymlinks(p); err == nil && filepath.IsAbs(path) {
+		path, err := filepath.EvalSymlinks(p)
+		if err == nil {
+			path, err = filepath.Abs(path)
+		}
+		if err == nil {
 			all = append(all, path)
 		}
 	}
