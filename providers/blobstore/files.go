@@ -240,6 +240,10 @@ func (s *files) read(name string, offset int64, n int) ([]byte, error) {
 	return b, nil
 }
 
+// maxOpen is how many files a turn has open: a process may have so many, and turns run
+// side by side. What is more is synced before the turn ends.
+const maxOpen = 16
+
 // work is what a turn does to files. It is used by the goroutine of the turn, and then
 // by the one that ends it.
 type work struct {
@@ -279,6 +283,11 @@ func (w *work) write(f *file, b bucket, offset int64, part []byte) error {
 	}
 	h := w.open[f.name]
 	if h == nil {
+		if len(w.open) >= maxOpen {
+			if err := w.sync(); err != nil {
+				return err
+			}
+		}
 		path := w.p.files.path(f.name)
 		var err error
 		if h, err = os.OpenFile(path, os.O_WRONLY, 0); errors.Is(err, fs.ErrNotExist) && offset == 0 {
@@ -308,6 +317,7 @@ func (w *work) sync() error {
 	}
 	clear(w.open)
 	if w.new {
+		w.new = false
 		errs = append(errs, atomicfile.SyncDir(w.p.files.dir))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -3,6 +3,8 @@ package blobstore_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -108,5 +110,48 @@ func TestProvider_large(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("got %d bytes, want %d", len(got), len(want))
+	}
+}
+
+// A turn with many objects does not take all the files that a process may have open, and its objects are whole.
+func TestProvider_manyObjectsInATurn(t *testing.T) {
+	r := newRig(t)
+	r.want("CreateContainer", "c", "-")
+	open := func() (n int) {
+		t.Helper()
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(to, r.blobs()+"/") {
+				n++
+			}
+		}
+		return n
+	}
+	const objects = 100
+	err := r.db.Do(t.Context(), func(ctx context.Context, _ *store.Turn) error {
+		for i := range objects {
+			if got := r.in(ctx, "PutObject", putAs(fmt.Sprint(i), "first", true)); got != "{}" {
+				t.Errorf("object %d: %s", i, got)
+			}
+		}
+		if n := open(); n == 0 || n > objects/4 {
+			t.Errorf("%d files are open", n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := open(); n != 0 {
+		t.Errorf("%d files are open after the turn", n)
+	}
+	r.again()
+	for i := range objects {
+		if got := r.in(t.Context(), "GetObject", get(fmt.Sprint(i))); !strings.Contains(got, "bytes=first ") {
+			t.Errorf("object %d: %s", i, got)
+		}
 	}
 }
