@@ -214,3 +214,22 @@ func TestServerLog_repeats(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Who may do nothing can not fill the log with what it tries.
+func TestServerLog_bounded(t *testing.T) {
+	var out strings.Builder
+	l := newServerLog(slog.New(slog.NewTextHandler(&out, nil)))
+	for i := range 200 {
+		word := strings.Repeat("x", i)
+		l.Errorf("127.0.0.1:%d - cid:%d - %q - Publish Violation - Subject %q", i, i, "a", word)
+	}
+	if got := strings.Count(out.String(), "\n"); got != 1 {
+		t.Errorf("one client: got %d lines, want 1", got)
+	}
+	for i := range 200 {
+		l.Errorf("127.0.0.1:%d - %q - Publish Violation - Subject %q", i, strings.Repeat("y", 10*i), "a")
+	}
+	if got := strings.Count(out.String(), "\n"); got != maxWarned+1 || out.Len() > 2*maxWarned*maxComplaint {
+		t.Errorf("many names: got %d lines, %d bytes, want %d lines", got, out.Len(), maxWarned+1)
+	}
+}

@@ -7,12 +7,17 @@ import (
 	"sync"
 )
 
-// maxWarned bounds how many different complaints are remembered.
-const maxWarned = 64
+// Bounds on complaints: how many different ones are warnings, and how many bytes of one
+// there are. What clients ask for, and call themselves, is in them.
+const (
+	maxWarned    = 64
+	maxComplaint = 1 << 10
+)
 
 // serverLog is the log of the embedded server. Its everyday story is debug to
 // us. A complaint is a warning once, and debug when it repeats, until forget:
-// a hub that is away for weeks must not fill the flash.
+// a hub that is away for weeks must not fill the flash, nor must a client that
+// tries one subject after the other.
 type serverLog struct {
 	log *slog.Logger
 
@@ -30,20 +35,32 @@ const plaintextWarning = "Plaintext passwords detected, use nkeys or bcrypt"
 // counters are parts of a complaint that differ each time it is made.
 var counters = regexp.MustCompile(`[0-9]+`)
 
+// violation is what a client did that it may not do, whatever the subject was.
+var violation = regexp.MustCompile(`^.* Violation - `)
+
 func (l *serverLog) complain(format string, v []any) {
 	text := fmt.Sprintf(format, v...)
-	key := counters.ReplaceAllString(text, "#")
+	text = text[:min(len(text), maxComplaint)]
+	key := text
+	if v := violation.FindString(text); v != "" {
+		key = v
+	}
+	key = counters.ReplaceAllString(key, "#")
 	l.mu.Lock()
-	again := l.warned[key]
-	if !again && len(l.warned) < maxWarned {
+	quiet := l.warned[key] || len(l.warned) >= maxWarned
+	last := !quiet && len(l.warned) == maxWarned-1
+	if !quiet {
 		l.warned[key] = true
 	}
 	l.mu.Unlock()
-	if again {
+	if quiet {
 		l.log.Debug("nats server", "text", text)
 		return
 	}
 	l.log.Warn("nats server", "text", text)
+	if last {
+		l.log.Warn("nats server complains of more than is shown: debug has the rest")
+	}
 }
 
 // forget lets complaints be heard again.
