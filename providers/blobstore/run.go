@@ -41,6 +41,7 @@ func (p *Provider) open() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
+	unread := 0
 	for _, info := range p.db.Spaces(Space) {
 		bucket := strings.TrimPrefix(info.Name, Space)
 		err := p.db.List(info.Name, "", func(key string, v []byte) error {
@@ -50,6 +51,7 @@ func (p *Provider) open() error {
 			}
 			switch {
 			case err != nil:
+				unread++
 				p.log.Warn("a record makes no sense and is left alone", "space", info.Name, "key", key, "err", err)
 			case file != "":
 				s.found(file, bucket)
@@ -60,17 +62,22 @@ func (p *Provider) open() error {
 			return err
 		}
 	}
-	return p.adopt()
+	orphans, err := p.adopt()
+	if err == nil && unread > 0 && len(orphans) > 0 {
+		// They may be what those records refer to, which a newer edged reads.
+		p.log.Warn("files that no object refers to are left alone, as long as there are records that make no sense", "files", len(orphans), "records", unread)
+		return nil
+	}
+	return errors.Join(err, p.discard(orphans))
 }
 
-// adopt counts the files in the folder, and gets rid of those without a record.
-func (p *Provider) adopt() error {
+// adopt counts the files in the folder, and returns those without a record.
+func (p *Provider) adopt() (orphans []string, err error) {
 	s := p.files
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var orphans []string
 	there := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		info, err := e.Info()
@@ -97,7 +104,7 @@ func (p *Provider) adopt() error {
 	if missing > 0 {
 		p.log.Error("files of objects are gone", "files", missing, "folder", s.dir)
 	}
-	return p.discard(orphans)
+	return orphans, nil
 }
 
 // discard removes files without a record, or puts them where Lost says.

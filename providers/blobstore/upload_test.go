@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -153,5 +154,30 @@ func TestProvider_manyObjectsInATurn(t *testing.T) {
 		if got := r.in(t.Context(), "GetObject", get(fmt.Sprint(i))); !strings.Contains(got, "bytes=first ") {
 			t.Errorf("object %d: %s", i, got)
 		}
+	}
+}
+
+// As long as there is a record that does not read, as one of a newer edged, no file is removed that it may refer to.
+func TestNew_recordThatDoesNotRead(t *testing.T) {
+	r := newRig(t)
+	file := filepath.Join(r.blobs(), strings.Repeat("ab", 12))
+	if err := os.WriteFile(file, []byte("bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	record := func(change func(t *store.Turn) error) {
+		t.Helper()
+		if err := r.db.Do(t.Context(), func(_ context.Context, t *store.Turn) error { return change(t) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(func(t *store.Turn) error { return t.PutWithin("blob/b", "o/number/name", []byte{0x97}, 0) })
+	r.again()
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+	record(func(t *store.Turn) error { return t.Delete("blob/b", "o/number/name") })
+	r.again()
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("a file without a record is still there: %v", err)
 	}
 }
