@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/edged-io/edged/internal/httpsettings"
 )
 
 // AssembledPrefix is what the names of assembled apps begin with, and those of manifests do not.
@@ -32,6 +34,8 @@ type Assembly struct {
 // links could otherwise have any file of the box.
 var secretFiles = []string{"password_file", "credentials", "nkey_file", "cert", "key"}
 
+const secretFault = "names a file with a secret of the box, which only the manifest of an app may do"
+
 // Assemble checks an assembly as if it were a manifest, and returns its app. The error has a line for each fault, and says of which link it is.
 func Assemble(a Assembly) (*App, error) {
 	doc := &document{file: filepath.Join(a.Dir, ManifestName), lines: make(map[string]int), faulty: make(map[string]bool)}
@@ -45,7 +49,7 @@ func Assemble(a Assembly) (*App, error) {
 		})
 		for _, key := range secretFiles {
 			if _, named := l.Values[key]; named && IsBuiltin(l.Provider) {
-				doc.fault(child(child(item("link", i), "values"), key), "names a file with a secret of the box, which only the manifest of an app may do")
+				doc.fault(child(child(item("link", i), "values"), key), secretFault)
 			}
 		}
 	}
@@ -60,6 +64,11 @@ func Assemble(a Assembly) (*App, error) {
 		b.actors()
 	}
 	b.grants()
+	for _, h := range b.app.HTTP { // also by a settings document
+		if h.Settings.TLS != (httpsettings.TLS{}) {
+			b.fault(child(h.key, "tls"), secretFault)
+		}
+	}
 	b.httpConflicts()
 	return b.app, a.err(doc.faults)
 }

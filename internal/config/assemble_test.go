@@ -82,6 +82,12 @@ func TestAssemble_faults(t *testing.T) {
 				"url": "nats://127.0.0.1:1", "topic": "a", "credentials": "/etc/edged/hub.creds",
 			}}
 		}, "values.credentials: names a file with a secret"},
+		{func(a *Assembly) {
+			a.Links[0].Values = map[string]string{"config_json": `{"address":"127.0.0.1:1","tls":{"cert_file":"/etc/edged/box.crt","priv_key_file":"/etc/edged/box.key"}}`}
+		}, "values.tls: names a file with a secret"},
+		{func(a *Assembly) {
+			a.Links[0].Values = map[string]string{"tls": `{"cert":"/etc/edged/box.crt","key":"/etc/edged/box.key"}`}
+		}, "values.tls: "},
 		{func(a *Assembly) { a.Links[0].Values = map[string]string{"config_file": "../../etc/passwd"} }, "values.config_file: want a file in the folder"},
 	} {
 		a := assembly(t, Link{Contract: ContractHTTPServer, Provider: "httpserver", Name: "default", Values: map[string]string{"PORT": "80"}})
