@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,8 +73,23 @@ type Error struct{ Text string }
 func (e *Error) Error() string { return e.Text }
 
 // classic puts the words in which hosts of old say it, which guests and control
-// tools may look for, before a reason.
-func classic(words string, err error) error { return fmt.Errorf("%s: %w", words, err) }
+// tools may look for, before a reason that may begin with the same words.
+func classic(words string, err error) error {
+	reason := err.Error()
+	if n := len(words) + len(": "); len(reason) > n && strings.EqualFold(reason[:n], words+": ") {
+		reason = reason[n:]
+	}
+	return &told{words + ": " + reason, err}
+}
+
+// told is an error in words for somebody else.
+type told struct {
+	text string
+	err  error
+}
+
+func (t *told) Error() string { return t.text }
+func (t *told) Unwrap() error { return t.err }
 
 // Store is what a Lattice needs of store.DB.
 type Store interface {
