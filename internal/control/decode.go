@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"unicode/utf8"
 
@@ -36,12 +37,31 @@ func decode(body []byte, into any) error {
 	err := json.Unmarshal(body, into)
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		return fmt.Errorf("%s: a %s is not what belongs there", clip(cmp.Or(wrong.Field, "a member"), 80), clip(wrong.Value, 80))
+		return fmt.Errorf("%s: want %s, got %s", clip(cmp.Or(wrong.Field, "a member"), 80), wanted(wrong.Type), clip(wrong.Value, 80))
 	}
 	if err != nil {
 		return fmt.Errorf("the request is not JSON as it should be: %w", err)
 	}
 	return nil
+}
+
+// wanted is what JSON has for a type.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Uint32, reflect.Uint64, reflect.Uint:
+		return "a whole number that is not negative"
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.String:
+		return "a text"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Pointer:
+		return wanted(t.Elem())
+	}
+	return "an object"
 }
 
 // A checker reads fields and keeps the first fault.

@@ -160,6 +160,9 @@ func TestV0_commands_refused(t *testing.T) {
 		{"stop", `{"timeout":-5}`, "timeout"},
 		{"scale", ``, "not a JSON object"},
 		{"scale", `[]`, "not a JSON object"},
+		{"scale", `{"actor_ref":"r/a:1","count":-1}`, "count: want a whole number that is not negative, got number -1"},
+		{"scale", `{"actor_ref":5,"count":1}`, "actor_ref: want a text, got number"},
+		{"scale", `{"actor_ref":"r/a:1","count":1,"annotations":[]}`, "annotations: want an object, got array"},
 		{"scale", `{"actor_ref":`, "not JSON"},
 		{"scale", `{"actor_ref":7}`, "actor_ref"},
 		{"scale", strings.Repeat(" ", control.MaxRequestBytes+1), "bytes at most"},
@@ -327,7 +330,7 @@ func TestV0_registries(t *testing.T) {
 	r.refuses("registries.put", `{"a":{"registryType":"bindle"}}`, "bindle")
 	r.refuses("registries.put", `{"":{"registryType":"oci"}}`, "registry")
 	r.refuses("registries.put", `null`, "not a JSON object")
-	r.refuses("registries.put", `{"a":"b"}`, "belongs")
+	r.refuses("registries.put", `{"a":"b"}`, "want an object, got string")
 }
 
 func TestV0_apps(t *testing.T) {
