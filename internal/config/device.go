@@ -48,10 +48,11 @@ type Identity struct {
 // Lattice is the lattice the box takes part in.
 type Lattice struct {
 	Name            string   `toml:"name" default:"default"`
-	HostSeedFile    string   `toml:"host_seed_file" default:""`    // "" for one that the box makes
-	ClusterSeedFile string   `toml:"cluster_seed_file" default:""` // the same
-	Issuers         []string `toml:"issuers" items:"256"`          // cluster keys
-	Control         bool     `toml:"control" default:"true"`       // control tools may ask and change what runs
+	HostSeedFile    string   `toml:"host_seed_file" default:""`     // "" for one that the box makes
+	ClusterSeedFile string   `toml:"cluster_seed_file" default:""`  // the same
+	Issuers         []string `toml:"issuers" items:"256"`           // cluster keys
+	Control         bool     `toml:"control" default:"true"`        // control tools may ask and change what runs
+	AllowRepeats    bool     `toml:"allow_repeats" default:"false"` // an invocation may come again
 }
 
 // NATS is the listener for local NATS clients. An empty Listen means none.

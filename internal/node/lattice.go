@@ -41,6 +41,9 @@ func (n *Node) openLattice() (err error) {
 	if n.o.Device.Hub != nil {
 		o.JetStreamDomain = n.o.Device.Hub.JetStreamDomain
 	}
+	if n.o.Device.Lattice.AllowRepeats {
+		o.Replay = -1
+	}
 	n.lattice, err = rpc.New(o)
 	return err
 }

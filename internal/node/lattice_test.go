@@ -83,6 +83,12 @@ func invoke(t *testing.T, nc *nats.Conn, cluster claims.Seed, lattice, key, oper
 // invokeAs is invoke by an actor with a key.
 func invokeAs(t *testing.T, nc *nats.Conn, cluster claims.Seed, lattice, origin, key, operation, payload string) wire.Response {
 	t.Helper()
+	return request(t, nc, wire.ActorSubject(lattice, key), signedCall(t, cluster, origin, key, operation, payload))
+}
+
+// signedCall is a genuine invocation, encoded.
+func signedCall(t *testing.T, cluster claims.Seed, origin, key, operation, payload string) []byte {
+	t.Helper()
 	signer, err := cluster.Signer()
 	if err != nil {
 		t.Fatal(err)
@@ -94,9 +100,15 @@ func invokeAs(t *testing.T, nc *nats.Conn, cluster claims.Seed, lattice, origin,
 	if err := wire.Sign(&inv, inv.Payload, signer); err != nil {
 		t.Fatal(err)
 	}
-	m, err := nc.Request(wire.ActorSubject(lattice, key), inv.Append(nil), patience)
+	return inv.Append(nil)
+}
+
+// request sends an invocation, and returns its answer.
+func request(t *testing.T, nc *nats.Conn, subject string, invocation []byte) wire.Response {
+	t.Helper()
+	m, err := nc.Request(subject, invocation, patience)
 	if err != nil {
-		t.Fatalf("call %s of %s: %v", operation, key, err)
+		t.Fatalf("call on %s: %v", subject, err)
 	}
 	r, err := wire.DecodeResponse(m.Data)
 	if err != nil {
@@ -143,6 +155,22 @@ func TestNode_lattice_callFromOutside(t *testing.T) {
 	}
 	if got := invoke(t, r.latticeClient(), cluster, "plant", key, "Probe.Echo", "again"); got.Failed || string(got.Payload) != "again" {
 		t.Errorf("after a restart: got %+v", got)
+	}
+}
+
+// The device file decides whether an invocation may come again.
+func TestNode_lattice_repeats(t *testing.T) {
+	for line, want := range map[string]string{"": "Anti-forgery check failed: the invocation was seen before", "allow_repeats = true\n": ""} {
+		r := newRig(t, unsigned+"[lattice]\n"+line)
+		key := r.signedProbe("a")
+		r.start()
+		nc, call := r.latticeClient(), signedCall(t, r.identity.cluster, seed(t, claims.Module).Key().String(), key, "Probe.Echo", "hello")
+		if got := request(t, nc, wire.ActorSubject("default", key), call); got.Failed {
+			t.Errorf("%q: got %+v", line, got)
+		}
+		if got := request(t, nc, wire.ActorSubject("default", key), call); got.Failed != (want != "") || got.Error != want {
+			t.Errorf("%q: repeated, got %+v, want %q", line, got, want)
+		}
 	}
 }
 
