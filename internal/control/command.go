@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -351,6 +352,9 @@ func (s *Service) deleteLinks(ctx context.Context, st State, chosen func(Link) b
 // setConfig makes values a configuration, or deletes it where they are nil.
 func (s *Service) setConfig(ctx context.Context, name string, values map[string][]byte) error {
 	all := s.host.State().Config
+	if old, ok := all[name]; ok == (values != nil) && maps.EqualFunc(old, values, bytes.Equal) {
+		return nil // as the second copy of a request that all hosts hear
+	}
 	if values != nil {
 		size, others := sizeOf(values), 0
 		for other, v := range all {
@@ -362,8 +366,6 @@ func (s *Service) setConfig(ctx context.Context, name string, values map[string]
 		if size > MaxStoredBytes || others >= MaxStored {
 			return fmt.Errorf("there would be %d configurations with %d bytes; %d with %d are allowed", others+1, size, MaxStored, MaxStoredBytes)
 		}
-	} else if _, ok := all[name]; !ok {
-		return nil
 	}
 	return s.change(ctx, func(ctx context.Context) error { return s.host.SetConfig(ctx, name, values) })
 }

@@ -164,7 +164,7 @@ func (s *Service) Run(ctx context.Context) error {
 // serve answers one request.
 func (s *Service) serve(ctx context.Context, m *nats.Msg) {
 	reply, ok := s.answer(ctx, m.Subject, m.Data)
-	if ok && m.Reply != "" {
+	if ok && m.Reply != "" && !s.overheard(m) {
 		err := m.Respond(reply)
 		if errors.Is(err, nats.ErrMaxPayload) {
 			err = m.Respond(s.refusal(m.Subject, fmt.Errorf("the answer has %d bytes, more than a message may have", len(reply))))
@@ -178,6 +178,11 @@ func (s *Service) serve(ctx context.Context, m *nats.Msg) {
 		s.host.Stop(*s.leave)
 		s.leave = nil
 	}
+}
+
+// overheard says that a request came to all hosts, and that the one which has it from its queue group answers.
+func (s *Service) overheard(m *nats.Msg) bool {
+	return m.Sub.Queue == "" && (strings.HasPrefix(m.Subject, s.v0+"config.") || strings.HasPrefix(m.Subject, s.v1+"config."))
 }
 
 // answer is the reply to a request, and false where none is due. A command that was accepted runs with ctx.
@@ -219,7 +224,8 @@ var errUnsupported = errors.New("unsupported subject")
 // A listen is one subscription of a host.
 type listen struct{ subject, queue string }
 
-// listens are the subscriptions of a host. Those with a queue group are answered by one host of the lattice.
+// listens are the subscriptions of a host. Those with a queue group are answered by one host of the lattice. What configures is heard by all hosts
+// besides, since any of them may be asked next, or be who runs the actor.
 func (s *Service) listens(host string) []listen {
 	var all []listen
 	plain := func(prefix string, rest ...string) {
@@ -232,11 +238,13 @@ func (s *Service) listens(host string) []listen {
 	shared(s.v0, "linkdefs.*", "linkdefs")
 	shared(s.v0, "get.*", "get")
 	shared(s.v0, "config.>", "config")
+	plain(s.v0, "config.>")
 	shared(s.v0, "get.config.>", "get.config")
 	plain(s.v1, "registry.put", "host.ping", "component.auction", "provider.auction")
 	plain(s.v1, "component.*."+host, "provider.*."+host, "label.*."+host, "host.*."+host)
 	shared(s.v1, "link.*", "link")
 	shared(s.v1, "claims.get", "claims")
 	shared(s.v1, "config.>", "config")
+	plain(s.v1, "config.put.*", "config.del.*")
 	return all
 }

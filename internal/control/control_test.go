@@ -159,6 +159,58 @@ func replies(t *testing.T, nc *nats.Conn, subject, body string, n int) []string 
 	return all
 }
 
+// A configuration goes to every host, since any of them may be asked next; one answers.
+func TestService_config_everywhere(t *testing.T) {
+	connect := startNATS(t)
+	client := connect()
+	const other = "NBXHUHG5FGYLPD6RHL2MKWMP572O6KUXCZXDZJXS4T57ZTMAKBN7C57X"
+	boxes := []*box{startBox(t, connect(), hostKey), startBox(t, connect(), other)}
+	set, deleted := events(t, client, "wasmbus.evt.default.config_set"), events(t, client, "wasmbus.evt.default.config_deleted")
+	for _, c := range []struct{ put, body, del, name, key string }{
+		{"wasmbus.ctl.v1.default.config.put.shop", `{"a":"1"}`, "wasmbus.ctl.v1.default.config.del.shop", "shop", "a"},
+		{"wasmbus.ctl.default.config.put." + actorKey + ".a", "1", "wasmbus.ctl.default.config.del." + actorKey + ".a", actorKey, "a"},
+	} {
+		inbox, err := client.SubscribeSync(nats.NewInbox())
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := func(next func(string) map[string]any, subject, body, event string) {
+			t.Helper()
+			if err := client.PublishRequest(subject, inbox.Subject, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := inbox.NextMsg(30 * time.Second); err != nil {
+				t.Fatalf("%s: %v", subject, err)
+			}
+			for range boxes { // each tells it once it has it; version 0's comes with one for its key
+				next(event)
+				if c.name == actorKey {
+					next(event)
+				}
+			}
+		}
+		told(set, c.put, c.body, "config_set")
+		for i, b := range boxes {
+			if got := b.host.State().Config[c.name][c.key]; string(got) != "1" {
+				t.Errorf("%s: host %d has %q", c.put, i, got)
+			}
+		}
+		told(deleted, c.del, "", "config_deleted")
+		for i, b := range boxes {
+			if got, ok := b.host.State().Config[c.name]; ok {
+				t.Errorf("%s: host %d has %q", c.del, i, got)
+			}
+			// An answer to this, which is later, would be behind a second one to those.
+			if got := request(t, client, "wasmbus.ctl.v1.default.host.get."+b.host.State().ID, ""); !strings.Contains(got, "success") {
+				t.Errorf("got %s", got)
+			}
+		}
+		if n, _, _ := inbox.Pending(); n != 0 {
+			t.Errorf("%s, %s: %d answers more than requests", c.put, c.del, n)
+		}
+	}
+}
+
 func TestService_Run(t *testing.T) {
 	connect := startNATS(t)
 	client := connect()
@@ -200,15 +252,12 @@ func TestService_Run(t *testing.T) {
 	}
 
 	// One host of the lattice takes what is for any.
-	for _, subject := range []string{"wasmbus.ctl.default.linkdefs.put", "wasmbus.ctl.default.get.links", "wasmbus.ctl.default.get.config.x", "wasmbus.ctl.default.config.put." + actorKey + ".k",
+	for _, subject := range []string{"wasmbus.ctl.default.linkdefs.put", "wasmbus.ctl.default.get.links", "wasmbus.ctl.default.get.config.x",
 		"wasmbus.ctl.v1.default.link.get", "wasmbus.ctl.v1.default.claims.get", "wasmbus.ctl.v1.default.config.get.x"} {
 		replies(t, client, subject, `{"actor_id":"a","provider_id":"p","contract_id":"c"}`, 1)
 	}
 	if got := len(one.host.State().Links) + len(two.host.State().Links); got != 1 {
 		t.Errorf("%d hosts put the link", got)
-	}
-	if got := len(one.host.State().Config) + len(two.host.State().Config); got != 1 {
-		t.Errorf("%d hosts put the configuration", got)
 	}
 	// All take what is for all.
 	replies(t, client, "wasmbus.ctl.default.registries.put", `{"a":{}}`, 2)
