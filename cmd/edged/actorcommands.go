@@ -104,12 +104,13 @@ is its key, its name, or what it runs from. Its links stay.`,
 				return err
 			}
 			return c.run(cmd, func(ctx context.Context, o *order) error {
-				key, err := o.actor(ctx, args[0])
-				if err != nil {
-					return err
+				key, missing := o.actor(ctx, args[0])
+				if missing != nil {
+					key = args[0] // the host knows what is to run there and can not
 				}
 				return o.await(ctx, args[0], func(ctx context.Context, accepted func() bool) (control.State, error) {
-					return o.StopActor(ctx, o.host.key, key, marks, accepted)
+					st, err := o.StopActor(ctx, o.host.key, key, marks, accepted)
+					return st, whyNot(missing, err)
 				}, func(control.State) string { return args[0] + " is stopped" })
 			})
 		},

@@ -373,6 +373,14 @@ func known(m map[string]string) map[string]string {
 	return m
 }
 
+// whyNot is the error of a command about something that the host has not shown: it says best what there is.
+func whyNot(missing, err error) error {
+	if err != nil && missing != nil {
+		return missing
+	}
+	return err
+}
+
 // pick is the key of what a host has under a key, a name or a reference.
 func pick[T any](kind, wanted string, all []T, of func(T) (key, name, ref string)) (string, error) {
 	var keys, there []string

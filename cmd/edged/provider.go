@@ -160,12 +160,13 @@ func newProviderStop() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				key, err := pick("provider", args[0], st.Providers, func(p control.Provider) (string, string, string) { return p.Key, p.Name, p.Ref })
-				if err != nil {
-					return err
+				key, missing := pick("provider", args[0], st.Providers, func(p control.Provider) (string, string, string) { return p.Key, p.Name, p.Ref })
+				if missing != nil {
+					key = args[0] // the host knows what is to run there and can not
 				}
 				return o.await(ctx, args[0], func(ctx context.Context, accepted func() bool) (control.State, error) {
-					return o.StopProvider(ctx, o.host.key, control.ProviderStop{ID: key, LinkName: link}, accepted)
+					st, err := o.StopProvider(ctx, o.host.key, control.ProviderStop{ID: key, LinkName: link}, accepted)
+					return st, whyNot(missing, err)
 				}, func(control.State) string { return args[0] + " is stopped" })
 			})
 		},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,12 @@ func (st State) actors(id string) []Actor {
 		}
 	}
 	return found
+}
+
+// stoppable is the state with what is to run and can not.
+func (st State) stoppable() State {
+	st.Actors, st.Providers = slices.Concat(st.Actors, st.LeftOut), slices.Concat(st.Providers, st.LeftOutProviders)
+	return st
 }
 
 // actorsFrom are the entries of the actor that runs from a reference.
@@ -108,6 +115,9 @@ func (st State) missing(lists ...[]string) error {
 // scale accepts a number of instances for one entry. add says that they come on top of those that run.
 func (s *Service) scale(ctx context.Context, c ActorScale, add bool) error {
 	st := s.host.State()
+	if c.Max == 0 {
+		st = st.stoppable()
+	}
 	running := st.actorsFrom(c.Ref)
 	if c.ID != "" {
 		running = st.actors(c.ID)
@@ -136,6 +146,9 @@ func (s *Service) scale(ctx context.Context, c ActorScale, add bool) error {
 // scaleNow is scale in its lane.
 func (s *Service) scaleNow(ctx context.Context, c ActorScale, add bool) {
 	st := s.host.State()
+	if c.Max == 0 {
+		st = st.stoppable()
+	}
 	running := st.actorsFrom(c.Ref)
 	if c.ID != "" {
 		running = st.actors(c.ID)
@@ -169,7 +182,7 @@ func actorLane(id, ref string) string {
 func (s *Service) stopActor(ctx context.Context, id string, count uint32, annotations map[string]string) error {
 	chosen := func() []Actor {
 		var found []Actor
-		for _, a := range s.host.State().actors(id) {
+		for _, a := range s.host.State().stoppable().actors(id) {
 			if includes(a.Annotations, annotations) {
 				found = append(found, a)
 			}
@@ -178,7 +191,7 @@ func (s *Service) stopActor(ctx context.Context, id string, count uint32, annota
 	}
 	running := chosen()
 	if len(running) == 0 {
-		if len(s.host.State().actors(id)) > 0 {
+		if len(s.host.State().stoppable().actors(id)) > 0 {
 			return fmt.Errorf("actor %s runs on this host, but not with these annotations", id)
 		}
 		return fmt.Errorf("actor %s does not run on this host", id)
@@ -262,7 +275,7 @@ func (s *Service) startProvider(ctx context.Context, p ProviderStart) error {
 
 // stopProvider accepts to stop a provider; all that have the id where link is "".
 func (s *Service) stopProvider(ctx context.Context, id, link string) error {
-	st := s.host.State()
+	st := s.host.State().stoppable()
 	running := st.providers(id, link)
 	switch {
 	case len(running) > 0:

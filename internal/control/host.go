@@ -60,8 +60,13 @@ type State struct {
 	Actors    []Actor           // that run here
 	Providers []Provider        // that run here, or elsewhere and are this host's
 	Links     []Link            // of the lattice
-	Claims    []Claims          // of all actors and providers that are known in the lattice
-	Config    map[string]map[string][]byte
+
+	// Actors and providers that are to run here and can not. No inventory has them, and commands stop them like the others.
+	LeftOut          []Actor
+	LeftOutProviders []Provider
+
+	Claims []Claims // of all actors and providers that are known in the lattice
+	Config map[string]map[string][]byte
 }
 
 // An Actor is one entry of an actor: its instances with the same annotations.

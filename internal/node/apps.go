@@ -101,6 +101,7 @@ func (n *Node) commitEach(ctx context.Context, all appSet) appSet {
 func (n *Node) leaveOut(c *config.App, err error) {
 	n.log.Error("app left out", "app", c.Name, "version", c.Version, "err", err)
 	if c.Assembled {
+		err = fmt.Errorf("%w; edged actor stop %s gives it up", err, n.held().keyOf(c.Name))
 		n.commanded.out[c.Name] = err
 	}
 	n.health.degrade("app", c.Name, err)

@@ -226,13 +226,16 @@ func (n *Node) keepWith(ctx context.Context, edit func(*held) error, apps appSet
 }
 
 // has says whether there is an actor whose app has that name.
-func (h *held) has(app string) bool {
+func (h *held) has(app string) bool { return h.keyOf(app) != "" }
+
+// keyOf is the key of the actor whose app has that name, "" for none.
+func (h *held) keyOf(app string) string {
 	for key := range h.Actors {
 		if assembledName(key) == app {
-			return true
+			return key
 		}
 	}
-	return false
+	return ""
 }
 
 // follow returns the apps that are to run when next takes the place of was. What is the same in both stays as it is, also where it does not run, but

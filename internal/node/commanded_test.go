@@ -184,7 +184,11 @@ func TestCommanded_actor_trust(t *testing.T) {
 	refused(t, scale(good, "pump"), claims.ErrUnknownIssuer.Error())
 	r.reload()
 	contains(t, strings.Join(r.Status().Problems, "\n"), "app control-"+key.Key().String())
-	r.must(h.ScaleActor(ctx, control.ActorScale{ID: "pump", Ref: good}))
+	contains(t, strings.Join(r.Status().Problems, "\n"), "edged actor stop "+key.Key().String())
+	if got := ctl(t, r.latticeClient(), "default.cmd."+r.identity.host.Key().String()+".sa", `{"actor_ref":"`+key.Key().String()+`"}`); got["accepted"] != true {
+		t.Errorf("got %v", got)
+	}
+	r.eventually("it is given up", func() bool { return len(r.held().Actors) == 0 && len(r.Status().Problems) == 0 })
 	if p := r.Status().Problems; len(p) != 0 {
 		t.Errorf("problems %v", p)
 	}

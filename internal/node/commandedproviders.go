@@ -186,7 +186,7 @@ func (n *Node) providersAtBoot(ctx context.Context) {
 			continue
 		}
 		n.log.Error("provider left out", "provider", p.ID, "link", p.Link, "err", err)
-		n.health.degrade("provider", p.title(), err)
+		n.health.degrade("provider", p.title(), fmt.Errorf("%w; edged provider stop %s --link-name %s gives it up", err, p.Key, p.Link))
 		if mayWait(err) {
 			n.waiting = append(n.waiting, func(ctx context.Context) bool { return n.startProviderLate(ctx, at) })
 		}

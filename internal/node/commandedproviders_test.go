@@ -156,7 +156,10 @@ func TestCommanded_provider_trust(t *testing.T) {
 		t.Errorf("runs %+v", got)
 	}
 	contains(t, strings.Join(r.Status().Problems, "\n"), "provider pump default", claims.ErrUnknownIssuer.Error())
-	r.must(r.host().StopProvider(ctx, control.ProviderStop{ID: "pump", LinkName: "default"}))
+	if got := ctl(t, r.latticeClient(), "default.cmd."+r.identity.host.Key().String()+".sp", `{"provider_ref":"`+key.Key().String()+`"}`); got["accepted"] != true {
+		t.Errorf("got %v", got)
+	}
+	r.eventually("it is given up", func() bool { return len(r.held().Providers) == 0 && len(r.Status().Problems) == 0 })
 	if p := r.Status().Problems; len(p) != 0 {
 		t.Errorf("problems %v", p)
 	}

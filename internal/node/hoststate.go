@@ -83,7 +83,8 @@ func (n *Node) hostState() control.State {
 			Instance: instance("provider " + name), Health: control.Healthy,
 		})
 	}
-	for _, s := range n.processes.Running() {
+	programs := n.processes.Running()
+	for _, s := range programs {
 		_, kept := put.Providers[providerKey(s.Key, s.LinkName)]
 		// Who has not begun is not shown, nor is one that was started by command before it is kept: what it is called is not known yet.
 		if s.State == child.Idle || s.App == "" && !s.Remote && !kept {
@@ -91,6 +92,7 @@ func (n *Node) hostState() control.State {
 		}
 		st.Providers = append(st.Providers, n.provider(put, s))
 	}
+	st.LeftOut, st.LeftOutProviders = leftOut(put, apps, programs)
 	st.Claims = claimsOf(put, apps)
 	for _, c := range n.metadata.Claims() {
 		if !hasClaims(st.Claims, c.Subject) {
@@ -103,6 +105,26 @@ func (n *Node) hostState() control.State {
 	n.commanded.ids = ids
 	st.Links = linksOf(put, apps)
 	return st
+}
+
+// leftOut is what was put to run here and does not.
+func leftOut(put *held, apps appSet, programs []child.Status) (actors []control.Actor, providers []control.Provider) {
+	for _, key := range sortedKeys(put.Actors) {
+		h := put.Actors[key]
+		if apps[assembledName(key)] != nil {
+			continue
+		}
+		for _, e := range h.Entries {
+			actors = append(actors, control.Actor{ID: h.ID, Key: key, Ref: h.Ref, Name: h.Name, Revision: h.Revision, Annotations: e.Annotations, Max: e.Max})
+		}
+	}
+	for _, at := range sortedKeys(put.Providers) {
+		p := put.Providers[at]
+		if !slices.ContainsFunc(programs, func(s child.Status) bool { return s.Key == p.Key && s.LinkName == p.Link }) {
+			providers = append(providers, control.Provider{ID: p.ID, Key: p.Key, Ref: p.Ref, Contract: p.Contract, LinkName: p.Link, Name: p.Name})
+		}
+	}
+	return actors, providers
 }
 
 // entries are those of an actor.

@@ -184,10 +184,8 @@ func (n *Node) startLate(ctx context.Context, c *config.App) bool {
 // tryLate does it once. An app that is not there any more is no error.
 func (n *Node) tryLate(ctx context.Context, c *config.App) error {
 	if c.Assembled {
-		for key := range n.held().Actors {
-			if assembledName(key) == c.Name {
-				return n.put(ctx, key, nil, func(*held) error { return nil })
-			}
+		if key := n.held().keyOf(c.Name); key != "" {
+			return n.put(ctx, key, nil, func(*held) error { return nil })
 		}
 		return nil
 	}
