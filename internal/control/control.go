@@ -163,6 +163,10 @@ func (s *Service) Run(ctx context.Context) error {
 
 // serve answers one request.
 func (s *Service) serve(ctx context.Context, m *nats.Msg) {
+	if s.unasked(m) {
+		s.log.Debug("a control command that is no request was not heeded", "subject", m.Subject)
+		return
+	}
 	reply, ok := s.answer(ctx, m.Subject, m.Data)
 	if ok && m.Reply != "" && !s.overheard(m) {
 		err := m.Respond(reply)
@@ -178,6 +182,16 @@ func (s *Service) serve(ctx context.Context, m *nats.Msg) {
 		s.host.Stop(*s.leave)
 		s.leave = nil
 	}
+}
+
+// unasked says that a message is no request: it has no subject for an answer, or that of JetStream for acknowledgements. A stream delivers to, and the
+// server answers at, whatever subject they are told, so that who may use either, and nothing else, could give commands. What tells of registries is
+// published by some tools.
+func (s *Service) unasked(m *nats.Msg) bool {
+	if m.Subject == s.v0+"registries.put" || m.Subject == s.v1+"registry.put" {
+		return false
+	}
+	return m.Reply == "" || strings.HasPrefix(m.Reply, "$JS.")
 }
 
 // overheard says that a request came to all hosts, and that the one which has it from its queue group answers.

@@ -283,6 +283,32 @@ func TestService_Run(t *testing.T) {
 	}
 }
 
+// What comes from a stream, or is the answer of the server to somebody, is no command: who may use JetStream, and not the control interface, has such
+// a message sent to any subject.
+func TestService_Run_unasked(t *testing.T) {
+	connect := startNATS(t)
+	client := connect()
+	b := startBox(t, connect(), hostKey)
+	for _, reply := range []string{"", "$JS.ACK.OBJ_default.c.1.1.1.1.0", "$JS.ACK._.hash.OBJ_default.c.1.1.1.1.0"} {
+		for _, subject := range []string{"default.cmd." + hostKey + ".stop", "v1.default.host.stop." + hostKey, "default.linkdefs.put"} {
+			body := `{"type":"io.nats.jetstream.api.v1.account_info_response","actor_id":"a","provider_id":"p","contract_id":"c"}`
+			if err := client.PublishMsg(&nats.Msg{Subject: "wasmbus.ctl." + subject, Reply: reply, Data: []byte(body)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := client.Publish("wasmbus.ctl.default.registries.put", []byte(`{"a":{}}`)); err != nil {
+		t.Fatal(err)
+	}
+	request(t, client, "wasmbus.ctl.default.get.links", "") // what was sent before was looked at before
+	b.host.mu.Lock()
+	stop := b.host.stop
+	b.host.mu.Unlock()
+	if stop != nil || len(b.host.State().Links) != 0 {
+		t.Errorf("got a stop in %v, %d links", stop, len(b.host.State().Links))
+	}
+}
+
 // An answer that is larger than a message is replaced by one that says so.
 func TestService_Run_largeAnswer(t *testing.T) {
 	connect := startNATS(t)
