@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/control"
 	"github.com/edged-io/edged/lattice"
 )
@@ -66,7 +68,7 @@ func newLinkPut() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "put ACTOR PROVIDER CONTRACT [KEY=VALUE…]", Short: "Link an actor to a provider", Args: usage(cobra.MinimumNArgs(3)),
 		Long: `Link an actor to a provider, with values for the provider. ACTOR and PROVIDER are
-keys; neither needs to run. A link with the same actor, contract and link name is
+keys, or names of what runs; what does not run is linked by its key. A link with the same actor, contract and link name is
 replaced. Links belong to the lattice: they count wherever the two run. Those that
 the manifest of an app has are changed there.
 
@@ -78,7 +80,11 @@ Values that others should not see in the process list are read from a file.`,
 				return err
 			}
 			return f.do(cmd, func(ctx context.Context, o *operator) error {
-				return o.PutLink(ctx, lattice.Link{Actor: args[0], Provider: args[1], Contract: args[2], Name: name, Values: values})
+				l := lattice.Link{Actor: args[0], Provider: args[1], Contract: args[2], Name: name, Values: values}
+				if err := o.nameKeys(ctx, cmd, &l); err != nil {
+					return err
+				}
+				return o.PutLink(ctx, l)
 			})
 		},
 	}
@@ -99,7 +105,17 @@ func newLinkRemove() *cobra.Command {
 		Example: "  edged link rm MCATS5…JPUL wasmcloud:keyvalue",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.do(cmd, func(ctx context.Context, o *operator) error {
-				return o.DeleteLink(ctx, lattice.Link{Actor: args[0], Contract: args[1], Name: name})
+				l := lattice.Link{Actor: args[0], Contract: args[1], Name: name}
+				links, err := o.Links(ctx)
+				if err != nil {
+					return err
+				}
+				if !slices.ContainsFunc(links, func(there control.Link) bool { return there.Actor == l.Actor }) {
+					if err := o.nameKeys(ctx, cmd, &l); err != nil {
+						return err
+					}
+				}
+				return o.DeleteLink(ctx, l)
 			})
 		},
 	}
@@ -121,6 +137,62 @@ func newLinkRemove() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// nameKeys puts keys in the place of names of what runs. A key stays, as does an id by which a host tells something apart, or which nothing has yet.
+func (o *operator) nameKeys(ctx context.Context, cmd *cobra.Command, l *lattice.Link) error {
+	isKey := func(s string) bool {
+		_, err := claims.Parse(s)
+		return err == nil || s == ""
+	}
+	if isKey(l.Actor) && isKey(l.Provider) {
+		return nil
+	}
+	hosts, err := o.hosts(ctx, cmd, "")
+	if err != nil {
+		return err
+	}
+	var actors, providers []runs
+	for _, h := range hosts {
+		st, err := o.State(ctx, h.key)
+		if err != nil {
+			return h.of(err)
+		}
+		for _, a := range st.Actors {
+			actors = append(actors, runs{a.ID, a.Key, a.Name})
+		}
+		for _, p := range st.Providers {
+			providers = append(providers, runs{p.ID, p.Key, p.Name})
+		}
+	}
+	if l.Actor, err = linkedKey("actor", l.Actor, actors); err != nil {
+		return err
+	}
+	l.Provider, err = linkedKey("provider", l.Provider, providers)
+	return err
+}
+
+// runs is what an actor or provider is called.
+type runs struct{ id, key, name string }
+
+// linkedKey is the key of the one that has a name; what is an id or a key, or unknown, is returned.
+func linkedKey(kind, wanted string, all []runs) (string, error) {
+	var keys []string
+	for _, r := range all {
+		if r.id == wanted || r.key == wanted {
+			return wanted, nil
+		}
+		if r.name == wanted && !slices.Contains(keys, r.key) {
+			keys = append(keys, r.key)
+		}
+	}
+	switch len(keys) {
+	case 0:
+		return wanted, nil
+	case 1:
+		return keys[0], nil
+	}
+	return "", usageError{fmt.Errorf("%s %q is one of several: %s", kind, wanted, words(keys))}
 }
 
 // completeLinked offers actors, providers and then their contracts.
