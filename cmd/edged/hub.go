@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"time"
 
@@ -41,9 +42,22 @@ func (f *hubFlags) connect(more ...nats.Option) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(f.server, opts...)
 	if err != nil {
-		return nil, unreachable{fmt.Errorf("hub %s: %w", f.server, err)}
+		return nil, unreachable{fmt.Errorf("hub %s: %w", withoutPasswords(f.server), err)}
 	}
 	return nc, nil
+}
+
+// withoutPasswords is a list of URLs as it may be shown.
+func withoutPasswords(servers string) string {
+	all := strings.Split(servers, ",")
+	for i, s := range all {
+		if u, err := url.Parse(strings.TrimSpace(s)); err == nil {
+			all[i] = u.Redacted()
+		} else if at := strings.LastIndexByte(s, '@'); at >= 0 {
+			all[i] = s[at+1:]
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 func newHub() *cobra.Command {

@@ -48,6 +48,9 @@ func TestVerbs_forbidden(t *testing.T) {
 		if code != c.code || !strings.Contains(errOut.String(), c.want) {
 			t.Errorf("%s: edged %s: got %d, %s, want %d, %s", c.user, c.verb, code, errOut.String(), c.code, c.want)
 		}
+		if strings.Contains(errOut.String(), ":x@") {
+			t.Errorf("%s: edged %s shows the password: %s", c.user, c.verb, errOut.String())
+		}
 		if took := time.Since(begin); took > patience/2 {
 			t.Errorf("%s: edged %s took %v", c.user, c.verb, took)
 		}
