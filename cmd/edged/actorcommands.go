@@ -38,7 +38,11 @@ belongs to the box: it comes back when the box is started again, hub or no hub.
 				return err
 			}
 			return c.run(cmd, func(ctx context.Context, o *order) error {
-				scale := control.ActorScale{Ref: reference(o, args[0]), Max: count, Annotations: marks}
+				ref, err := reference(o, args[0])
+				if err != nil {
+					return err
+				}
+				scale := control.ActorScale{Ref: ref, Max: count, Annotations: marks}
 				return o.await(ctx, scale.Ref, func(ctx context.Context, accepted func() bool) (control.State, error) {
 					return o.ScaleActor(ctx, o.host.key, scale, accepted)
 				}, func(st control.State) string {
@@ -136,7 +140,11 @@ ACTOR is its key, its name, or what it runs from. ` + refHelp,
 				if err != nil {
 					return err
 				}
-				u := control.ActorUpdate{ID: key, Ref: reference(o, args[1])}
+				ref, err := reference(o, args[1])
+				if err != nil {
+					return err
+				}
+				u := control.ActorUpdate{ID: key, Ref: ref}
 				return o.await(ctx, args[0]+" from "+u.Ref, func(ctx context.Context, accepted func() bool) (control.State, error) {
 					return o.UpdateActor(ctx, o.host.key, u, accepted)
 				}, func(st control.State) string {
@@ -156,18 +164,24 @@ func annotationFlag(cmd *cobra.Command, to *[]string, help string) {
 
 // reference is what a host is told. A file that is named from the working directory is named from the root for the box on this machine, which works
 // in another one.
-func reference(o *order, ref string) string {
-	if o.host.name != o.box || filepath.IsAbs(ref) {
-		return ref
+func reference(o *order, ref string) (string, error) {
+	relative := strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
+	if o.host.name != o.box {
+		if relative {
+			return "", usageError{hinted{fmt.Errorf("%s: a file of another box is named from its root", ref), "put it there or into a registry; edged push takes whole apps to a box"}}
+		}
+		return ref, nil
+	}
+	if filepath.IsAbs(ref) {
+		return ref, nil
 	}
 	if _, err := os.Stat(ref); err != nil {
-		return ref
+		if relative { // and so no reference in a registry
+			return "", usageError{err}
+		}
+		return ref, nil
 	}
-	abs, err := filepath.Abs(ref)
-	if err != nil {
-		return ref
-	}
-	return abs
+	return filepath.Abs(ref)
 }
 
 // actor is the key of an actor of the host.

@@ -68,8 +68,8 @@ func newLinkPut() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "put ACTOR PROVIDER CONTRACT [KEY=VALUE…]", Short: "Link an actor to a provider", Args: usage(cobra.MinimumNArgs(3)),
 		Long: `Link an actor to a provider, with values for the provider. ACTOR and PROVIDER are
-keys, or names of what runs; what does not run is linked by its key. A link with the same actor, contract and link name is
-replaced. Links belong to the lattice: they count wherever the two run. Those that
+keys, or names of what runs; what does not run is linked by its key. A link with the
+same actor, contract and link name is replaced. Links belong to the lattice: they count wherever the two run. Those that
 the manifest of an app has are changed there.
 
 Values that others should not see in the process list are read from a file.`,

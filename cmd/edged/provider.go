@@ -128,7 +128,10 @@ belongs to the box: it comes back when the box is started again, hub or no hub.
 				start.Configuration = string(b)
 			}
 			return c.run(cmd, func(ctx context.Context, o *order) error {
-				start.Ref = reference(o, args[0])
+				var err error
+				if start.Ref, err = reference(o, args[0]); err != nil {
+					return err
+				}
 				return o.await(ctx, start.Ref, func(ctx context.Context, accepted func() bool) (control.State, error) {
 					return o.StartProvider(ctx, o.host.key, start, accepted)
 				}, func(st control.State) string {
