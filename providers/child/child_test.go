@@ -166,39 +166,6 @@ func TestManager_private(t *testing.T) {
 	}
 }
 
-// As root, a provider runs as another user, who gets to its program and its folder.
-func TestManager_user(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	state := filepath.Join(dir, "state")
-	if err := os.Mkdir(state, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	b := startBox(t, func(o *child.Options) { o.Dir = filepath.Join(state, "providers") })
-	s := child.Spec{Key: newKey(t, claims.Service), Contract: "acme:test", Copy: true, Limits: child.Limits{User: "65534"}}
-	s.Program = script(t, "#!/bin/sh\necho I am $(id -u), $(cat kept 2>&1)\nid -u > kept\nexec sleep 1000\n")
-	err := b.Start(t.Context(), s)
-	if os.Geteuid() != 0 {
-		if err == nil || !strings.Contains(err.Error(), "only root can have") {
-			t.Errorf("got %v", err)
-		}
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.until("itself", func() bool { return strings.Contains(b.log.String(), "I am 65534, ") })
-	b.until("kept", func() bool {
-		kept, err := os.ReadFile(filepath.Join(state, "providers", "work", s.Key+".default", "kept"))
-		return err == nil && string(kept) == "65534\n"
-	})
-	if info, err := os.Stat(state); err != nil || info.Mode().Perm() != 0o711 {
-		t.Errorf("state %v, %v", info.Mode(), err)
-	}
-}
-
 // A link that is there at the start is in the host data; one that comes is put; one
 // that changes is deleted and put; one that goes is deleted.
 func TestManager_links(t *testing.T) {

@@ -3,6 +3,7 @@ package child
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/user"
@@ -46,7 +47,40 @@ func (in *instance) setUser(a *syscall.SysProcAttr, dir string) error {
 			return err
 		}
 	}
-	return os.Chown(dir, int(uid), int(gid))
+	if err := handOver(dir, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("give %s to user %s: %w", dir, name, err)
+	}
+	return nil
+}
+
+// handOver makes a user the owner of a folder and of what is in it, if it was another's
+// until now. The folder comes last, so that one that was not finished is done again.
+func handOver(dir string, uid, gid int) error {
+	root, err := os.OpenRoot(dir) // nothing beside the folder, wherever a link leads
+	if err != nil {
+		return err
+	}
+	defer root.Close() // only looked at
+	if info, err := root.Stat("."); err != nil || int(info.Sys().(*syscall.Stat_t).Uid) == uid {
+		return err
+	}
+	err = fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == "." {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() && info.Sys().(*syscall.Stat_t).Nlink > 1 {
+			return nil // it may have another name elsewhere, and be somebody else's there
+		}
+		return root.Lchown(path, uid, gid)
+	})
+	if err != nil {
+		return err
+	}
+	return root.Chown(".", uid, gid)
 }
 
 // group is the cgroup of a process; nil where the box may make none.
