@@ -189,7 +189,7 @@ func TestLattice_serve_checks(t *testing.T) {
 		"target as old kits":    {before: func(i *wire.Invocation) { i.Target.Link, i.Target.Contract = "default", "wasmcloud:httpserver" }},
 		"friend":                {after: func(i *wire.Invocation) { resign(i, friend) }},
 		"contract not claimed":  {before: func(i *wire.Invocation) { i.Origin = provider; i.Origin.Contract = "wasmcloud:messaging" }, want: "required capability claim wasmcloud:messaging"},
-		"contract not told":     {before: func(i *wire.Invocation) { i.Origin = provider; i.Origin.Contract = "" }, want: "required capability claim"},
+		"contract not told":     {before: func(i *wire.Invocation) { i.Origin = provider; i.Origin.Contract = "" }, want: "required capability claim (its contract_id is empty)"},
 		"control tool":          {before: func(i *wire.Invocation) { i.Origin = wire.Entity{Key: "__TOOL__"} }},
 		"stranger":              {after: func(i *wire.Invocation) { resign(i, seed(t, claims.Cluster)) }, want: "is not trusted"},
 		"no token":              {after: func(i *wire.Invocation) { i.Token = "" }, want: "Anti-forgery check failed: not a valid token"},

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -200,7 +201,7 @@ func (l *Lattice) admit(ctx context.Context, key string, inv *wire.Invocation) e
 	// What is neither actor nor provider, such as a control tool, has no contract.
 	provides := inv.Origin.Contract != "" || strings.HasPrefix(inv.Origin.Key, "V")
 	if g, _ := l.o.Bus.Grant(key); g.Signed && !inv.Origin.IsActor() && provides && !slices.Contains(g.Contracts, inv.Origin.Contract) {
-		return classic("Invocation source does not have the required capability claim "+inv.Origin.Contract, lattice.ErrNotGranted)
+		return classic("Invocation source does not have the required capability claim "+cmp.Or(inv.Origin.Contract, "(its contract_id is empty)"), lattice.ErrNotGranted)
 	}
 	return nil
 }
