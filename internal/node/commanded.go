@@ -34,7 +34,8 @@ type commanded struct {
 
 	putting bool // put is at work: what it has run so far is not shown; guarded by Node.apply
 
-	sharing chan struct{} // holds one: share is to run
+	sharing   chan struct{}   // holds one: share is to run
+	elsewhere map[string]bool // keys of the actors elsewhere that the bus knows; belongs to share
 
 	keeping sync.Mutex // held while held changes, on disk too: each change builds on the one before
 

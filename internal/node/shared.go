@@ -290,13 +290,19 @@ func (n *Node) shareClaims(failed map[string]error) {
 			failed[c.Subject] = err
 		}
 	}
+	elsewhere := make(map[string]bool)
 	for key, c := range there {
 		if isActorKey(key) && !here[key] {
+			elsewhere[key] = true
 			n.bus.SetRemoteActor(key, lattice.Grant{Signed: true, Contracts: c.Caps, Alias: c.CallAlias})
-		} else {
+		}
+	}
+	for key := range n.commanded.elsewhere {
+		if !elsewhere[key] { // it runs here now, or the lattice has forgotten it
 			n.bus.DeleteRemoteActor(key)
 		}
 	}
+	n.commanded.elsewhere = elsewhere
 }
 
 func sameClaims(a, b metadata.Claims) bool {

@@ -7,9 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/control"
 	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/lattice/metadata"
 )
 
 // linked waits until a box has a link with that speed, "" for no link.
@@ -195,4 +198,21 @@ func TestShare_notAllTheTime(t *testing.T) {
 	if n := strings.Count(r.log.String(), "a link of the lattice can not be followed"); n > 2*changes {
 		t.Errorf("it was tried %d times", n)
 	}
+}
+
+// An actor elsewhere is reached by its call alias for as long as the lattice has its claims.
+func TestShare_claims(t *testing.T) {
+	hub := startHub(t)
+	r := newRig(t, "[hub]\nurl = \"nats-leaf://"+hub.LeafAddr()+"\"\n")
+	r.start()
+	key := seed(t, claims.Module).Key().String()
+	r.must(r.metadata.PutClaims(metadata.Claims{Subject: key, Issuer: "A", CallAlias: "acme/pump"}))
+	r.shareSoon()
+	r.eventually("the alias is known, also to the hub", func() bool { return r.bus.Aliased("acme/pump") == key && r.metadata.Status().Synced })
+	js, err := jetstream.NewWithDomain(r.link, r.o.Device.Hub.JetStreamDomain)
+	r.must(err)
+	kv, err := js.KeyValue(t.Context(), "LATTICEDATA_default")
+	r.must(err)
+	r.must(kv.Delete(t.Context(), "CLAIMS_"+key))
+	r.eventually("the alias is forgotten", func() bool { return r.bus.Aliased("acme/pump") == "" })
 }
