@@ -65,7 +65,7 @@ func (f *Fetcher) parse(ref string) (reference, error) {
 	case err != nil:
 		return r, err
 	case r.kind == byPath && !f.opts.Files:
-		return r, fmt.Errorf("%w: files are for  allow_files = true  in [registry] of the device file", ErrRefused)
+		return r, fmt.Errorf("%w: a file of the box needs allow_files = true in [registry] of its device file", ErrRefused)
 	case r.kind != byRegistry:
 		return r, nil
 	case r.oci.Reference == "" && f.opts.Latest:
