@@ -92,7 +92,7 @@ func (n *Node) hostState() control.State {
 		}
 		st.Providers = append(st.Providers, n.provider(put, s))
 	}
-	st.LeftOut, st.LeftOutProviders = leftOut(put, apps, programs)
+	st.LeftOut, st.LeftOutProviders = leftOut(put, apps, programs, n.health.names("provider"))
 	st.Claims = claimsOf(put, apps)
 	for _, c := range n.metadata.Claims() {
 		if !hasClaims(st.Claims, c.Subject) {
@@ -107,8 +107,9 @@ func (n *Node) hostState() control.State {
 	return st
 }
 
-// leftOut is what was put to run here and does not.
-func leftOut(put *held, apps appSet, programs []child.Status) (actors []control.Actor, providers []control.Provider) {
+// leftOut is what was put to run here and can not: the actors without an app, and the providers without a program of which something is known to be
+// wrong: one that is just being stopped is put still.
+func leftOut(put *held, apps appSet, programs []child.Status, faulty []string) (actors []control.Actor, providers []control.Provider) {
 	for _, key := range sortedKeys(put.Actors) {
 		h := put.Actors[key]
 		if apps[assembledName(key)] != nil {
@@ -120,7 +121,8 @@ func leftOut(put *held, apps appSet, programs []child.Status) (actors []control.
 	}
 	for _, at := range sortedKeys(put.Providers) {
 		p := put.Providers[at]
-		if !slices.ContainsFunc(programs, func(s child.Status) bool { return s.Key == p.Key && s.LinkName == p.Link }) {
+		there := slices.ContainsFunc(programs, func(s child.Status) bool { return s.Key == p.Key && s.LinkName == p.Link })
+		if !there && slices.Contains(faulty, p.title()) {
 			providers = append(providers, control.Provider{ID: p.ID, Key: p.Key, Ref: p.Ref, Contract: p.Contract, LinkName: p.Link, Name: p.Name})
 		}
 	}
