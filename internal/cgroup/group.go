@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 )
 
 // Limits bound the processes of a Group; 0 is for none.
@@ -186,5 +188,13 @@ func (g *Group) Kill() error {
 	return os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0)
 }
 
-// Remove deletes the group. It fails while there are processes in it.
-func (g *Group) Remove() error { return errors.Join(g.f.Close(), os.Remove(g.dir)) }
+// Remove deletes the group. It fails while there are processes in it; those that were
+// killed just now may take a moment, for which it waits.
+func (g *Group) Remove() error {
+	err := os.Remove(g.dir)
+	for try := 0; errors.Is(err, syscall.EBUSY) && try < 50; try++ {
+		time.Sleep(10 * time.Millisecond)
+		err = os.Remove(g.dir)
+	}
+	return errors.Join(g.f.Close(), err)
+}
