@@ -115,7 +115,7 @@ type Provider struct {
 
 	setting sync.Mutex      // one change at a time; guards pauses
 	pauses  int             // changes of apps under way
-	mu      sync.Mutex      // guards what follows
+	mu      sync.Mutex      // guards what follows; nothing else is locked under it
 	base    context.Context // of requests; nil while Run does not run
 	links   map[linkKey]lattice.Link
 	places  map[string]*place    // by name
@@ -202,14 +202,16 @@ func (p *Provider) Pause(ctx context.Context, actors ...string) (resume func(), 
 // Listeners returns the places in the order of their names.
 func (p *Provider) Listeners() []Listener {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	var all []Listener
+	var open []*listener // nil for none
 	for _, name := range slices.Sorted(maps.Keys(p.places)) {
-		l := Listener{Name: name}
-		if at := p.open[p.places[name].Key()]; at != nil {
-			l.Addr, l.Error = at.state()
+		all, open = append(all, Listener{Name: name}), append(open, p.open[p.places[name].Key()])
+	}
+	p.mu.Unlock() // a listener asks for it under its own
+	for i, l := range open {
+		if l != nil {
+			all[i].Addr, all[i].Error = l.state()
 		}
-		all = append(all, l)
 	}
 	return all
 }

@@ -438,3 +438,36 @@ func TestRun_ends(t *testing.T) {
 		t.Error("an idle connection goes on")
 	}
 }
+
+// Who asks for the addresses while listeners get other settings waits for nobody.
+func TestListeners_whileTheyChange(t *testing.T) {
+	r := newRig(t)
+	r.actor("a", named("a"))
+	at := freePort(t)
+	changed, asked := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(changed)
+		for i := range 300 {
+			if err := r.SetLinks(t.Context(), []lattice.Link{linkAt("a", at, fmt.Sprintf(`"max_connections":%d`, 100+i))}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	go func() {
+		defer close(asked)
+		for {
+			select {
+			case <-changed:
+				return
+			default:
+				_ = r.Listeners()
+			}
+		}
+	}()
+	select {
+	case <-asked:
+	case <-time.After(time.Minute):
+		t.Fatal("a change of settings, or who asks for the addresses, does not end")
+	}
+}
