@@ -2,7 +2,6 @@ package msgpack
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -169,18 +168,12 @@ func (d *Decoder) readStruct(v reflect.Value, depth int) error {
 		}
 		return nil
 	}
-	named := maps.Collect(func(yield func(string, field) bool) {
-		for _, f := range all {
-			if !yield(f.name, f) {
-				return
-			}
-		}
-	})
 	for range d.Map() {
-		f, ok := named[string(d.Key())]
-		if !ok {
+		key := d.Key()
+		i := slices.IndexFunc(all, func(f field) bool { return f.name == string(key) }) // they are few
+		if i < 0 {
 			d.Skip()
-		} else if err := d.read(v.Field(f.index), depth); err != nil {
+		} else if err := d.read(v.Field(all[i].index), depth); err != nil {
 			return err
 		}
 	}
