@@ -94,23 +94,10 @@ func newBlobGet() *cobra.Command {
 }
 
 func newBlobRemove() *cobra.Command {
-	var cfg string
-	var force bool
-	cmd := &cobra.Command{
-		Use: "rm BUCKET", Short: "Remove a bucket of objects that no actor uses any more", Args: usage(cobra.ExactArgs(1)),
+	return newBucketRemove("/blobs/", "with the objects it holds", &cobra.Command{
+		Short: "Remove a bucket of objects that no actor uses any more",
 		Long: `Remove all objects of a bucket. It must be of no actor that runs, and goes with
 --force only, since they are lost then.`,
 		Example: "  edged blob rm greenhouse --force",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := findBox(cfg)
-			if err != nil {
-				return err
-			}
-			path := "/blobs/" + url.PathEscape(args[0]) + "?force=" + strconv.FormatBool(force)
-			return b.do(cmd.Context(), http.MethodDelete, path, &struct{}{})
-		},
-	}
-	configFlag(cmd, &cfg)
-	cmd.Flags().BoolVar(&force, "force", false, "with the objects it holds")
-	return cmd
+	})
 }

@@ -24,23 +24,28 @@ func newState() *cobra.Command {
 }
 
 func newStateRemove() *cobra.Command {
-	var cfg string
-	var force bool
-	cmd := &cobra.Command{
-		Use: "rm BUCKET", Short: "Remove a bucket that no actor uses any more", Args: usage(cobra.ExactArgs(1)),
+	return newBucketRemove("/state/", "with the keys it holds", &cobra.Command{
+		Short: "Remove a bucket that no actor uses any more",
 		Long: `Remove all that a bucket holds. It must be of no actor that runs, and goes with
 --force only, since it is lost then.`,
 		Example: "  edged state rm greenhouse --force",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := findBox(cfg)
-			if err != nil {
-				return err
-			}
-			path := "/state/" + url.PathEscape(args[0]) + "?force=" + strconv.FormatBool(force)
-			return b.do(cmd.Context(), http.MethodDelete, path, &struct{}{})
-		},
+	})
+}
+
+// newBucketRemove is the verb rm of the buckets that the box has under path, with the
+// texts of cmd; forced is that of its flag.
+func newBucketRemove(path, forced string, cmd *cobra.Command) *cobra.Command {
+	var cfg string
+	var force bool
+	cmd.Use, cmd.Args = "rm BUCKET", usage(cobra.ExactArgs(1))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		b, err := findBox(cfg)
+		if err != nil {
+			return err
+		}
+		return b.do(cmd.Context(), http.MethodDelete, path+url.PathEscape(args[0])+"?force="+strconv.FormatBool(force), &struct{}{})
 	}
 	configFlag(cmd, &cfg)
-	cmd.Flags().BoolVar(&force, "force", false, "with the keys it holds")
+	cmd.Flags().BoolVar(&force, "force", false, forced)
 	return cmd
 }
