@@ -5,36 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/tetratelabs/wazero"
-
-	"github.com/edged-io/edged/internal/atomicfile"
 )
-
-// sumFile lists the files of an entry with their checksums. The engine checks
-// a part of what it reads only, and what it reads is executed.
-const sumFile = "sum"
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // unusedFor is how long an entry that no load asked for is kept.
 const unusedFor = 90 * 24 * time.Hour
 
-// A codeCache keeps compiled code on disk: a directory for each module, named by
-// the digest of its bytes, in which the engine keeps its files. The engine names
-// them by its own version, by the processor, and by the bytes that it compiled,
-// so that what another rewriter or engine has made is not found, and goes when
-// the new code is there.
+// A codeCache keeps compiled code on disk: an entry for each module, named by the
+// digest of its bytes; see entry.go.
 //
 // What is in it gets executed. So it is used only where nobody but its owner,
 // which is who we run as, can write. A codeCache is for one goroutine at a time.
@@ -154,184 +138,14 @@ func (c *codeCache) compileAnew(ctx context.Context, digest string, wasm []byte)
 	return newModule(ctx, digest, metered, nil)
 }
 
-func (c *codeCache) compileIn(ctx context.Context, entry, digest string, wasm []byte) (*module, error) {
-	before, err := verifyEntry(entry)
-	if err != nil {
-		c.log.Warn("damaged entry in the compilation cache removed", "entry", entry, "err", err)
-		if err := os.RemoveAll(entry); err != nil {
-			return nil, err
-		}
-	}
-	if err := os.MkdirAll(entry, 0o700); err != nil {
-		return nil, err
-	}
-	metered, err := meteredIn(entry, before, wasm)
-	if err != nil {
-		return nil, err
-	}
-	cache, err := wazero.NewCompilationCacheWithDir(entry)
-	if err != nil {
-		return nil, err
-	}
-	m, err := newModule(ctx, digest, metered, cache)
-	if err != nil {
-		return nil, err
-	}
-	if m.fromCache, err = sealEntry(entry, before); err != nil {
-		return nil, errors.Join(err, m.close(ctx))
-	}
-	return m, nil
-}
-
 // has says that an entry was made by this program, and so holds the code that it
 // would make again.
 func (c *codeCache) has(digest string) bool {
-	if c.dir == "" {
+	if c.dir == "" || program() == "" {
 		return false
 	}
 	sum, err := os.ReadFile(filepath.Join(c.dir, digest, sumFile))
-	return err == nil && meteredFile() != "" && strings.Contains(string(sum), " "+meteredFile()+"\n")
-}
-
-// meteredPrefix begins the name of the file with the rewritten module.
-const meteredPrefix = "metered-"
-
-// meteredFile is the name of the module as this program's rewriter makes it,
-// which spares a third of the time of a load. It is "" where the program cannot
-// tell itself from another: an older rewriter's modules must not be taken.
-var meteredFile = sync.OnceValue(func() string {
-	info, err := os.Stat("/proc/self/exe") // this program, also after an update of the file
-	if err != nil {
-		name, noName := os.Executable()
-		if noName != nil {
-			return ""
-		}
-		if info, err = os.Stat(name); err != nil {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%s%x-%x.wasm", meteredPrefix, info.Size(), info.ModTime().UnixNano())
-})
-
-// meteredIn returns the rewritten module, and leaves it in the entry.
-func meteredIn(entry string, files []string, wasm []byte) ([]byte, error) {
-	name := meteredFile()
-	if slices.Contains(files, name) {
-		return os.ReadFile(filepath.Join(entry, name))
-	}
-	metered, err := rewrite(wasm)
-	if err != nil || name == "" {
-		return metered, err
-	}
-	return metered, os.WriteFile(filepath.Join(entry, name), metered, 0o600)
-}
-
-// verifyEntry returns the files of an entry that is whole: those that its sum
-// lists, byte for byte. An entry that is not there is whole and empty.
-func verifyEntry(entry string) (files []string, err error) {
-	files, err = entryFiles(entry)
-	if err != nil {
-		return nil, err
-	}
-	want, err := os.ReadFile(filepath.Join(entry, sumFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		want, err = nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	have, err := sumOf(entry, files)
-	if err != nil {
-		return nil, err
-	}
-	if have != string(want) {
-		return nil, errors.New("its files are not those that were written")
-	}
-	return files, nil
-}
-
-// sealEntry writes the sum of an entry. When the engine has added a file, those
-// from before are of another version of it, or of the rewriter, and go; else the
-// code came from the entry.
-func sealEntry(entry string, before []string) (hit bool, err error) {
-	files, err := entryFiles(entry)
-	if err != nil {
-		return false, err
-	}
-	now := time.Now()
-	if err := os.Chtimes(entry, now, now); err != nil { // prune goes by it
-		return false, err
-	}
-	isCode := func(f string) bool { return !strings.HasPrefix(f, meteredPrefix) }
-	compiled := slices.ContainsFunc(files, func(f string) bool { return isCode(f) && !slices.Contains(before, f) })
-	hit = !compiled && slices.ContainsFunc(files, isCode)
-	var kept []string
-	for _, f := range files {
-		if isCode(f) && compiled && slices.Contains(before, f) || !isCode(f) && f != meteredFile() {
-			if err := os.Remove(filepath.Join(entry, f)); err != nil {
-				return false, err
-			}
-			continue
-		}
-		kept = append(kept, f)
-	}
-	if slices.Equal(kept, before) {
-		return hit, nil
-	}
-	sum, err := sumOf(entry, kept)
-	if err != nil {
-		return false, err
-	}
-	return hit, atomicfile.WriteFile(filepath.Join(entry, sumFile), []byte(sum), 0o600)
-}
-
-// entryFiles lists the files below an entry, without its sum, in order. There is
-// nothing but files and directories, which are ours alone.
-func entryFiles(entry string) (files []string, err error) {
-	err = filepath.WalkDir(entry, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && path == entry {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() && !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is no file", path)
-		}
-		if err := onlyOurs(info); err != nil {
-			return fmt.Errorf("%s %w", path, err)
-		}
-		if info.IsDir() {
-			return nil
-		}
-		rel, err := filepath.Rel(entry, path)
-		if err == nil && rel != sumFile {
-			files = append(files, rel)
-		}
-		return err
-	})
-	return files, err
-}
-
-func sumOf(entry string, files []string) (string, error) {
-	var b strings.Builder
-	for _, name := range files {
-		f, err := os.Open(filepath.Join(entry, name))
-		if err != nil {
-			return "", err
-		}
-		hash := crc32.New(castagnoli)
-		n, err := io.Copy(hash, f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "%08x %d %s\n", hash.Sum32(), n, name)
-	}
-	return b.String(), nil
+	return err == nil && strings.Contains(string(sum), outlineOfProgram()+"\n")
 }
 
 // prune removes the entries that were not loaded for long, and then those that

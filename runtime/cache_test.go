@@ -171,49 +171,98 @@ func TestHost_cache_notOurs(t *testing.T) {
 	}
 }
 
-// Code that an older engine or rewriter made goes when the new code is there.
+// What another program left is used if it would be the same, and goes if not. An
+// outline without its code is never run.
 func TestHost_cache_otherVersion(t *testing.T) {
-	dir := t.TempDir()
-	load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
-	code := compiled(t, dir)[0]
-	entry := filepath.Dir(filepath.Dir(code))
-	good, err := os.ReadFile(code)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Dir(code)); err != nil {
-		t.Fatal(err)
-	}
-	metered, err := filepath.Glob(filepath.Join(entry, "metered-*"))
-	if err != nil || len(metered) != 1 {
-		t.Fatalf("rewritten modules %q, %v, want one", metered, err)
-	}
-	if err := os.Remove(metered[0]); err != nil {
-		t.Fatal(err)
-	}
-	old := filepath.Join(entry, "wazero-v1.0.0-amd64-linux", "00")
-	if err := os.Mkdir(filepath.Dir(old), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	sum := crc32.Checksum([]byte("old"), crc32.MakeTable(crc32.Castagnoli))
-	for name, data := range map[string]string{
-		old: "old", filepath.Join(entry, "metered-1-1.wasm"): "old",
-		filepath.Join(entry, "sum"): fmt.Sprintf("%08x 3 metered-1-1.wasm\n%08x 3 wazero-v1.0.0-amd64-linux/00\n", sum, sum),
+	for name, c := range map[string]struct {
+		change func(entry, outline, code string) error
+		kept   bool // the code
+	}{
+		"of this program": {func(string, string, string) error { return nil }, true},
+		"of another program": {func(_, outline, _ string) error {
+			return os.Rename(outline, outline[:strings.LastIndexByte(outline, '-')]+"0.wasm")
+		}, true},
+		"of another rewriter": {func(entry, outline, _ string) error {
+			return os.Rename(outline, filepath.Join(entry, "outline-00-1-1.wasm"))
+		}, false},
+		"of another engine": {func(entry, _, code string) error {
+			return os.Rename(filepath.Dir(code), filepath.Join(entry, "wazero-v1.0.0-amd64-linux"))
+		}, false},
+		"of another processor": {func(_, _, code string) error { return os.Rename(code, code[:len(code)-2]+"00") }, false},
+		"stale to the engine": {func(_, _, code string) error {
+			return os.WriteFile(code, []byte("WAZEVO\x03old\x01\x00\x00\x00"), 0o600)
+		}, false},
+		"the code alone":    {func(_, outline, _ string) error { return os.Remove(outline) }, false},
+		"the outline alone": {func(_, _, code string) error { return os.Remove(code) }, false},
+		"a rewritten module, as once": {func(entry, outline, _ string) error {
+			return os.Rename(outline, filepath.Join(entry, "metered-1-1.wasm"))
+		}, false},
 	} {
-		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+		dir := t.TempDir()
+		load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+		code := compiled(t, dir)[0]
+		entry := filepath.Dir(filepath.Dir(code))
+		outlines, err := filepath.Glob(filepath.Join(entry, "outline-*"))
+		if err != nil || len(outlines) != 1 {
+			t.Fatalf("outlines %q, %v, want one", outlines, err)
+		}
+		good, err := os.ReadFile(code)
+		if err != nil {
 			t.Fatal(err)
 		}
+		was, err := os.Stat(code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.change(entry, outlines[0], code); err != nil {
+			t.Fatal(err)
+		}
+		reseal(t, entry)
+		for range 2 {
+			var j journal
+			a := load(t, newHost(t, runtime.Options{CacheDir: dir, Logger: j.logger()}), echoModule(), runtime.Limits{})
+			if out, err := a.Call(t.Context(), "Echo", []byte("x")); err != nil || string(out) != "x" {
+				t.Errorf("%s: got %q, %v", name, out, err)
+			}
+			if j.String() != "" {
+				t.Errorf("%s: log %s", name, j.String())
+			}
+			if files := compiled(t, dir); !slices.Equal(files, []string{code}) {
+				t.Errorf("%s: code in %q, want %q", name, files, code)
+				break
+			}
+			if now, err := os.ReadFile(code); err != nil || string(now) != string(good) {
+				t.Errorf("%s: the code is other code, %v", name, err)
+			}
+			if files, err := os.ReadDir(entry); err != nil || len(files) != 3 || filepath.Join(entry, files[0].Name()) != outlines[0] {
+				t.Errorf("%s: %q, %v, want the outline, the sum and the code", name, files, err)
+			}
+		}
+		if now, err := os.Stat(code); err != nil || c.kept != (os.SameFile(was, now) && was.ModTime().Equal(now.ModTime())) {
+			t.Errorf("%s: %v; the code was kept: %v, want %v", name, err, !c.kept, c.kept)
+		}
 	}
-	var j journal
-	load(t, newHost(t, runtime.Options{CacheDir: dir, Logger: j.logger()}), echoModule(), runtime.Limits{})
-	if now, err := os.ReadFile(code); err != nil || string(now) != string(good) || j.String() != "" {
-		t.Errorf("the code: %v, log %s", err, j.String())
+}
+
+// reseal writes the sum of an entry.
+func reseal(t *testing.T, entry string) {
+	t.Helper()
+	var sum strings.Builder
+	for _, pattern := range []string{"*.wasm", "wazero-*/*"} {
+		files, err := filepath.Glob(filepath.Join(entry, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&sum, "%08x %d %s\n", crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)), len(data), f[len(entry)+1:])
+		}
 	}
-	if files := compiled(t, dir); len(files) != 1 || files[0] != code {
-		t.Errorf("left: %q, want the new code only", files)
-	}
-	if now, err := filepath.Glob(filepath.Join(entry, "metered-*")); err != nil || !slices.Equal(now, metered) {
-		t.Errorf("left: %q, %v, want %q", now, err, metered)
+	if err := os.WriteFile(filepath.Join(entry, "sum"), []byte(sum.String()), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
