@@ -181,6 +181,17 @@ func (r *wasmReader) uint() uint64 {
 	return v
 }
 
+// int is a signed number.
+func (r *wasmReader) int() (v int64) {
+	for shift := 0; ; shift += 7 {
+		b := r.byte()
+		v |= int64(b&0x7f) << shift
+		if b < 0x80 {
+			return v << (57 - min(shift, 57)) >> (57 - min(shift, 57))
+		}
+	}
+}
+
 // constant passes a constant expression.
 func (r *wasmReader) constant() {
 	for len(r.buf) > 0 {

@@ -65,13 +65,14 @@ func customName(section []byte) string {
 	return string(section[n : n+int(size)])
 }
 
-// rewrite makes a module count its steps, and leaves its start function to us.
+// rewrite makes a module count its steps, leaves its start function to us, and
+// has it begin with few data segments.
 func rewrite(wasm []byte) ([]byte, error) {
 	metered, err := meter.Rewrite(wasm)
 	if err != nil {
 		return nil, faultf("invalid module: %v", err)
 	}
-	return exportStart(metered), nil
+	return mergeData(exportStart(metered)), nil
 }
 
 // newModule compiles wasm in a new engine, with cache where it is not nil. The
