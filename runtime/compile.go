@@ -77,9 +77,8 @@ func (h *Host) compileApart(ctx context.Context, wasm []byte) error {
 	case errors.As(err, &exit) && exit.ExitCode() == compilerFault:
 		return faultf("%s", cleanText(bytes.TrimSpace(out.Bytes())))
 	case errors.As(err, &exit) && !exit.Exited():
-		// It was killed, most likely for the memory it took. Here it would take
-		// the box with it.
-		return fmt.Errorf("the compiler: %w", err)
+		// Here it would take the box with it.
+		return fmt.Errorf("%w (%w): its %d bytes may take thirty times as much, and more; give the box more memory, or make the module smaller, as TinyGo or wasm-opt do", ErrCompilerKilled, err, len(wasm))
 	default:
 		h.log.Warn("the compiler does not run, its work is done here", "err", err, "output", cleanText(errOut.Bytes()))
 		return nil

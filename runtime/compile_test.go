@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -71,7 +72,10 @@ func TestCompile_cache_compilerMissing(t *testing.T) {
 func TestCompile_cache_compilerKilled(t *testing.T) {
 	h := newHost(t, runtime.Options{CacheDir: t.TempDir(), Compiler: []string{"sh", "-c", "kill -9 $$"}})
 	_, err := h.Load(t.Context(), "lab/guest", echoModule(), runtime.Limits{})
-	if err == nil || errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), "killed") {
+	if !errors.Is(err, runtime.ErrCompilerKilled) || errors.Is(err, runtime.ErrModule) {
+		t.Errorf("got %v", err)
+	}
+	if text := fmt.Sprint(err); !strings.Contains(text, "signal: killed") || !strings.Contains(text, "more memory") || !strings.Contains(text, fmt.Sprint(len(echoModule()), " bytes")) {
 		t.Errorf("got %v", err)
 	}
 }

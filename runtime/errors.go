@@ -11,6 +11,10 @@ import (
 var (
 	// ErrModule: the module itself cannot be run here; trying again is useless.
 	ErrModule = errors.New("unusable module")
+	// ErrCompilerKilled: Options.Compiler was killed while it compiled the module,
+	// which the kernel does when memory is short. Trying again can help when more is
+	// free.
+	ErrCompilerKilled = errors.New("the compiler was killed, most likely because memory is short")
 	// ErrTimeLimit: the actor did not answer within Limits.Time.
 	ErrTimeLimit = errors.New("time limit exceeded")
 	// ErrMemory: the actor asked for more memory than Limits.MemoryBytes and
