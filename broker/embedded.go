@@ -16,8 +16,9 @@ import (
 // together. The server's default is 4 KiB, less than a long MQTT topic needs.
 const maxControlLine = 16 << 10
 
-// maxSubject bounds a subject, so that it fits into a line with the rest.
-const maxSubject = maxControlLine - 1024
+// MaxSubject bounds a subject, with the one that answers go to, so that they fit
+// into a line with the rest: the server ends a connection for a longer one.
+const MaxSubject = maxControlLine - 1024
 
 // startTimeout is how long the embedded server may take to listen.
 const startTimeout = 5 * time.Second

@@ -112,8 +112,8 @@ func (p *Port) stage(t *store.Turn, m Message) (*store.Receipt, error) {
 
 // check refuses what the embedded server would not take.
 func (p *Port) check(m Message) error {
-	if !topic.ValidSubject(m.Subject) || len(m.Subject) > maxSubject {
-		return fmt.Errorf("publish to %.200q: not a subject of at most %d bytes", m.Subject, maxSubject)
+	if !topic.ValidSubject(m.Subject) || len(m.Subject) > MaxSubject {
+		return fmt.Errorf("publish to %.200q: not a subject of at most %d bytes", m.Subject, MaxSubject)
 	}
 	if err := event.Header(m.Header).Check(); err != nil {
 		return fmt.Errorf("publish to %s: %w", m.Subject, err)

@@ -206,7 +206,7 @@ func (sub *Subscription) check() error {
 	if receivers != 1 {
 		return errors.New("needs one receiver: Deliver, PushTo or Pull")
 	}
-	if to := sub.PushTo; to != "" && (!topic.ValidSubject(to) || len(to) > maxSubject || topic.Reserved(to)) {
+	if to := sub.PushTo; to != "" && (!topic.ValidSubject(to) || len(to) > MaxSubject || topic.Reserved(to)) {
 		return fmt.Errorf("subject %.200q is not one to push to", to)
 	}
 	for _, d := range sub.Backoff {

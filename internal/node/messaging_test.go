@@ -1,10 +1,14 @@
 package node
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/edged-io/edged/broker"
 )
 
 // subscribes is a capability messaging of an actor.
@@ -67,6 +71,29 @@ func TestNode_messaging(t *testing.T) {
 	r.sees("a", "one", "first", "answer: 42", "error: Messaging.Request: messaging: no such topic: request to question: nobody listens on the subject")
 	r.tell("kept.x", "!send kept.y again")
 	r.sees("a", "one", "first", "answer: 42", "error: Messaging.Request: messaging: no such topic: request to question: nobody listens on the subject", "again")
+}
+
+// All actors send and ask over one connection, which the server ends when a line
+// is too long for it: what one of them asks must not take it from the others.
+func TestNode_messaging_longSubject(t *testing.T) {
+	r := newRig(t, unsigned)
+	r.probe("a", "1", keeps+subscribes("one", `subject = "tell.>"`), "one")
+	r.start()
+	nc := r.local()
+	if _, err := nc.Subscribe("question", func(m *nats.Msg) { _ = m.Respond([]byte("42")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	longest := strings.Repeat("s", broker.MaxSubject)
+	r.tell("tell.me", "!ask "+longest+" what")
+	r.tell("tell.me", "!ask "+longest+"s what")
+	r.tell("tell.me", "!ask question what")
+	r.sees("a", "one",
+		"error: Messaging.Request: messaging: no such topic: request to "+longest[:200]+": nobody listens on the subject",
+		fmt.Sprintf("error: Messaging.Request: messaging: payload too large: subject and replyTo have %d bytes, at most %d", broker.MaxSubject+1, broker.MaxSubject),
+		"answer: 42")
 }
 
 // What a stream keeps waits for the actor, over restarts; a queue shares it.

@@ -237,7 +237,7 @@ func (n *Node) openProviders() (err error) {
 		config.ProviderKeyValue:   n.keyvalue,
 		config.ProviderBlobStore:  n.blobs,
 		config.ProviderPubSub:     n.pubsub,
-		config.ProviderMessaging:  messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage)),
+		config.ProviderMessaging:  messaging.New(n.db, coreBroker{n}, int(n.o.Device.Limits.MaxMessage), broker.MaxSubject),
 		config.ProviderGPIO:       n.gpio,
 		config.ProviderHTTPServer: n.openHTTP(),
 		config.ProviderHTTPClient: client,

@@ -83,7 +83,7 @@ func (b coreBroker) Publish(m messaging.Message) {
 		err = nc.PublishMsg(&nats.Msg{Subject: m.Subject, Reply: m.Reply, Data: m.Body})
 	}
 	if err != nil {
-		b.log.Warn("message not sent", "subject", m.Subject, "err", err)
+		b.log.Warn("message not sent", "subject", fmt.Sprintf("%.200s", m.Subject), "err", err)
 	}
 }
 

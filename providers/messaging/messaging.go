@@ -73,12 +73,16 @@ type Provider struct {
 	db         *store.DB
 	broker     Broker
 	maxMessage int
+	maxSubject int
 }
 
 var _ providers.Provider = (*Provider)(nil)
 
-// New returns a provider; maxMessage bounds a message, in bytes.
-func New(db *store.DB, b Broker, maxMessage int) *Provider { return &Provider{db, b, maxMessage} }
+// New returns a provider; maxMessage bounds a message, and maxSubject its subject
+// together with the one that answers go to, in bytes.
+func New(db *store.DB, b Broker, maxMessage, maxSubject int) *Provider {
+	return &Provider{db, b, maxMessage, maxSubject}
+}
 
 // Contract is wasmcloud:messaging.
 func (p *Provider) Contract() string { return Contract }
@@ -104,10 +108,15 @@ func (p *Provider) Call(ctx context.Context, inv lattice.Invocation) ([]byte, er
 func fail(kind, cause error) error { return providers.Fail("messaging", kind, cause) }
 
 // check refuses what can not be sent.
-func (p *Provider) check(subject string, body []byte) error {
+func (p *Provider) check(m Message) error {
+	subject, body := m.Subject, m.Body
 	switch {
 	case !topic.ValidSubject(subject):
 		return fail(providers.ErrFormat, fmt.Errorf("%.200q is no subject", subject))
+	case m.Reply != "" && !topic.ValidSubject(m.Reply):
+		return fail(providers.ErrFormat, fmt.Errorf("replyTo %.200q is no subject", m.Reply))
+	case len(subject)+len(m.Reply) > p.maxSubject: // it would end the connection that all actors share
+		return fail(providers.ErrTooLarge, fmt.Errorf("subject and replyTo have %d bytes, at most %d", len(subject)+len(m.Reply), p.maxSubject))
 	case topic.Reserved(subject) && !isInbox(subject):
 		return fail(providers.ErrNotPermitted, fmt.Errorf("the subject %.200q is reserved", subject))
 	case len(subject)+len(body) > p.maxMessage:
@@ -124,11 +133,8 @@ func (p *Provider) publish(ctx context.Context, payload []byte) error {
 	if err != nil {
 		return fail(providers.ErrFormat, err)
 	}
-	if err := p.check(m.Subject, m.Body); err != nil {
+	if err := p.check(m); err != nil {
 		return err
-	}
-	if m.Reply != "" && !topic.ValidSubject(m.Reply) {
-		return fail(providers.ErrFormat, fmt.Errorf("replyTo %.200q is no subject", m.Reply))
 	}
 	_, kept := p.broker.Covers(m.Subject)
 	err = p.db.Do(ctx, func(_ context.Context, t *store.Turn) error {
@@ -158,7 +164,7 @@ func (p *Provider) request(ctx context.Context, payload []byte) ([]byte, error) 
 	if err != nil {
 		return nil, fail(providers.ErrFormat, err)
 	}
-	if err := p.check(m.Subject, m.Body); err != nil {
+	if err := p.check(m); err != nil {
 		return nil, err
 	}
 	if t := store.TurnFrom(ctx); t != nil {

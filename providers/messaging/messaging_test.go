@@ -56,7 +56,7 @@ func newProvider(t testing.TB) (*messaging.Provider, *store.DB, *fake) {
 	}
 	t.Cleanup(func() { db.Close() })
 	f := &fake{}
-	return messaging.New(db, f, 1000), db, f
+	return messaging.New(db, f, 1000, 200), db, f
 }
 
 func request(subject, body string, ms int64) []byte {
@@ -161,6 +161,8 @@ func TestProvider_Call_refuses(t *testing.T) {
 		{ask, request("a", "", -1), "messaging: wrong format: "},
 		{ask, []byte{0x81}, "messaging: wrong format: "},
 		{tell, publish(messaging.Message{Subject: "a", Body: []byte(body)}).Payload, "messaging: payload too large: "},
+		{ask, request(strings.Repeat("s", 201), "", 1), "messaging: payload too large: subject and replyTo have 201 bytes, at most 200"},
+		{tell, publish(messaging.Message{Subject: "a", Reply: strings.Repeat("s", 200)}).Payload, "messaging: payload too large: "},
 		{tell, publish(messaging.Message{Subject: ""}).Payload, "messaging: wrong format: "},
 		{tell, publish(messaging.Message{Subject: "wasmbus.evt.default"}).Payload, "messaging: not permitted: "},
 		{tell, publish(messaging.Message{Subject: "a", Reply: "b c"}).Payload, "messaging: wrong format: "},
