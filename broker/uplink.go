@@ -92,7 +92,10 @@ func (o *pumpOptions) setDefaults() {
 // hubInbox is the prefix of the inboxes that a box's connections to the hub use.
 // With an inbox of its own for each box the hub can keep one from reading the
 // answers meant for another.
-func hubInbox(device string) string { return "_INBOX.edged." + device }
+func hubInbox(device string) string { return boxInboxes + device }
+
+// boxInboxes begins the inboxes of boxes.
+const boxInboxes = "_INBOX.edged."
 
 // uplinkSubscription is the name of the position that the hub has in a stream. A
 // message is kept until the hub has acknowledged it.

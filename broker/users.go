@@ -65,12 +65,13 @@ const (
 func (p Permissions) server() *server.Permissions {
 	sp := &server.Permissions{
 		// Nil would be for everything.
-		Publish:   &server.SubjectPermission{Allow: append([]string{}, p.Publish...)},
-		Subscribe: &server.SubjectPermission{Allow: slices.Clone(p.Subscribe)},
+		Publish: &server.SubjectPermission{Allow: append([]string{}, p.Publish...)},
+		// What the hub answers the box is for the box, also where p has all inboxes.
+		Subscribe: &server.SubjectPermission{Allow: slices.Clone(p.Subscribe), Deny: []string{boxInboxes + ">"}},
 		Response:  &server.ResponsePermission{MaxMsgs: maxAnswers, Expires: answerTime},
 	}
 	if len(p.Subscribe) == 0 {
-		sp.Subscribe.Deny = []string{">"}
+		sp.Subscribe.Deny = append(sp.Subscribe.Deny, ">")
 	}
 	return sp
 }

@@ -193,6 +193,44 @@ func TestServer_PutUser(t *testing.T) {
 	}
 }
 
+// Who may read all inboxes can not read those of the box.
+func TestServer_AddUser_inboxesOfTheBox(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: "127.0.0.1:0"}).run(t)
+	l, err := b.AddUser("V1", broker.Permissions{Publish: []string{"a"}, Subscribe: []string{"_INBOX.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := dialAs(t, b, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	sub, err := nc.SubscribeSync("_INBOX.>")
+	if err == nil {
+		err = nc.FlushTimeout(patience)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := b.ConnectLink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	if _, err := whole.Subscribe("a", func(m *nats.Msg) { _ = m.Respond([]byte("for the box")) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := whole.Request("a", nil, patience); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole.Publish("_INBOX.other", []byte("for others")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := sub.NextMsg(patience); err != nil || string(m.Data) != "for others" {
+		t.Errorf("got %v, %v", m, err)
+	}
+}
+
 // A client that takes no notice of a login in the URL logs in by token and key; one that
 // sends both, too.
 func TestServer_AddUser_byToken(t *testing.T) {

@@ -60,6 +60,7 @@ server of the lattice such as the hub, with credentials of that one.`,
 	cmd.Flags().StringVar(&a.URL, "server", "", "URL of the NATS server that it connects to, where that is not the box")
 	cmd.Flags().StringVar(&creds, "creds", "", "credentials file for that server")
 	cmd.Flags().BoolVar(&a.ClusterSeed, "cluster-seed", false, "let it sign with the key of the cluster: it can then call actors on other boxes, and speak for anybody")
+	cmd.Flags().BoolVar(&a.OwnInbox, "own-inbox", false, "keep it from the inboxes of others, where its kit takes its own from the line, as those of edged do")
 	_ = cmd.MarkFlagRequired("contract")
 	_ = cmd.MarkFlagFilename("configuration")
 	_ = cmd.MarkFlagFilename("creds", "creds")

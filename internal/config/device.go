@@ -53,6 +53,8 @@ type Lattice struct {
 	Issuers         []string `toml:"issuers" items:"256"`           // cluster keys
 	Control         bool     `toml:"control" default:"true"`        // control tools may ask and change what runs
 	AllowRepeats    bool     `toml:"allow_repeats" default:"false"` // an invocation may come again
+	// ProviderObjects lets providers that are programs use the object store of the lattice.
+	ProviderObjects bool `toml:"provider_objects" default:"false"`
 }
 
 // NATS is the listener for local NATS clients. An empty Listen means none.

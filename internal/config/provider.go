@@ -20,6 +20,7 @@ type providerTable struct {
 	Config      string              `toml:"config" default:""`
 	Env         map[string]string   `toml:"env"`
 	ClusterSeed bool                `toml:"cluster_seed" default:"false"`
+	OwnInbox    bool                `toml:"own_inbox" default:"false"`
 	Limits      providerLimitsTable `toml:"limits"`
 }
 
@@ -44,7 +45,9 @@ type Provider struct {
 	Env      map[string]string
 	// ClusterSeed gives it the cluster's key to sign with, instead of one of its own.
 	ClusterSeed bool
-	Limits      ProviderLimits
+	// OwnInbox keeps it from the inboxes of others.
+	OwnInbox bool
+	Limits   ProviderLimits
 }
 
 // ProviderLimits bound the processes of a provider; 0 and "" are for none.
@@ -67,7 +70,7 @@ func (b *builder) providers() {
 		}
 		p := Provider{
 			Name: t.Name, File: t.File, Exec: t.Exec, Remote: t.Remote, Key: t.Key, Contract: t.Contract, LinkName: t.LinkName, Config: t.Config, Env: t.Env,
-			ClusterSeed: t.ClusterSeed, Limits: ProviderLimits{int64(t.Limits.Memory), t.Limits.Tasks, t.Limits.CPU, t.Limits.User},
+			ClusterSeed: t.ClusterSeed, OwnInbox: t.OwnInbox, Limits: ProviderLimits{int64(t.Limits.Memory), t.Limits.Tasks, t.Limits.CPU, t.Limits.User},
 		}
 		b.checkName(child(path, "link_name"), t.LinkName)
 		archive := t.File + t.Digest + t.OCI
@@ -93,8 +96,8 @@ func (b *builder) providers() {
 				b.fault(child(path, "env"), "not the name of a variable: %q", clip(name))
 			}
 		}
-		if t.Remote != "" && (t.Config != "" || len(t.Env) > 0 || t.ClusterSeed || t.Limits != (providerLimitsTable{})) {
-			b.fault(path, "whoever starts a remote provider configures it: leave config, env, cluster_seed and limits out")
+		if t.Remote != "" && (t.Config != "" || len(t.Env) > 0 || t.ClusterSeed || t.OwnInbox || t.Limits != (providerLimitsTable{})) {
+			b.fault(path, "whoever starts a remote provider configures it: leave config, env, cluster_seed, own_inbox and limits out")
 		}
 		b.app.Providers = append(b.app.Providers, p)
 	}

@@ -22,7 +22,7 @@ func (n *Node) openProcesses() (err error) {
 		Conn: n.link, Lattice: n.o.Device.Lattice.Name, Bus: n.bus, Call: n.lattice.Call, Trust: n.lattice, Users: users{n.broker}, URL: n.providersURL,
 		Host: n.identity.host.Key(), Cluster: n.identity.cluster, Issuers: n.identity.issuers,
 		Admit: n.admit, Permit: n.permitProvider, Dir: filepath.Join(n.stateDir, "providers"), Logger: n.part("providers"), Changed: n.processChanged, Registerer: n.registry,
-		Private: n.private(),
+		Private: n.private(), Inbox: broker.LatticeInbox(n.o.Device.Lattice.Name, n.o.Device.Device.ID), Objects: n.o.Device.Lattice.ProviderObjects,
 	}
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return err
@@ -131,6 +131,7 @@ type AttachRequest struct {
 	JWT         string `json:"jwt"`
 	Seed        string `json:"seed"`
 	ClusterSeed bool   `json:"cluster_seed"`
+	OwnInbox    bool   `json:"own_inbox"`
 }
 
 // Attached is the answer: what goes to the stdin of the provider.
@@ -149,7 +150,7 @@ func (n *Node) attachProvider(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%w: %w", errRequest, err)
 	}
 	line, err := n.processes.Attach(r.Context(), child.Remote{
-		Key: a.Key, LinkName: a.LinkName, Contract: a.Contract, Name: a.Name, Config: a.Config, URL: a.URL, JWT: a.JWT, Seed: a.Seed, ClusterSeed: a.ClusterSeed,
+		Key: a.Key, LinkName: a.LinkName, Contract: a.Contract, Name: a.Name, Config: a.Config, URL: a.URL, JWT: a.JWT, Seed: a.Seed, ClusterSeed: a.ClusterSeed, OwnInbox: a.OwnInbox,
 	})
 	if err != nil && !errors.Is(err, child.ErrRunning) {
 		err = fmt.Errorf("%w: %w", errRequest, err)

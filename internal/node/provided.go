@@ -51,7 +51,7 @@ func (n *Node) prepareProvider(ctx context.Context, c *config.App, p config.Prov
 		return provided{name: p.Name, key: p.Remote, contract: p.Contract, link: p.LinkName}, nil
 	}
 	s := child.Spec{
-		Key: p.Key, LinkName: p.LinkName, Contract: p.Contract, Name: p.Name, Config: p.Config, Env: p.Env, ClusterSeed: p.ClusterSeed,
+		Key: p.Key, LinkName: p.LinkName, Contract: p.Contract, Name: p.Name, Config: p.Config, Env: p.Env, ClusterSeed: p.ClusterSeed, OwnInbox: p.OwnInbox,
 		Limits: child.Limits{Memory: p.Limits.Memory, Tasks: p.Limits.Tasks, Percent: p.Limits.CPU, User: p.Limits.User}, App: c.Name, Ref: p.Ref,
 	}
 	path, err := n.providerFile(ctx, c, p)

@@ -62,6 +62,9 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	}
 	g.start("metadata", n.metadata.Run)
 	g.start("shared links", n.runShare)
+	if n.o.Device.Lattice.ProviderObjects {
+		g.start("object store", n.runObjects)
+	}
 	n.providersAtBoot(ctx)
 	g.start("providers", n.processes.Run)
 	g.start("http", n.http.Run)

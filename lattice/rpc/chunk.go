@@ -25,11 +25,19 @@ func (l *Lattice) large(payload []byte) bool {
 	return len(payload) > wire.ChunkBytes || !l.fits(len(payload))
 }
 
-// stow puts a payload into the object store of the lattice. The bucket has the name
-// of the lattice, and whoever needs it first creates it.
-func (l *Lattice) stow(ctx context.Context, name string, payload []byte) error {
+// MakeBucket makes the object store for large payloads, if it is not there: for those
+// in the lattice who may use it and not make it.
+func (l *Lattice) MakeBucket(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, chunkedExtra)
 	defer cancel()
+	if _, err := l.bucket(ctx); err != nil {
+		return fmt.Errorf("object store %s: %w", l.o.Lattice, objectError(err))
+	}
+	return nil
+}
+
+// bucket has the name of the lattice, and whoever needs it first creates it.
+func (l *Lattice) bucket(ctx context.Context) (jetstream.ObjectStore, error) {
 	bucket, err := l.js.ObjectStore(ctx, l.o.Lattice)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		bucket, err = l.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: l.o.Lattice})
@@ -37,6 +45,14 @@ func (l *Lattice) stow(ctx context.Context, name string, payload []byte) error {
 			bucket, err = l.js.ObjectStore(ctx, l.o.Lattice)
 		}
 	}
+	return bucket, err
+}
+
+// stow puts a payload into the object store of the lattice.
+func (l *Lattice) stow(ctx context.Context, name string, payload []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, chunkedExtra)
+	defer cancel()
+	bucket, err := l.bucket(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTooLarge, objectError(err))
 	}

@@ -448,6 +448,46 @@ func TestLattice_Run_endsInOrder(t *testing.T) {
 	}
 }
 
+// Nobody has the host publish in its name where that means something.
+func TestLattice_serve_replySubjects(t *testing.T) {
+	b := startBox(t, startServer(t, nil), nil)
+	var calls atomic.Int32
+	key := b.serve(t, func(ctx context.Context, inv lattice.Invocation) ([]byte, error) {
+		calls.Add(1)
+		return echo(ctx, inv)
+	})
+	all, err := b.conn.SubscribeSync(">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := []string{"wasmbus.rpc.home.V1.default.linkdefs.put", "$KV.LATTICEDATA_home.LINKDEF_x", "$JS.API.STREAM.DELETE.x", "edge.up.box.alarms.x", "edge.down.all.x"}
+	good := []string{"_INBOX.x", "edge.rpc.home.box.x", "replies.of.a.kit"}
+	for _, reply := range append(bad, good...) {
+		i := b.signed(t, key, []byte("x"), nil)
+		if err := b.conn.PublishRequest(wire.ActorSubject("home", key), reply, i.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered := make(map[string]bool)
+	for len(answered) < len(good) {
+		m, err := all.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("answered: %v, %v", answered, err)
+		}
+		if m.Reply == "" {
+			answered[m.Subject] = true
+		}
+	}
+	for _, subject := range good {
+		if !answered[subject] {
+			t.Errorf("%s was not answered, but %v", subject, answered)
+		}
+	}
+	if n := int(calls.Load()); n != len(good) {
+		t.Errorf("%d calls, want %d", n, len(good))
+	}
+}
+
 // An operator sees that something is refused, once, and how often; nobody sees
 // what only the two ends should know.
 func TestLattice_serve_tells(t *testing.T) {

@@ -104,6 +104,11 @@ func (l *Lattice) leave(key string) {
 // take handles a message in a goroutine of its own, for which Run waits, or refuses
 // it.
 func (l *Lattice) take(key string, m *nats.Msg) {
+	if !isInbox(m.Reply) {
+		l.count("in", "refused")
+		l.log.Debug("invocation dropped, its reply subject is none for replies", "actor", key, "reply", m.Reply)
+		return
+	}
 	inv, err := wire.DecodeInvocation(m.Data)
 	if err != nil {
 		l.count("in", "malformed")
@@ -137,6 +142,20 @@ func (l *Lattice) take(key string, m *nats.Msg) {
 		defer cancel()
 		l.serve(ctx, key, m, &inv)
 	}()
+}
+
+// isInbox says whether a reply subject, or "", is not one of those that mean something
+// to who listens there. Else whoever may call an actor could have the host publish in its
+// stead: links to another provider, entries of a bucket, what goes up to the hub.
+func isInbox(reply string) bool {
+	first, rest, _ := strings.Cut(reply, ".")
+	switch first {
+	case "wasmbus":
+		return false
+	case "edge":
+		return strings.HasPrefix(rest, "rpc.") // answers to boxes
+	}
+	return !strings.HasPrefix(first, "$")
 }
 
 // serve answers one invocation.

@@ -33,6 +33,16 @@ type HostData struct {
 	JSDomain   *string           `json:"js_domain"` // nil for the account's own
 	OTel       OTel              `json:"otel_config"`
 	LogLevel   string            `json:"log_level,omitempty"` // "error" to "trace"; old kits misread a null
+	Edged      *Edged            `json:"edged,omitempty"`     // nil from other hosts
+}
+
+// Edged is what a box of edged says to kits that know of it.
+type Edged struct {
+	// Inbox is what the inboxes of the provider should begin with: nobody else can read
+	// what comes to those.
+	Inbox string `json:"inbox_prefix"`
+	// Objects says whether the login may use the object store.
+	Objects bool `json:"object_store"`
 }
 
 // OTel is where a provider sends its traces, nil for nowhere.

@@ -33,6 +33,7 @@ import (
 
 	"github.com/edged-io/edged/internal/cgroup"
 	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/internal/topic"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/wire"
 )
@@ -89,6 +90,11 @@ type Options struct {
 	// but for what they need of Dir. It is the kernel's to keep (Landlock, since Linux
 	// 5.13); where it does not, the log says so.
 	Private []string
+	// Inbox begins the inboxes of providers on this box; what tells them apart follows.
+	Inbox string
+	// Objects lets providers use the object store of the lattice, for large payloads:
+	// who may read there may have what is read sent to any subject.
+	Objects bool
 	// JetStreamDomain is where large payloads are kept; "" for the account's own.
 	JetStreamDomain string
 	Timeout         time.Duration // of a provider's calls; 0 for 2 s
@@ -155,6 +161,8 @@ func New(o Options) (*Manager, error) {
 		return nil, fmt.Errorf("providers: lattice %q: a name has letters, digits, _ and - only", o.Lattice)
 	case o.Host.Kind() != claims.Server || o.Cluster.Kind() != claims.Cluster:
 		return nil, fmt.Errorf("providers: want the keys of a host and a cluster: %w", claims.ErrKey)
+	case !topic.ValidSubject(o.Inbox):
+		return nil, fmt.Errorf("providers: inboxes begin with %.80q: not a subject", o.Inbox)
 	case !filepath.IsAbs(o.Dir):
 		return nil, fmt.Errorf("providers: folder %q is not an absolute path", o.Dir)
 	}

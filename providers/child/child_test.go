@@ -90,7 +90,8 @@ func TestManager_confined(t *testing.T) {
 	for _, try := range []string{
 		"pwasmbus.ctl.home.linkdefs.put", "pwasmbus.rpc.home." + other + ".default", "pwasmbus.rpc.home." + key + ".default.linkdefs.put",
 		"pwasmbus.evt.home", "swasmbus.rpc.home." + other + ".default", "swasmbus.rpc.home.>", "s>", "swasmbus.rpc.home." + l.Actor,
-		"p$JS.API.STREAM.DELETE.OBJ_home", "p$JS.API.STREAM.PURGE.EDGE_UP",
+		"sedge.rpc.home.>", "sedge.rpc.home.box.*.*", "p$JS.API.INFO", "p$JS.API.STREAM.CREATE.OBJ_home", "p$JS.API.STREAM.INFO.OBJ_home",
+		"p$JS.API.CONSUMER.CREATE.OBJ_home.x.$O.home.C.x", "p$O.home.C.x",
 	} {
 		if _, err := b.call(l, "Test.Try", try); err == nil || !strings.Contains(err.Error(), "ermissions") {
 			t.Errorf("%s: %v", try, err)
@@ -111,6 +112,61 @@ func TestManager_confined(t *testing.T) {
 	}
 	if _, err := direct(); err == nil || !strings.Contains(err.Error(), "no link") {
 		t.Errorf("without a link: %v", err)
+	}
+}
+
+// With the object store a provider reads and writes payloads, and has no other way to have
+// something sent than that.
+func TestManager_confined_objects(t *testing.T) {
+	b := startBox(t, func(o *child.Options) { o.Objects, o.JetStreamDomain = true, "hub" })
+	key := b.start("good", nil)
+	l := b.link(key, map[string]string{"n": "1"})
+	b.linked(l)
+	for _, api := range []string{"$JS.API.", "$JS.hub.API."} {
+		for _, try := range []string{
+			"STREAM.CREATE.OBJ_home", "STREAM.UPDATE.OBJ_home", "STREAM.DELETE.OBJ_home", "STREAM.PURGE.EDGE_UP", "STREAM.NAMES", "CONSUMER.CREATE.OBJ_home",
+			"CONSUMER.CREATE.OBJ_home.x", "CONSUMER.CREATE.OBJ_home.x.$O.home.>", "CONSUMER.DURABLE.CREATE.OBJ_home.x", "CONSUMER.CREATE.KV_LATTICEDATA_home.x.$KV.>",
+		} {
+			if _, err := b.call(l, "Test.Try", "p"+api+try); err == nil || !strings.Contains(err.Error(), "ermissions") {
+				t.Errorf("%s: %v", try, err)
+			}
+		}
+		for _, try := range []string{"STREAM.INFO.OBJ_home", "DIRECT.GET.OBJ_home.$O.home.M.eA==", "CONSUMER.CREATE.OBJ_home.x.$O.home.C.x", "STREAM.PURGE.OBJ_home"} {
+			if _, err := b.call(l, "Test.Try", "p"+api+try); err != nil {
+				t.Errorf("%s: %v", try, err)
+			}
+		}
+	}
+	b.ask(l, "Test.Echo", strings.Repeat("x", 950<<10))
+}
+
+// What a provider is answered can not be read by another, whose kit knows only of the
+// inboxes that all have.
+func TestManager_inboxes(t *testing.T) {
+	b := startBox(t, nil)
+	hostile := b.start("classic", nil)
+	spy := b.link(hostile, nil)
+	b.ask(spy, "Test.Spy", "_INBOX.>")
+	key := b.start("good", func(s *child.Spec) { s.OwnInbox = true })
+	l := b.link(key, map[string]string{"n": "1"})
+	b.linked(l)
+	if got := b.ask(l, "Test.CallActor", key); got != "actor got hello" {
+		t.Errorf("got %q", got)
+	}
+	if got := b.ask(spy, "Test.Spied", ""); got != "Test.Spied " {
+		t.Errorf("it has read %q", got)
+	}
+	// One that is kept to its own has not even those.
+	if _, err := b.call(l, "Test.Try", "s_INBOX.>"); err == nil || !strings.Contains(err.Error(), "ermissions") {
+		t.Errorf("own inbox: %v", err)
+	}
+	if _, err := b.call(l, "Test.Echo", strings.Repeat("x", 950<<10)); err == nil || !strings.Contains(err.Error(), "provider_objects") {
+		t.Errorf("a large payload, without the object store: %v", err)
+	}
+	// One with a classic kit calls actors, too.
+	b.bus.PutLink(spy)
+	if got := b.ask(spy, "Test.CallActor", hostile); got != "actor got hello" {
+		t.Errorf("a classic kit: got %q", got)
 	}
 }
 

@@ -15,11 +15,6 @@ func (m *Manager) HastenEnd() { m.t.ask, m.t.term = 50*time.Millisecond, 50*time
 // SetPatience says how long a provider may be silent after its start.
 func (m *Manager) SetPatience(d time.Duration) { m.t.first = d }
 
-// Permissions are the subjects of a provider.
-func (m *Manager) Permissions(key, link string) (publish, subscribe []string) {
-	return m.permissions(id{key, link})
-}
-
 // Runs says whether Run does.
 func (m *Manager) Runs() bool {
 	m.mu.Lock()

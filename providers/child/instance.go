@@ -30,6 +30,7 @@ type instance struct {
 	login    login
 	seed     claims.Seed // of the key it signs with
 	subject  string
+	inbox    string        // what its inboxes begin with
 	first    chan error    // how the first start went; has room
 	again    chan struct{} // has it tried again at once; has room
 	dropping sync.Once
@@ -66,6 +67,7 @@ func (m *Manager) newInstance(s Spec, program string) (*instance, error) {
 	in := &instance{
 		m: m, id: id{s.Key, s.LinkName}, spec: s, program: program, seed: seed,
 		login:   login{"provider-" + hex.EncodeToString(sum[:12]), rand.Text()},
+		inbox:   m.o.Inbox + "." + hex.EncodeToString(sum[:12]),
 		subject: wire.ProviderSubject(m.o.Lattice, s.Key, s.LinkName),
 		first:   make(chan error, 1), again: make(chan struct{}, 1),
 		status: Status{
@@ -86,7 +88,7 @@ type seeds interface {
 
 // enter gives the provider what it needs to take part.
 func (in *instance) enter() error {
-	publish, subscribe := in.m.permissions(in.id)
+	publish, subscribe := in.permissions()
 	if err := in.m.o.Users.PutUser(in.login.User, in.login.Password, publish, subscribe); err != nil {
 		return err
 	}
@@ -120,27 +122,41 @@ func (in *instance) leave() {
 
 func (in *instance) entity() lattice.Entity { return lattice.Entity{Key: in.id.key, Link: in.id.link} }
 
-// permissions are the subjects of a provider: its own, those of actors, and the object
-// store that large payloads go through. An inbox can have any name, since kits choose it.
-func (m *Manager) permissions(i id) (publish, subscribe []string) {
-	bucket := "OBJ_" + m.o.Lattice
-	api := []string{"$JS.API"}
+// permissions are the subjects of a provider: its own, those of actors, its inboxes, and,
+// where that is granted, the object store that large payloads go through.
+func (in *instance) permissions() (publish, subscribe []string) {
+	own := in.subject
+	publish, subscribe = []string{"wasmbus.rpc." + in.m.o.Lattice + ".*"}, []string{own, own + ".>", in.inbox + ".>"}
+	if !in.spec.OwnInbox {
+		subscribe = append(subscribe, "_INBOX.>") // kits choose the name of theirs
+	}
+	if in.m.o.Objects {
+		publish = append(publish, in.m.objects()...)
+	}
+	return publish, subscribe
+}
+
+// objects are the subjects of the object store: to write and delete payloads, and to read
+// them in the ways that kits have. The bucket is not theirs to make: who makes it says
+// where it takes its messages from.
+func (m *Manager) objects() []string {
+	bucket, chunks, meta := "OBJ_"+m.o.Lattice, "$O."+m.o.Lattice+".C.", "$O."+m.o.Lattice+".M."
+	all := []string{chunks + "*", meta + "*", "$JS.FC." + bucket + ".>"}
+	api := []string{"$JS.API."}
 	if d := m.o.JetStreamDomain; d != "" {
-		api = append(api, "$JS."+d+".API")
+		api = append(api, "$JS."+d+".API.")
 	}
-	publish = []string{"wasmbus.rpc." + m.o.Lattice + ".*", "$O." + m.o.Lattice + ".>", "$JS.FC." + bucket + ".>"}
 	for _, a := range api {
-		publish = append(publish, a+".INFO", a+".STREAM.NAMES")
-		for _, verb := range []string{"STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE", "STREAM.MSG.GET", "DIRECT.GET"} {
-			publish = append(publish, a+"."+verb+"."+bucket)
+		all = append(all, a+"INFO")
+		for _, verb := range []string{"STREAM.INFO.", "STREAM.PURGE.", "STREAM.MSG.GET.", "DIRECT.GET."} {
+			all = append(all, a+verb+bucket)
 		}
-		for _, verb := range []string{"DIRECT.GET", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT"} {
-			publish = append(publish, a+"."+verb+"."+bucket+".>")
-		}
-		publish = append(publish, a+".CONSUMER.CREATE."+bucket)
+		all = append(all,
+			a+"DIRECT.GET."+bucket+"."+meta+"*", a+"CONSUMER.CREATE."+bucket+".*."+chunks+"*",
+			a+"CONSUMER.INFO."+bucket+".*", a+"CONSUMER.DELETE."+bucket+".*", a+"CONSUMER.MSG.NEXT."+bucket+".*",
+		)
 	}
-	own := wire.ProviderSubject(m.o.Lattice, i.key, i.link)
-	return publish, []string{own, own + ".>", "_INBOX.>"}
+	return all
 }
 
 // update changes the status and tells of it.
@@ -237,6 +253,9 @@ func (in *instance) call(ctx context.Context, inv lattice.Invocation) ([]byte, e
 	case <-*in.ready.Load():
 	case <-ctx.Done():
 	}
+	if len(inv.Payload) > wire.ChunkBytes && !in.m.o.Objects {
+		return nil, fmt.Errorf("provider %s: payload of %d bytes, and it may not use the object store, where one of more than %d goes: see lattice.provider_objects in the device file", in.title(), len(inv.Payload), wire.ChunkBytes)
+	}
 	return in.m.o.Call(ctx, inv)
 }
 
@@ -245,6 +264,7 @@ func (in *instance) hostData(instance string, links []wire.Link) wire.HostData {
 	h := wire.HostData{
 		Host: in.m.o.Host.String(), Lattice: in.m.o.Lattice, LinkName: in.id.link, Provider: in.id.key, Seed: in.seed.Reveal(),
 		Instance: instance, Links: links, Issuers: in.m.issuers(), Config: in.spec.Config, TimeoutMS: in.m.o.Timeout.Milliseconds(),
+		Edged: &wire.Edged{Inbox: in.inbox, Objects: in.m.o.Objects},
 	}
 	if d := in.m.o.JetStreamDomain; d != "" {
 		h.JSDomain = &d

@@ -62,6 +62,7 @@ type provider struct {
 	mu    sync.Mutex // guards what follows
 	links map[string]wire.Link
 	heard []string // of links, in order
+	spied *nats.Subscription
 }
 
 func provide(behaviour string) error {
@@ -97,7 +98,11 @@ func provide(behaviour string) error {
 		}
 		fmt.Println("forked", fork.Process.Pid)
 	}
-	if p.conn, err = nats.Connect(h.URL); err != nil {
+	var options []nats.Option
+	if behaviour != "classic" {
+		options = append(options, nats.CustomInboxPrefix(h.Edged.Inbox))
+	}
+	if p.conn, err = nats.Connect(h.URL, options...); err != nil {
 		return err
 	}
 	defer p.conn.Close()
@@ -222,6 +227,16 @@ func (p *provider) handle(inv *wire.Invocation) ([]byte, error) {
 			err = nc.Publish(publish, nil)
 		}
 		return nil, cmpErr(err, nc.Flush(), nc.LastError())
+	case "Test.Spy": // what it may listen to of others
+		nc, err := nats.Connect(p.URL)
+		if err == nil {
+			p.spied, err = nc.SubscribeSync(string(inv.Payload))
+		}
+		return nil, cmpErr(err, nc.Flush())
+	case "Test.Spied":
+		if m, err := p.spied.NextMsg(time.Second); err == nil {
+			return m.Data, nil
+		}
 	case "Test.CallActor":
 		return p.callActor(inv)
 	}

@@ -28,6 +28,7 @@ type Remote struct {
 	// another server it logs in there by the JWT and seed of a user, or not at all.
 	URL, JWT, Seed string
 	ClusterSeed    bool // as in Spec
+	OwnInbox       bool // the same
 	App            string
 }
 
@@ -97,7 +98,7 @@ func (m *Manager) Detach(_ context.Context, key, link string) error {
 
 func (m *Manager) newRemote(r Remote) (*instance, error) {
 	in, err := m.newInstance(Spec{
-		Key: r.Key, LinkName: r.LinkName, Contract: r.Contract, Name: r.Name, Config: r.Config, ClusterSeed: r.ClusterSeed, App: r.App,
+		Key: r.Key, LinkName: r.LinkName, Contract: r.Contract, Name: r.Name, Config: r.Config, ClusterSeed: r.ClusterSeed, OwnInbox: r.OwnInbox, App: r.App,
 	}, "")
 	if err != nil {
 		return nil, err
@@ -118,6 +119,7 @@ func (in *instance) remoteLine(r Remote) ([]byte, error) {
 		return nil, fmt.Errorf("%.80q is not a URL of a NATS server, such as nats://hub.example.com:4222", r.URL)
 	default:
 		h.URL, h.UserJWT, h.UserSeed = r.URL, r.JWT, r.Seed
+		h.Edged = nil // what its user may do there is not the box's to say
 	}
 	return h.Line()
 }

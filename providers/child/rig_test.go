@@ -119,7 +119,7 @@ func newBox(t testing.TB, change func(*child.Options)) *box {
 	if !ns.ReadyForConnections(patience) {
 		t.Fatal("server is not ready")
 	}
-	conn, err := nats.Connect(ns.ClientURL())
+	conn, err := nats.Connect(ns.ClientURL(), nats.CustomInboxPrefix("edge.rpc.home.box"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func newBox(t testing.TB, change func(*child.Options)) *box {
 	run(t, l.Run)
 	o := child.Options{
 		Conn: conn, Lattice: "home", Host: host.Key(), Cluster: b.cluster, Bus: b.bus, Call: l.Call, Users: u, Trust: l,
-		URL: ns.ClientURL, Dir: b.dir, Timeout: patience, Logger: slog.New(slog.NewTextHandler(b.log, nil)),
+		URL: ns.ClientURL, Inbox: "edge.rpc.home.box", Dir: b.dir, Timeout: patience, Logger: slog.New(slog.NewTextHandler(b.log, nil)),
 		Admit: func(_ context.Context, _ string, check func(claims.Policy) error) error {
 			return check(claims.Policy{Issuers: []claims.Key{b.account.Key()}})
 		},

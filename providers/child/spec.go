@@ -36,7 +36,10 @@ type Spec struct {
 	// ClusterSeed gives the provider the cluster's key to sign with, in place of one of
 	// its own: for one that calls actors on other hosts. It can then speak for anybody.
 	ClusterSeed bool
-	Limits      Limits
+	// OwnInbox keeps the provider to the inboxes that the host data name. Without it it
+	// may take replies wherever it likes, and those of others: kits know no better.
+	OwnInbox bool
+	Limits   Limits
 
 	issuer string // of the Archive, when it was verified
 

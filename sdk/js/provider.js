@@ -104,6 +104,8 @@ export class Host {
     const url = new URL(/:\/\//.test(address ?? "") ? address : `nats://${address || "127.0.0.1:4222"}`);
     const options = { servers: url.host, name: `provider ${this.data.provider_key}`, maxReconnectAttempts: -1, waitOnFirstConnect: true };
     if (url.protocol === "tls:") options.tls = {};
+    const { inbox_prefix: inbox } = this.data.edged ?? {}; // what nobody else can read; other hosts say none
+    if (inbox) options.inboxPrefix = inbox;
     if (jwt) options.authenticator = jwtAuthenticator(jwt, new TextEncoder().encode(seed));
     if (url.username) Object.assign(options, { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) });
     this.nc = await connect(options);
@@ -239,8 +241,12 @@ export class Host {
     return reply.length ? decode(reply) : undefined;
   }
 
-  // The bucket is the one that all in the lattice share. Who needs it first creates it.
+  // The bucket is the one that all in the lattice share. Who needs it first creates it; a
+  // box of edged does so itself, or keeps its providers from it.
   #bucket() {
+    const { edged } = this.data;
+    if (edged?.object_store) return this.objects.open(this.data.lattice_rpc_prefix);
+    if (edged) throw new Error("large payloads: the box keeps providers from the object store: see lattice.provider_objects in its device file");
     return this.objects.create(this.data.lattice_rpc_prefix);
   }
 

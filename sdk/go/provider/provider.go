@@ -96,6 +96,13 @@ type HostData struct {
 	InstanceID     string   `json:"instance_id"`
 	LogLevel       string   `json:"log_level"` // error, warn, info, debug or trace; "" for what you like
 	Domain         string   `json:"js_domain"` // of JetStream
+	Edged          *Edged   `json:"edged"`     // nil from other hosts
+}
+
+// Edged is what a box of edged says beside what all hosts say.
+type Edged struct {
+	Inbox   string `json:"inbox_prefix"` // of the inboxes that nobody else can read
+	Objects bool   `json:"object_store"` // the login may use the object store
 }
 
 // String keeps the secrets out of texts and logs.

@@ -70,6 +70,16 @@ func connect(data HostData) (h *Host, err error) {
 	if data.UserJWT != "" {
 		options = append(options, nats.UserJWTAndSeed(data.UserJWT, data.UserSeed))
 	}
+	keep := wire.MayMake
+	if e := data.Edged; e != nil {
+		keep = wire.MayNot
+		if e.Objects {
+			keep = wire.MayUse
+		}
+		if e.Inbox != "" {
+			options = append(options, nats.CustomInboxPrefix(e.Inbox))
+		}
+	}
 	if data.URL == "" {
 		data.URL = nats.DefaultURL
 	}
@@ -82,7 +92,7 @@ func connect(data HostData) (h *Host, err error) {
 	if h.conn, err = nats.Connect(data.URL, options...); err != nil {
 		return nil, err
 	}
-	h.objects, err = wire.NewObjects(h.conn, data.Lattice, data.Domain)
+	h.objects, err = wire.NewObjects(h.conn, data.Lattice, data.Domain, keep)
 	return h, err
 }
 

@@ -18,25 +18,40 @@ const (
 	maxPayload = 64 << 20         // more is not fetched
 )
 
+// A Right says what a provider may do with the object store.
+type Right int
+
+const (
+	MayMake Right = iota // use it, and make it: with hosts that say nothing of it
+	MayUse               // use it; the host makes it
+	MayNot
+)
+
+var errNoObjects = errors.New("the box keeps providers from it: see lattice.provider_objects in its device file")
+
 // Objects is the object store of a lattice.
 type Objects struct {
 	js      jetstream.JetStream
 	lattice string
+	right   Right
 }
 
 // NewObjects is for the account of a connection, or for a domain of JetStream.
-func NewObjects(conn *nats.Conn, lattice, domain string) (*Objects, error) {
+func NewObjects(conn *nats.Conn, lattice, domain string, right Right) (*Objects, error) {
 	js, err := jetstream.New(conn)
 	if domain != "" {
 		js, err = jetstream.NewWithDomain(conn, domain)
 	}
-	return &Objects{js, lattice}, err
+	return &Objects{js, lattice, right}, err
 }
 
-// bucket is the one that all in the lattice share. Who needs it first creates it.
+// bucket is the one that all in the lattice share. Who needs it first, and may, creates it.
 func (o *Objects) bucket(ctx context.Context) (jetstream.ObjectStore, error) {
+	if o.right == MayNot {
+		return nil, errNoObjects
+	}
 	bucket, err := o.js.ObjectStore(ctx, o.lattice)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	if o.right == MayMake && errors.Is(err, jetstream.ErrBucketNotFound) {
 		bucket, err = o.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: o.lattice})
 	}
 	return bucket, err

@@ -1,0 +1,65 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edged-io/edged/internal/claims"
+	"github.com/edged-io/edged/lattice"
+	"github.com/edged-io/edged/providers/child"
+	"github.com/edged-io/edged/sdk/go/provider"
+)
+
+// A provider of the SDK takes large payloads and answers with them, with nothing but what
+// edged hub permissions prints for the box; the box has made the object store.
+func TestNode_provider_largePayloads(t *testing.T) {
+	leaf, admin := strictHub(t, map[string]string{"box": "plant"})
+	r := newBox(t, "box", unsigned+fmt.Sprintf("[hub]\nurl = \"nats-leaf://box:x@%s\"\n[lattice]\nname = \"plant\"\nprovider_objects = true\n", leaf))
+	r.start()
+	js, err := jetstream.NewWithDomain(admin, "hub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the box has made the object store", func() bool {
+		_, err := js.ObjectStore(t.Context(), "plant")
+		return err == nil
+	})
+	key := seed(t, claims.Service).Key().String()
+	l := lattice.Link{Actor: seed(t, claims.Module).Key().String(), Contract: "acme:echo", Name: "default", Provider: key}
+	r.bus.SetGrant(l.Actor, lattice.Grant{Signed: true, Contracts: []string{l.Contract}})
+	r.bus.PutLink(l)
+	if err := r.processes.PutLink(l); err != nil {
+		t.Fatal(err)
+	}
+	line, err := r.processes.Attach(t.Context(), child.Remote{Key: key, Contract: l.Contract, OwnInbox: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := provider.ParseHostData(string(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- provider.Run(ctx, data, func(*provider.Host) (provider.Provider, error) { return answering{}, nil })
+	}()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	want := strings.Repeat("x", 2<<20)
+	r.eventually("a large payload comes back", func() bool {
+		got, err := r.bus.HostCall(t.Context(), l.Actor, l.Name, l.Contract, "Echo.Echo", []byte(want))
+		if err != nil {
+			t.Log(err)
+		}
+		return err == nil && string(got) == want
+	})
+}
