@@ -152,7 +152,7 @@ var laborious = map[string]func(m *wasmModule){
 	},
 	"straight code in blocks and branches": func(m *wasmModule) {
 		arm := slices.Repeat(work(4), 1500)
-		m.fn("run", nil, nil, 0, slices.Repeat(cat(c32(1), opIf, void, arm, opElse, arm, opEnd, opBlock, void, arm, opEnd), 50))
+		m.fn("run", nil, nil, 0, slices.Repeat(cat(c32(1), opIf, void, arm, opElse, arm, opEnd, opBlock, void, arm, opEnd), 30))
 	},
 	"a short loop": func(m *wasmModule) {
 		m.fn("run", nil, nil, 1, opLoop, void, work(9), again(50_000), opEnd)

@@ -9,7 +9,8 @@ const (
 	maxImports   = 10_000  // an actor needs a few dozen; each missing one is looked up
 	maxFunctions = 1 << 18 // defined ones; the engine keeps some 500 bytes of each
 	maxGlobals   = 1 << 16 // the engine keeps some 90 bytes of each in each instance
-	maxExports   = 1 << 18 // a module may export all its functions
+	maxExports   = 1 << 18 // a small module may export all its functions
+	maxExported  = 1 << 26 // functions times exports: the engine looks at all exports for each function, at each start
 	maxSegments  = 1 << 17 // of elements and of data, each
 	maxElements  = 1 << 18 // in all element segments; the engine keeps some 60 bytes of each, and 40 in each instance
 
@@ -21,7 +22,7 @@ const (
 	maxSignatures = 1 << 20 // parameters and results of all types; the engine keeps 8 bytes of each
 	maxLocals     = 50_000  // of one function, parameters included: what browsers allow
 	maxLocalsSum  = 4 << 20 // of all functions: four bytes declare millions, and the engine keeps 8 bytes of each
-	maxBodyBytes  = 2 << 20 // of one function: the largest met has 80 KB; compiling takes some 60 bytes for each
+	maxBodyBytes  = 1 << 20 // of one function: the largest met has 80 KB; compiling takes up to 340 bytes for each, and see maxExits
 	maxNesting    = 1 << 14 // blocks in blocks: a switch nests as deep as it has cases
 	maxBranches   = 1 << 15 // targets of one br_table, see maxBlocks
 	maxConstBytes = 1 << 12 // of one constant expression
@@ -29,12 +30,13 @@ const (
 	maxSections   = 1 << 10 // custom ones included
 
 	// What the engine's compiler does is bounded by these, see effort: some
-	// seconds and 100 MiB for the worst of each, and for a large module as
+	// seconds and 600 MiB for the worst of each, and for a large module as
 	// long again as it would take anyway. Sums are of all functions.
 	maxBlocks      = 1 << 15 // of one function; the largest met, of Haskell and Go, have some 5000
 	maxSquareSum   = 1 << 31 // the squares of those; a Go module has 60 for each byte
 	squarePerByte  = 128
 	maxCalls       = 1 << 16 // in one function
+	maxExits       = 1 << 16 // instructions of one function that may trap, which take 4 to 6 KB each
 	maxValues      = 1 << 18 // taken along by those and by blocks and branches
 	maxValuesSum   = 1 << 23
 	maxLive        = 1 << 24 // blocks times locals of one function

@@ -31,6 +31,7 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 		op := r.buf[at]
 		r.at++
 		b.edits[region].weight++
+		b.effort.exits += int(exits[op])
 		switch shapes[op] {
 		case shapePlain:
 		case shapeLocal:
@@ -154,6 +155,7 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			}
 			for range miscOps[misc].indices {
 				r.u32()
+				b.effort.exits++
 			}
 			if kind := miscOps[misc].bulk; kind != notBulk {
 				b.charge(at, kind)
@@ -174,6 +176,7 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			if memory {
 				r.u32()
 				r.u32()
+				b.effort.exits++
 			}
 			r.take(bytes)
 		default:

@@ -273,7 +273,10 @@ func (m *rewriter) rewrite(s section) {
 		m.list(maxGlobals, 1, "globals", m.global)
 		m.putAdded(s)
 	case exportSection:
-		m.list(maxExports, 1, "exports", m.export)
+		at := m.in.at
+		if n := m.list(maxExports, 1, "exports", m.export); uint64(n)*uint64(m.functionSum()) > maxExported {
+			m.in.fail(ErrLimit, at, "%d exports beside %d functions, the limit of their product is %d", n, m.functionSum(), maxExported)
+		}
 		m.putAdded(s)
 	case startSection:
 		m.function()
@@ -291,16 +294,17 @@ func (m *rewriter) rewrite(s section) {
 	m.close(start)
 }
 
-// list reads a list and writes it with added more items, which the caller does.
-func (m *rewriter) list(limit, added int, what string, item func()) {
-	n := m.in.count(limit, what)
+// list reads a list of n items and writes it with added more, which the caller does.
+func (m *rewriter) list(limit, added int, what string, item func()) (n int) {
+	n = m.in.count(limit, what)
 	m.putU32(uint32(n + added))
 	for range n {
 		if m.in.err != nil {
-			return
+			break
 		}
 		item()
 	}
+	return n
 }
 
 func (m *rewriter) custom() {
