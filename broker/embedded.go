@@ -28,6 +28,7 @@ const startTimeout = 5 * time.Second
 type embedded struct {
 	ns        *server.Server
 	opts      *server.Options // as the server was made with
+	listens   bool            // to clients from outside the process
 	hub       HubOptions
 	log       *serverLog
 	app, link Login
@@ -36,10 +37,11 @@ type embedded struct {
 
 func newEmbedded(o *Options) (*embedded, error) {
 	e := &embedded{
-		hub:  o.Hub,
-		log:  newServerLog(o.Logger),
-		app:  Login{"app", rand.Text()},
-		link: Login{"link", rand.Text()},
+		hub:     o.Hub,
+		listens: o.Listen != "",
+		log:     newServerLog(o.Logger),
+		app:     Login{"app", rand.Text()},
+		link:    Login{"link", rand.Text()},
 	}
 	e.users = newUsers(e.app, e.link)
 	app, link := server.NewAccount(AccountApp), server.NewAccount(AccountLink)
@@ -59,7 +61,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 		PingInterval:          o.Hub.Ping,
 		MaxPingsOut:           2,
 		DisableShortFirstPing: true,
-		DontListen:            o.Listen == "",
+		DontListen:            true, // until listen
 	}
 	if o.Listen != "" {
 		host, port, err := splitListen(o.Listen)
@@ -124,7 +126,8 @@ func maxPayload(maxMessage int) int32 {
 	return int32(max(maxMessage, maxDownMessage) + event.MaxHeaderBytes)
 }
 
-// start returns when clients can connect, or with the reason why not.
+// start returns when clients inside this process can connect, or with the reason
+// why not.
 func (e *embedded) start() error {
 	e.ns.Start() // returns when its goroutines run
 	if e.ns.ReadyForConnections(startTimeout) {
@@ -135,6 +138,19 @@ func (e *embedded) start() error {
 		err = errors.New("not ready in time")
 	}
 	return fmt.Errorf("embedded NATS server: %w", err)
+}
+
+// listen lets in clients from outside the process, if there is an address for
+// them.
+func (e *embedded) listen() error {
+	if !e.listens {
+		return nil
+	}
+	e.ns.AcceptLoop(make(chan struct{})) // returns when it listens, or does not
+	if err := e.log.fatal(); err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
+	return nil
 }
 
 // stop ends the server and waits for its goroutines.

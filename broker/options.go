@@ -50,6 +50,10 @@ type Options struct {
 	// Listen is where local NATS clients connect, as HOST:PORT with port 0 for
 	// any. "" means no listener: clients in this process only.
 	Listen string
+	// After holds back the clients that connect there until it is closed, so that
+	// none publishes to a subject whose stream is not configured yet. Nil lets them
+	// in at once.
+	After <-chan struct{}
 	// MaxMessage bounds a message with its headers, in bytes. 0 means 1 MiB.
 	MaxMessage int
 	// Hub is the way to the hub; a zero value means there is none.

@@ -25,6 +25,7 @@ type Server struct {
 	taps    taps
 	room    room
 	metrics *metrics
+	up      chan struct{}
 	ready   chan struct{}
 
 	configured configured
@@ -52,6 +53,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, nats: e, link: newLinkState(time.Now()),
 		room:  room{max: maxOnTheWay},
+		up:    make(chan struct{}),
 		ready: make(chan struct{}),
 	}
 	s.Port = &Port{s: s}
@@ -64,6 +66,9 @@ func New(o Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// Up is closed when connections inside this process can be made.
+func (s *Server) Up() <-chan struct{} { return s.up }
 
 // Ready is closed when clients can connect and what was configured is served.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
@@ -82,7 +87,7 @@ func (s *Server) LinkLogin() Login { return s.nats.link }
 
 // ConnectApp returns a client connection in the account APP, inside this
 // process; ConnectLink one in the account LINK. The caller closes it. They fail
-// while the server does not run.
+// before Up is closed, and when the server does not run any more.
 func (s *Server) ConnectApp(opts ...nats.Option) (*nats.Conn, error) {
 	return s.connect(s.nats.app, opts)
 }
@@ -116,6 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.nats.stop()
+	close(s.up)
 	closeHub, err := s.openHub(ctx)
 	if err != nil {
 		return err
@@ -137,8 +143,17 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	defer locals.Wait()
 	defer endLocal()
+	if s.o.After != nil {
+		select {
+		case <-s.o.After:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	s.local.flush()
-
+	if err := s.nats.listen(); err != nil {
+		return err
+	}
 	endWork := s.startWork(ctx)
 	close(s.ready)
 	s.log.Info("nats serves", "addr", s.Addr())

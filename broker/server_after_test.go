@@ -1,8 +1,10 @@
 package broker_test
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,5 +90,65 @@ func TestServer_Hub_neverCalled(t *testing.T) {
 	}})
 	if b.LinkUp() {
 		t.Fatal("link is up")
+	}
+}
+
+// Clients from outside are let in when what they publish to may be configured;
+// until then connections inside the process are made.
+func TestServer_After(t *testing.T) {
+	port := freePort(t)
+	after := make(chan struct{})
+	b := newBox(t, broker.Options{Listen: fmt.Sprintf("127.0.0.1:%d", port), After: after})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	await(t, "up", b.Up())
+	inside, err := b.ConnectApp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	url := fmt.Sprintf("nats://127.0.0.1:%d", port)
+	if nc, err := nats.Connect(url); err == nil {
+		nc.Close()
+		t.Error("a client was let in before")
+	}
+	if b.Addr() != "" {
+		t.Errorf("address %s before there is one", b.Addr())
+	}
+	b.configure(t, []broker.Stream{{Name: "late", Subjects: []string{"late.>"}}})
+	close(after)
+	await(t, "ready", b.Ready())
+	nc := dial(t, url)
+	if _, err := nc.Request("late.a", []byte("x"), patience); err != nil {
+		t.Errorf("publish to what was configured meanwhile: %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that ends before it lets anybody in ends as ever, and one whose address is
+// taken says so.
+func TestServer_After_ends(t *testing.T) {
+	b := newBox(t, broker.Options{Listen: anyPort, After: make(chan struct{})})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	await(t, "up", b.Up())
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	l, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := newBox(t, broker.Options{Listen: l.Addr().String()})
+	if err := taken.Run(t.Context()); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("the address is taken: got %v", err)
 	}
 }

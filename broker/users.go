@@ -89,24 +89,29 @@ type users struct {
 
 type user struct {
 	password string
-	key      claims.Key // in place of the password; zero for none
-	name     string     // "" for those of the server itself
+	key      func() claims.Key // in place of the password
+	name     string            // "" for those of the server itself
 	account  string
 	perms    *server.Permissions // nil for all
 }
 
 func newUser(l Login, p Permissions) user {
-	_, seed := claims.NATSUser(l.User, l.Password)
-	return user{password: l.Password, key: seed.Key(), name: l.User, account: AccountLink, perms: p.server()}
+	return user{password: l.Password, key: keyOf(l), name: l.User, account: AccountLink, perms: p.server()}
 }
 
 func newUsers(app, link Login) *users {
-	_, appSeed := claims.NATSUser(app.User, app.Password)
-	_, linkSeed := claims.NATSUser(link.User, link.Password)
 	return &users{keyed: make(map[uint64]string), known: map[string]user{
-		app.User:  {password: app.Password, key: appSeed.Key(), account: AccountApp},
-		link.User: {password: link.Password, key: linkSeed.Key(), account: AccountLink},
+		app.User:  {password: app.Password, key: keyOf(app), account: AccountApp},
+		link.User: {password: link.Password, key: keyOf(link), account: AccountLink},
 	}}
+}
+
+// keyOf returns the key of a login, which is made when it is asked for: most never are.
+func keyOf(l Login) func() claims.Key {
+	return sync.OnceValue(func() claims.Key {
+		_, seed := claims.NATSUser(l.User, l.Password)
+		return seed.Key()
+	})
 }
 
 // byKey is how a client logs in by the key of a user. The server hangs up on those that
@@ -152,7 +157,7 @@ func (u *users) bySignature(nonce []byte, sig string) (user, bool) {
 		return user{}, false
 	}
 	for _, k := range u.known {
-		if k.key.Verify(nonce, raw) == nil {
+		if k.key().Verify(nonce, raw) == nil {
 			return k, true
 		}
 	}

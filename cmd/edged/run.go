@@ -85,6 +85,7 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 		debug.SetMemoryLimit(node.HeapLimit(limit))
 		log.Info("memory is limited by the cgroup", "bytes", limit)
 	}
+	endStart := collectLate()
 	cores := processors()
 	n, err := node.New(node.Options{
 		Cores:       cores,
@@ -110,7 +111,8 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	var reloads sync.WaitGroup
 	err = n.Run(ctx, func(node.Addresses) {
 		notify.Ready(ctx, n.Alive)
-		debug.FreeOSMemory() // what compiling took is not needed again
+		endStart()
+		debug.FreeOSMemory() // what the start took is not needed again
 		if err := dropStartPages(); err != nil {
 			log.Debug("pages of the start are kept", "err", err)
 		}
@@ -120,6 +122,21 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	cancel()
 	reloads.Wait()
 	return err
+}
+
+// startGC is GOGC until the box is ready: the heap of a start, some MiB, is not
+// collected while actors are loaded, but once, when it is over. A memory limit
+// stands above it.
+const startGC = 400
+
+// collectLate lets the heap grow to startGC, until end is called. Who sets GOGC
+// has decided.
+func collectLate() (end func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	was := debug.SetGCPercent(startGC)
+	return func() { debug.SetGCPercent(was) }
 }
 
 // processors returns how many guests may compute at once, and sees to it that the

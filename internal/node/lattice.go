@@ -10,9 +10,9 @@ import (
 	"github.com/edged-io/edged/lattice/rpc"
 )
 
-// linkPause is how often the box looks whether its own server can be connected to.
-// It costs nothing: no network is asked.
-const linkPause = 10 * time.Millisecond
+// linkPause is how often the box tries to connect to its own server again.
+// It costs little: no network is asked.
+const linkPause = 100 * time.Millisecond
 
 // openLattice connects the Bus with the rest of the lattice: the account LINK of the
 // box's own server, and what is behind the link to the hub while that is up.
@@ -57,7 +57,18 @@ func (n *Node) connectLink(opts ...nats.Option) (*nats.Conn, error) {
 // linked waits until the box is connected with its own server, in the account of the
 // lattice, and says false if ctx ended before.
 func (n *Node) linked(ctx context.Context) bool {
-	for _, nc := range []*nats.Conn{n.link, n.calls} {
+	select {
+	case <-n.broker.Up():
+	case <-ctx.Done():
+		return false
+	}
+	conns := []*nats.Conn{n.link, n.calls}
+	for _, nc := range conns {
+		if nc.Status() != nats.CONNECTED {
+			_ = nc.ForceReconnect() // now, and not after the pause; fails on a closed one
+		}
+	}
+	for _, nc := range conns {
 		changed := nc.StatusChanged(nats.CONNECTED)
 		for nc.Status() != nats.CONNECTED && ctx.Err() == nil {
 			select {

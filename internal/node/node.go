@@ -118,6 +118,7 @@ type Node struct {
 	guard      *policy.Policy               // nil where nobody is asked
 	meters     meters
 	failures   failures
+	applied    chan struct{} // closed when the apps run; clients are let in then
 	serving    chan struct{} // closed when the box is ready; it calls nobody before
 
 	apply     gate       // held while apps change
@@ -154,7 +155,7 @@ func New(o Options) (_ *Node, err error) {
 	n := &Node{
 		provided: make(map[string]provided),
 		o:        o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
-		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), serving: make(chan struct{}),
+		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), applied: make(chan struct{}), serving: make(chan struct{}),
 		core: core{up: make(chan struct{})}, apply: newGate(), started: o.Now(), stopping: make(chan time.Duration, 1),
 	}
 	n.bus.SetLattice(d.Lattice.Name)
@@ -201,7 +202,7 @@ func (n *Node) openStore() error {
 func (n *Node) openBroker() (err error) {
 	d := n.o.Device
 	o := broker.Options{
-		Store: n.db, Logger: n.part("broker"), Device: d.Device.ID, Listen: d.NATS.Listen,
+		Store: n.db, Logger: n.part("broker"), Device: d.Device.ID, Listen: d.NATS.Listen, After: n.applied,
 		MaxMessage: int(d.Limits.MaxMessage), Registerer: n.registry, Failpoint: n.o.Failpoint,
 		Failed: n.failures.delivery,
 	}

@@ -31,12 +31,15 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	defer func() { err = g.wait(err) }()
 
 	n.nameStore(ctx)
-	// What runs is configured before anybody can connect, so that no message
-	// comes to a subject whose stream is not there yet.
 	g.start("gpio", n.gpio.Run)
 	g.start("keyvalue", n.keyvalue.Run)
-	n.applyAtBoot(ctx)
 	g.start("broker", n.broker.Run)
+	linked := make(chan bool, 1)
+	go func() { linked <- n.linked(ctx) }() // waited for below, or ends with ctx
+	// What runs is configured before anybody can connect, so that no message
+	// comes to a subject whose stream is not there yet.
+	n.applyAtBoot(ctx)
+	close(n.applied)
 	select {
 	case <-n.broker.Ready():
 	case <-ctx.Done():
@@ -51,7 +54,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	case <-ctx.Done():
 		return nil
 	}
-	if !n.linked(ctx) {
+	if !<-linked {
 		return nil
 	}
 	g.start("lattice", n.lattice.Run)
@@ -78,8 +81,12 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		g.start("admin", n.serveAdmin)
 	}
 	g.start("remote", n.serveRemote)
-	if s := n.commanded.service.Load(); s != nil {
+	s := n.commanded.service.Load()
+	if s != nil {
 		g.start("control", s.Run)
+	}
+	addr := n.tellAddresses()
+	if s != nil {
 		select {
 		case <-s.Ready():
 		case <-ctx.Done():
@@ -89,7 +96,6 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	g.start("updates", n.runUpdates)
 	n.runtime.Background()
 	n.health.setReady()
-	addr := n.tellAddresses()
 	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin, "http", addr.HTTP)
 	ready(addr)
 	// Nobody outside is called before, so that a start without a network is
