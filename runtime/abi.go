@@ -62,11 +62,14 @@ func instantiateABI(ctx context.Context, rt wazero.Runtime, guest wazero.Compile
 				b.NewFunctionBuilder().WithGoModuleFunction(f.code, f.params, f.results).Export(f.name)
 			}
 		}
-		m, err := b.Instantiate(ctx)
+		compiled, err := b.Compile(ctx)
+		if err == nil {
+			_, err = rt.InstantiateModule(ctx, compiled, instanceConfig.WithName(module))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("host functions %s: %w", module, err)
 		}
-		provided[module] = m.ExportedFunctionDefinitions()
+		provided[module] = compiled.ExportedFunctions()
 	}
 	return provided, nil
 }
@@ -110,19 +113,52 @@ func read(m api.Module, fn string, ptr, n uint64) []byte {
 	return b
 }
 
-func write(m api.Module, fn string, ptr uint64, b []byte) {
-	if len(b) > 0 && !m.Memory().Write(uint32(ptr), b) {
+func (in *instance) write(m api.Module, fn string, ptr uint64, b []byte) {
+	if len(b) == 0 {
+		in.work(0)
+		return
+	}
+	to, ok := m.Memory().Read(uint32(ptr), uint32(len(b)))
+	if !ok {
 		panic(&boundsError{fn, uint64(uint32(ptr)), uint64(len(b)), m.Memory().Size()})
 	}
+	in.copy(to, b)
+}
+
+// copy copies as much at once as the host moves between two looks at the clock:
+// nobody can interrupt a copy, neither who waits for the core nor the garbage
+// collector, for which the whole program would stand still.
+func (in *instance) copy(to, from []byte) {
+	for {
+		n := copy(to, from[:min(len(from), workBytes)])
+		in.work(uint64(n))
+		if to, from = to[n:], from[n:]; len(from) == 0 {
+			return
+		}
+	}
+}
+
+// append appends b to dst.
+func (in *instance) append(dst, b []byte) []byte {
+	n := len(dst) + len(b)
+	if len(b) <= workBytes {
+		in.work(uint64(len(b)))
+		return append(dst, b...)
+	}
+	if cap(dst) < n {
+		dst = append(make([]byte, 0, n), dst...)
+	}
+	in.copy(dst[len(dst):n], b)
+	return dst[:n]
 }
 
 func guestRequest(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	in.work(uint64(len(in.operation) + len(in.payload)))
+	in.work(uint64(len(in.operation)))
 	if in.operation != "" && !m.Memory().WriteString(uint32(stack[0]), in.operation) {
 		panic(&boundsError{"__guest_request", uint64(uint32(stack[0])), uint64(len(in.operation)), m.Memory().Size()})
 	}
-	write(m, "__guest_request", stack[1], in.payload)
+	in.write(m, "__guest_request", stack[1], in.payload)
 }
 
 // guestResponse may be called again: the last response counts.
@@ -130,7 +166,7 @@ func guestResponse(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
 	b := read(m, "__guest_response", stack[0], stack[1])
 	in.hand("response", len(b))
-	in.response = append(in.response[:in.given], b...)
+	in.response = in.append(in.response[:in.given], b)
 }
 
 func guestError(ctx context.Context, m api.Module, stack []uint64) {
@@ -145,7 +181,6 @@ func guestError(ctx context.Context, m api.Module, stack []uint64) {
 // guest is held to its memory limit with them included: what is in flight for
 // an actor is never more than that.
 func (in *instance) hand(what string, n int) {
-	in.work(uint64(n))
 	if size := uint64(in.memory.held.Load()); size+uint64(n) > in.memory.limit && n > leastHanded {
 		in.memory.denied = fmt.Errorf("%w (%d bytes)", ErrMemory, in.memory.limit)
 		panic(&stopError{cause: fmt.Errorf("a %s of %d bytes beside %d bytes of memory", what, n, size), trap: true})
@@ -174,7 +209,7 @@ func hostCall(ctx context.Context, m api.Module, stack []uint64) {
 	payload := read(m, "__host_call", stack[6], stack[7])
 	in.hand("payload", len(payload))
 	in.hostResponse, in.hostError = nil, ""
-	response, err := in.callHost(in.names[0], in.names[1], in.names[2], bytes.Clone(payload))
+	response, err := in.callHost(in.names[0], in.names[1], in.names[2], in.append(nil, payload))
 	if err != nil {
 		in.hostError = cleanText([]byte(err.Error()))
 		stack[0] = 0
@@ -193,8 +228,7 @@ func hostResponseLen(ctx context.Context, _ api.Module, stack []uint64) {
 
 func hostResponse(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	in.work(uint64(len(in.hostResponse)))
-	write(m, "__host_response", stack[0], in.hostResponse)
+	in.write(m, "__host_response", stack[0], in.hostResponse)
 }
 
 func hostErrorLen(ctx context.Context, _ api.Module, stack []uint64) {
@@ -203,8 +237,7 @@ func hostErrorLen(ctx context.Context, _ api.Module, stack []uint64) {
 
 func hostError(ctx context.Context, m api.Module, stack []uint64) {
 	in := instanceOf(ctx)
-	in.work(uint64(len(in.hostError)))
-	write(m, "__host_error", stack[0], []byte(in.hostError))
+	in.write(m, "__host_error", stack[0], []byte(in.hostError))
 }
 
 // consoleLog is for debug text and never fails, whatever the pointer.

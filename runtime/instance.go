@@ -33,6 +33,7 @@ type instance struct {
 	engine    engineContext
 	callStack callStack // of what runs
 	memory    guestMemory
+	tables    tables
 	startSize uint32 // bytes of memory after the initialisers
 	stdout    lineWriter
 	stderr    lineWriter
@@ -112,6 +113,7 @@ func (in *instance) start() error {
 		return faultf("the module cannot be instantiated: %v", err)
 	}
 	in.mod = mod
+	in.tables = tablesOf(mod)
 	in.counter = mod.ExportedGlobal(meter.ExportCounter).(api.MutableGlobal)
 	for _, name := range m.initialisers {
 		f := mod.ExportedFunction(name)
@@ -315,5 +317,6 @@ func (in *instance) close() {
 			in.actor.host.log.Warn("close instance", "actor", in.actor.identity, "err", err)
 		}
 	}
+	in.tables.free()
 	in.memory.Free()
 }

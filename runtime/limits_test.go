@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,33 @@ func TestActor_Call_tableLimit(t *testing.T) {
 				t.Errorf("%s, by %d: refused %v, want %v (%v)", name, n, err == nil, refused, err)
 			}
 		}
+	}
+}
+
+// What tables grow to is not on the Go heap: an actor that grows them in each new
+// instance leaves nothing to collect.
+func TestActor_Call_tableOffTheHeap(t *testing.T) {
+	const far, calls = 100_000, 10
+	code := slices.Concat([]byte{0xd2, 4}, num(far), []byte{0xfc, 0x0f, 0}, drop, // table.grow 0 with function 4
+		arg(0), arg(1), num(far), []byte{0x11, 0, 0}) // call_indirect of the last entry
+	a := load(t, newHost(t, runtime.Options{}), callModule(code, func(a *assembler) {
+		if a.fn("", 2, 1, num(1)...) != 4 || a.funcs[0].typ != a.typ(2, 1) {
+			t.Fatal("other indices")
+		}
+		code[len(code)-2] = byte(a.typ(2, 1))
+		a.tables = []byte{1, 0x70, 0, 1}
+		a.raw = append(a.raw, []byte{9, 7, 1, 0, 0x41, 0, 0x0b, 1, 4})
+	}), runtime.Limits{CallsPerInstance: 1})
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	for range calls {
+		if _, err := a.Call(t.Context(), "Op", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goruntime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > far*4 {
+		t.Errorf("%d bytes of the Go heap for a table of %d entries", each, far)
 	}
 }
 

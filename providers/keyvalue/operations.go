@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/edged-io/edged/providers"
 	"github.com/edged-io/edged/sdk/go/msgpack"
@@ -37,9 +38,9 @@ var operations = map[string]func(*bucketTurn, *msgpack.Decoder) ([]byte, error){
 
 // request is every field that an operation can have; each uses some.
 type request struct {
-	key, value  string
-	by          int64 // the value of Increment
-	expires     int64 // seconds
+	key, value  string // value is a part of the payload
+	by          int64  // the value of Increment
+	expires     int64  // seconds
 	start, stop int64
 }
 
@@ -62,7 +63,10 @@ func readRequest(d *msgpack.Decoder, members []string, number bool) (r request, 
 		case name == "value" && number:
 			r.by = d.IntIn(math.MinInt32, math.MaxInt32)
 		case name == "value":
-			r.value = d.Str()
+			// The payload is the call's and nobody changes it: a copy of each large value
+			// would be for the garbage collector only.
+			v := d.Key()
+			r.value = unsafe.String(unsafe.SliceData(v), len(v))
 		case name == "expires":
 			r.expires = d.IntIn(0, math.MaxUint32)
 		case name == "start":
