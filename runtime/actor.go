@@ -134,8 +134,9 @@ func (a *Actor) make(ctx context.Context, operation string, slot int) (*instance
 	return in, nil
 }
 
-// release gives an instance to the next call if it may have it.
+// release ends a call, and gives the instance to the next one if it may have it.
 func (a *Actor) release(in *instance) {
+	in.end()
 	switch {
 	case in.dead:
 		if !in.left { // others are not to pay for callers that leave

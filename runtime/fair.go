@@ -264,6 +264,9 @@ func (f *fair) leaveHost(r *runner) {
 
 // end is the end of a call.
 func (f *fair) end(r *runner) {
+	if r.first == 0 { // it was short
+		return
+	}
 	if r.asked {
 		f.mu.Lock()
 		if r.holds {

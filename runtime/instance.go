@@ -41,9 +41,10 @@ type instance struct {
 	dead      bool // may not be called again
 	left      bool // because its caller did not wait
 
-	// What the pool and the statistics read; others write only here.
-	calls, guestErrors, steps atomic.Uint64
-	callsSwept                uint64 // calls at the last sweep; the pool's
+	calls uint64 // that it has served; told to others in its slot
+
+	// What the statistics read; it is written here only.
+	guestErrors, steps atomic.Uint64
 
 	// The limits of the call in progress.
 	slice       slice
@@ -167,16 +168,16 @@ func (in *instance) end() {
 	in.ctx, in.payload, in.response, in.hostResponse = nil, nil, nil, nil
 }
 
-// serve has the guest handle one operation. The response is appended to dst.
+// serve has the guest handle one operation. The response is appended to dst. It is
+// followed by end.
 func (in *instance) serve(ctx context.Context, dst []byte, operation string, payload []byte) ([]byte, error) {
 	in.begin(ctx, dst, operation, payload)
-	defer in.end()
 	if in.runner.share.greedy.Load() {
 		in.actor.host.fair.begin(ctx, &in.runner, in.actor.limits.Time)
 	}
 	in.stack[0], in.stack[1] = uint64(len(operation)), uint64(len(payload))
 	err := in.call.CallWithStack(&in.engine, in.stack[:])
-	in.calls.Add(1)
+	in.calls++
 	if in.actor.limits.Steps > 0 {
 		in.ran(int32(in.counter.Get()))
 	}
@@ -304,7 +305,7 @@ func (in *instance) outgrown() bool {
 // usedUp says whether it has served as many calls as an instance may.
 func (in *instance) usedUp() bool {
 	most := in.actor.limits.CallsPerInstance
-	return most > 0 && in.calls.Load() >= uint64(most)
+	return most > 0 && in.calls >= uint64(most)
 }
 
 // close frees what the instance holds. Nothing that wazero does here waits or

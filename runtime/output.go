@@ -81,6 +81,12 @@ func (w *lineWriter) flush() {
 
 // end is the end of a call.
 func (w *lineWriter) end() {
+	if len(w.tail) > 0 {
+		w.finish()
+	}
+}
+
+func (w *lineWriter) finish() {
 	if len(w.rest) > 0 {
 		w.flush()
 	}

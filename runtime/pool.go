@@ -13,8 +13,8 @@ import (
 // while it waits for work. Who finds all of them busy waits in turn.
 //
 // Cores do not meet in it as long as there is enough for all: each begins to
-// look where it found an instance the last time, takes it with one swap, and
-// puts it back with one store.
+// look where it found an instance the last time, takes it with one compare-and-swap,
+// and puts it back with one store.
 type pool struct {
 	min     int
 	idleFor time.Duration
@@ -27,12 +27,11 @@ type pool struct {
 	high atomic.Int64 // slots above have never been used
 	_    [64]byte
 
-	mu           sync.Mutex  // guards what follows
-	size         int         // slots in use: idle, busy, or where an instance is being made
-	members      []*instance // by slot; nil where there is none yet
-	queue        []*waiter   // callers that wait, in turn
-	waited       uint64      // callers that have
-	crowded      int         // so many instances are enough until crowdedUntil; 0 for any number
+	mu           sync.Mutex // guards what follows
+	size         int        // slots in use: idle, busy, or where an instance is being made
+	queue        []*waiter  // callers that wait, in turn
+	waited       uint64     // callers that have
+	crowded      int        // so many instances are enough until crowdedUntil; 0 for any number
 	crowdedUntil int64
 	sweeper      *time.Timer // armed while there are more than min
 	closed       bool
@@ -45,12 +44,31 @@ type pool struct {
 // closedGate in gate: the pool is closed.
 const closedGate = 1 << 32
 
-// A slot is where one instance is while it is idle. It is as large as what a
-// core fetches at once.
+// A slot is the place of one instance. It is as large as what a core fetches at
+// once.
 type slot struct {
-	idle atomic.Pointer[instance]
-	_    [120]byte
+	// Twice the calls that the instance has served up to its last put, and one
+	// more while it is idle.
+	state atomic.Uint64
+	// Nil, or making, while there is none. Who changes it holds pool.mu and the
+	// instance; to read it, either will do.
+	in    *instance
+	swept uint64 // its calls at the last sweep; guarded by pool.mu
+	_     [104]byte
 }
+
+// idleBit in the state of a slot: it is idle.
+const idleBit = 1
+
+// take takes the instance, if it is idle.
+func (s *slot) take() *instance {
+	if state := s.state.Load(); state&idleBit == 0 || !s.state.CompareAndSwap(state, state&^idleBit) {
+		return nil
+	}
+	return s.in
+}
+
+func (s *slot) idle() bool { return s.state.Load()&idleBit != 0 }
 
 type hint struct {
 	slot atomic.Int64
@@ -76,10 +94,7 @@ type grant struct {
 }
 
 func newPool(minimum, maximum int, idleFor time.Duration, w *waits) *pool {
-	return &pool{
-		min: minimum, idleFor: idleFor, waits: w, slots: make([]slot, maximum), members: make([]*instance, maximum),
-		drained: make(chan struct{}),
-	}
+	return &pool{min: minimum, idleFor: idleFor, waits: w, slots: make([]slot, maximum), drained: make(chan struct{})}
 }
 
 // acquire waits for its turn and returns an idle instance, or nil and the slot
@@ -106,11 +121,7 @@ func (p *pool) take() *instance {
 		if at >= high {
 			at -= high
 		}
-		s := &p.slots[at]
-		if s.idle.Load() == nil {
-			continue
-		}
-		if in := s.idle.Swap(nil); in != nil {
+		if in := p.slots[at].take(); in != nil {
 			if at != first {
 				h.slot.Store(int64(at))
 			}
@@ -122,7 +133,7 @@ func (p *pool) take() *instance {
 
 // put gives an instance to the next caller.
 func (p *pool) put(in *instance) {
-	p.slots[in.slot].idle.Store(in)
+	p.slots[in.slot].state.Store(in.calls<<1 | idleBit)
 	switch gate := p.gate.Load(); {
 	case gate == 0:
 	case gate >= closedGate:
@@ -138,10 +149,11 @@ func (p *pool) put(in *instance) {
 func (p *pool) drop(slot int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if in := p.members[slot]; in != making {
-		p.past.add(in)
+	s := &p.slots[slot]
+	if s.in != making {
+		p.past.add(s.in, s.in.calls)
 	}
-	p.members[slot] = nil
+	s.in = nil
 	p.size--
 	p.serve()
 	if p.closed && p.size == 0 {
@@ -153,7 +165,9 @@ func (p *pool) drop(slot int) {
 func (p *pool) enter(in *instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.members[in.slot] = in
+	s := &p.slots[in.slot]
+	s.state.Store(0)
+	s.in, s.swept = in, 0
 }
 
 // serve gives waiting callers what there is. p.mu is held.
@@ -177,11 +191,9 @@ func (p *pool) spare() (grant, bool) {
 	if p.size >= p.room() {
 		return grant{}, false
 	}
-	// A slot is free when it has no member and nobody is making one for it.
-	// The latter are marked with a placeholder.
-	for i, m := range p.members {
-		if m == nil {
-			p.members[i] = making
+	for i := range p.slots {
+		if p.slots[i].in == nil {
+			p.slots[i].in = making
 			p.size++
 			p.high.Store(max(p.high.Load(), int64(i)+1))
 			p.arm()
@@ -283,13 +295,13 @@ func (p *pool) sweep() {
 	p.sweeper = nil
 	var cold []*instance
 	for i := len(p.slots) - 1; i >= 0 && p.size-len(cold) > p.min && !p.closed; i-- {
-		in := p.slots[i].idle.Load()
-		if in == nil {
+		s := &p.slots[i]
+		if !s.idle() {
 			continue
 		}
-		if calls := in.calls.Load(); calls != in.callsSwept {
-			in.callsSwept = calls
-		} else if p.slots[i].idle.CompareAndSwap(in, nil) {
+		if calls := s.state.Load() >> 1; calls != s.swept {
+			s.swept = calls
+		} else if in := s.take(); in != nil {
 			cold = append(cold, in)
 		}
 	}
@@ -310,7 +322,7 @@ func (p *pool) reclaim(n int64, keep int) (got int64) {
 	most := p.size - keep
 	p.mu.Unlock()
 	for i := len(p.slots) - 1; i >= 0 && got < n && most > 0; i-- {
-		if in := p.slots[i].idle.Swap(nil); in != nil {
+		if in := p.slots[i].take(); in != nil {
 			most--
 			got += in.memory.held.Load()
 			in.discard()
@@ -325,8 +337,8 @@ type totals struct {
 	memory                    int64
 }
 
-func (t *totals) add(in *instance) {
-	t.calls += in.calls.Load()
+func (t *totals) add(in *instance, calls uint64) {
+	t.calls += calls
 	t.guestErrors += in.guestErrors.Load()
 	t.steps += in.steps.Load()
 }
@@ -337,13 +349,14 @@ func (p *pool) figures() (sum totals, idle, busy int, waited uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sum = p.past
-	for i, in := range p.members {
-		if in == nil || in == making {
+	for i := range p.slots {
+		s := &p.slots[i]
+		if s.in == nil || s.in == making {
 			continue
 		}
-		sum.add(in)
-		sum.memory += in.memory.held.Load()
-		if p.slots[i].idle.Load() != nil {
+		sum.add(s.in, s.state.Load()>>1)
+		sum.memory += s.in.memory.held.Load()
+		if s.idle() {
 			idle++
 		}
 	}
@@ -383,7 +396,7 @@ func (p *pool) close(ctx context.Context) error {
 // empty closes what is idle.
 func (p *pool) empty() {
 	for i := range p.slots {
-		if in := p.slots[i].idle.Swap(nil); in != nil {
+		if in := p.slots[i].take(); in != nil {
 			in.discard()
 		}
 	}

@@ -141,14 +141,17 @@ func (in *instance) stopIfOver(now int64) {
 // work accounts for n bytes that a host function has moved or is about to. What
 // the host does for a guest takes no steps of it.
 func (in *instance) work(n uint64) {
-	in.worked += n + 64
-	if in.worked >= workBytes {
-		in.worked = 0
-		in.slice.began = 0
-		now := clock()
-		in.stopIfOver(now)
-		in.breathe(now)
+	if in.worked += n + 64; in.worked >= workBytes {
+		in.lookUp()
 	}
+}
+
+// lookUp is a tick for who works in host functions.
+func (in *instance) lookUp() {
+	in.worked, in.slice.began = 0, 0
+	now := clock()
+	in.stopIfOver(now)
+	in.breathe(now)
 }
 
 // timeLimit is of what runs.

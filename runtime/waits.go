@@ -71,11 +71,12 @@ func (w *waits) stuck(p *pool, seen map[*pool]bool) bool {
 func (p *pool) busy() (busy []*instance, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, in := range p.members {
+	for i := range p.slots {
+		in := p.slots[i].in
 		if in == nil && p.size >= p.room() {
 			continue
 		}
-		if in == nil || in == making || p.slots[i].idle.Load() != nil {
+		if in == nil || in == making || p.slots[i].idle() {
 			return nil, false
 		}
 		busy = append(busy, in)

@@ -38,10 +38,14 @@ func openRuntime(dir string) (*runtime.Host, error) {
 // actorCaller calls a from its pool, each call under ctx, with a buffer for the answers.
 func actorCaller(ctx context.Context, a *runtime.Actor) caller {
 	return func() (echo, error) {
-		var buf []byte
+		own := new(struct { // two callers on one cache line cost two cores a third of their calls
+			_   [128]byte
+			buf []byte
+			_   [128]byte
+		})
 		return func(payload []byte) (_ []byte, err error) {
-			buf, err = a.CallAppend(ctx, buf[:0], "Echo", payload)
-			return buf, err
+			own.buf, err = a.CallAppend(ctx, own.buf[:0], "Echo", payload)
+			return own.buf, err
 		}, nil
 	}
 }
