@@ -300,6 +300,9 @@ func TestCommanded_links(t *testing.T) {
 	if l, ok := r.bus.Link("plant/one", "acme:pump", "default"); !ok || l.Provider != pump || l.Values["speed"] != "1" {
 		t.Errorf("link %+v", l)
 	}
+	// A provider takes one link of an actor under a name, whatever it is for.
+	refused(t, h.PutLink(ctx, link("plant/one", "acme:valve", pump)), "acme:pump")
+	r.must(h.PutLink(ctx, link("plant/one", "acme:pump", pump, "speed", "1")))
 	// The actor goes by an id that is not known yet, and so does a configuration.
 	r.must(h.SetConfig(ctx, "fast", map[string][]byte{"speed": []byte("9")}))
 	l := link("watch", "acme:pump", pump, "speed", "1")

@@ -47,6 +47,11 @@ func (n *Node) changeLink(ctx context.Context, key, contract, name string, put *
 		app = app || config.IsBuiltin(l.Provider)
 	}
 	edit := func(next *held) error {
+		if put != nil {
+			if err := n.onlyLink(next, *put); err != nil {
+				return err
+			}
+		}
 		var shared *sharedLink
 		for _, l := range next.same(key, contract, name) {
 			delete(next.Links, l.key())
@@ -75,6 +80,29 @@ func (n *Node) changeLink(ctx context.Context, key, contract, name string, put *
 	// If it was changed here and elsewhere, somebody has decided now, also where nothing is to change.
 	defer n.shareSoon()
 	return n.metadata.Settle(lattice.Link{Actor: key, Contract: contract, Name: name})
+}
+
+// onlyLink refuses a link where the actor has another one with the same provider, under
+// the same name and for another contract: the provider would be told of both, and keeps one.
+func (n *Node) onlyLink(h *held, put heldLink) error {
+	actor, provider := h.key(put.Actor), h.key(put.Provider)
+	if !config.IsProviderKey(provider) {
+		return nil
+	}
+	refuse := func(contract string) error {
+		return fmt.Errorf("actor %s has a link %q with provider %s already, for %s, and a provider takes one under a name: delete that one first", actor, put.Name, put.Provider, contract)
+	}
+	for _, l := range h.Links {
+		if l.Name == put.Name && l.Contract != put.Contract && h.key(l.Actor) == actor && h.key(l.Provider) == provider {
+			return refuse(l.Contract)
+		}
+	}
+	for _, l := range n.health.running().links() {
+		if l.Name == put.Name && l.Contract != put.Contract && l.Actor == actor && l.Provider == provider {
+			return refuse(l.Contract)
+		}
+	}
+	return nil
 }
 
 // same returns the links of the actor with that key for a contract under a name: one at most, unless an actor was named by id before its key was known.

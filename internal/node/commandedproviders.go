@@ -134,6 +134,9 @@ func (n *Node) spec(p heldProvider) child.Spec {
 
 // StopProvider implements control.Host.
 func (h controlHost) StopProvider(ctx context.Context, c control.ProviderStop) error {
+	// Also one that is just started late does not outlive this.
+	h.commanded.archives.Lock()
+	defer h.commanded.archives.Unlock()
 	key := h.held().key(c.ID)
 	at := providerKey(key, c.LinkName)
 	_, there := h.held().Providers[at]
@@ -144,8 +147,6 @@ func (h controlHost) StopProvider(ctx context.Context, c control.ProviderStop) e
 	if err != nil || !there {
 		return err
 	}
-	h.commanded.archives.Lock()
-	defer h.commanded.archives.Unlock()
 	defer h.tidyArchives()
 	title := h.held().Providers[at].title()
 	err = h.keep(ctx, func(next *held) error {
@@ -160,6 +161,8 @@ func (h controlHost) StopProvider(ctx context.Context, c control.ProviderStop) e
 
 // startProviderLate starts a provider that was left out at boot. It returns false if there is something to wait for still.
 func (n *Node) startProviderLate(ctx context.Context, at string) bool {
+	n.commanded.archives.Lock() // who stops it does so before, or ends it afterwards
+	defer n.commanded.archives.Unlock()
 	p, there := n.held().Providers[at]
 	if !there { // it was stopped
 		return true

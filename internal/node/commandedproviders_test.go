@@ -5,12 +5,15 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/control"
 	"github.com/edged-io/edged/internal/oci"
 	"github.com/edged-io/edged/internal/oci/ocitest"
+	"github.com/edged-io/edged/internal/policy"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/lattice/wire"
 )
@@ -162,6 +165,45 @@ func TestCommanded_provider_trust(t *testing.T) {
 	r.eventually("it is given up", func() bool { return len(r.held().Providers) == 0 && len(r.Status().Problems) == 0 })
 	if p := r.Status().Problems; len(p) != 0 {
 		t.Errorf("problems %v", p)
+	}
+}
+
+// One that had to wait at boot, and is stopped in the moment in which it is started, does not run.
+func TestCommanded_provider_stoppedWhileStarted(t *testing.T) {
+	ours, key := seed(t, claims.Account), seed(t, claims.Service)
+	r := newRig(t, fromFiles+trusting(ours))
+	ref := r.parArchive("pump.par", ours, key, 3)
+	r.start()
+	r.must(r.host().StartProvider(t.Context(), control.ProviderStart{Ref: ref, LinkName: "default"}))
+	r.stop()
+	r.write("edged.toml", mustReadFile(t, r.file)+asksPolicy)
+	r.start() // nobody says that the provider may start
+	asked, answer := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(asked) })
+	service := &policyService{permit: func(action, _ string) bool {
+		if action == string(policy.StartProvider) {
+			once()
+			<-answer
+		}
+		return true
+	}}
+	service.serve(t, r.latticeClient())
+	<-asked
+	stopped := make(chan error, 1)
+	go func() {
+		stopped <- r.host().StopProvider(t.Context(), control.ProviderStop{ID: key.Key().String(), LinkName: "default"})
+	}()
+	select {
+	case err := <-stopped:
+		stopped <- err
+	case <-time.After(100 * time.Millisecond): // it waits for the start
+	}
+	close(answer)
+	r.must(<-stopped)
+	r.commanded.archives.Lock() // what tries to start it has done so
+	r.commanded.archives.Unlock()
+	if all := r.processes.Running(); len(all) != 0 || len(r.held().Providers) != 0 {
+		t.Errorf("runs %+v, kept %+v", all, r.held().Providers)
 	}
 }
 
