@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/edged-io/edged/internal/config"
@@ -18,44 +17,25 @@ type BlobBucketStatus struct {
 	Bucket string `json:"bucket"`
 	Files  int64  `json:"files"` // objects, and uploads under way
 	Bytes  int64  `json:"bytes"`
-	// Limit is the largest of those of its actors; 0 where it has none.
-	Limit  int64    `json:"limit"`
-	Actors []string `json:"actors"` // keys
+	BucketUse
 }
 
 // blobBuckets returns those that hold something, or that an actor is linked to, by name.
 func (n *Node) blobBuckets() []BlobBucketStatus {
-	all := make(map[string]*BlobBucketStatus)
-	of := func(name string) *BlobBucketStatus {
-		if all[name] == nil {
-			all[name] = &BlobBucketStatus{Bucket: name, Actors: []string{}}
-		}
-		return all[name]
-	}
+	uses := n.bucketUses(config.ProviderBlobStore, func(_ *app, l config.Link) (string, int64) {
+		limit, _ := strconv.ParseInt(l.Values[blobstore.ValueMaxBytes], 10, 64) // of a manifest that was checked
+		return l.Values[blobstore.ValueBucket], cmp.Or(limit, blobstore.DefaultMaxBytes)
+	})
+	held := make(map[string]blobstore.BucketInfo)
 	for _, b := range n.blobs.Buckets() {
-		s := of(b.Name)
-		s.Files, s.Bytes = b.Files, b.Bytes
+		held[b.Name] = b
+		uses.of(b.Name)
 	}
-	for _, a := range n.health.running().sorted() {
-		for _, l := range a.config.Links {
-			if l.Provider != config.ProviderBlobStore {
-				continue
-			}
-			b, key := of(l.Values[blobstore.ValueBucket]), a.key(l.Actor)
-			limit, _ := strconv.ParseInt(l.Values[blobstore.ValueMaxBytes], 10, 64) // of a manifest that was checked
-			b.Limit = max(b.Limit, cmp.Or(limit, blobstore.DefaultMaxBytes))
-			if !slices.Contains(b.Actors, key) {
-				b.Actors = append(b.Actors, key)
-			}
-		}
+	all := make([]BlobBucketStatus, 0, len(uses))
+	for _, name := range sortedKeys(uses) {
+		all = append(all, BlobBucketStatus{name, held[name].Files, held[name].Bytes, *uses[name]})
 	}
-	sorted := make([]BlobBucketStatus, 0, len(all))
-	for _, b := range all {
-		slices.Sort(b.Actors)
-		sorted = append(sorted, *b)
-	}
-	slices.SortFunc(sorted, func(a, b BlobBucketStatus) int { return cmp.Compare(a.Bucket, b.Bucket) })
-	return sorted
+	return all
 }
 
 // ObjectStatus is an object of a bucket.
@@ -117,13 +97,11 @@ func (n *Node) removeBlobs(r *http.Request) (any, error) {
 	defer n.apply.Unlock()
 	all := n.blobBuckets()
 	i := slices.IndexFunc(all, func(b BlobBucketStatus) bool { return b.Bucket == name })
-	switch {
-	case i < 0:
+	if i < 0 {
 		return nil, fmt.Errorf("bucket %s: %w", name, errNoBucket)
-	case len(all[i].Actors) > 0:
-		return nil, fmt.Errorf("bucket %s: %w by actor %s, remove its app first", name, errInUse, strings.Join(all[i].Actors, ", "))
-	case r.URL.Query().Get("force") != "true":
-		return nil, fmt.Errorf("bucket %s holds %d objects, which --force removes with it: %w", name, all[i].Files, errInUse)
+	}
+	if err := all[i].removable(r, fmt.Sprintf("%d objects", all[i].Files)); err != nil {
+		return nil, err
 	}
 	return struct{}{}, n.blobs.Empty(r.Context(), name)
 }

@@ -136,10 +136,10 @@ func TestShare_conflict(t *testing.T) {
 	hub := startHub(t)
 	with := "[hub]\nurl = \"nats-leaf://" + hub.LeafAddr() + "\"\n"
 	a, b := newBox(t, "a", unsigned+with), newBox(t, "b", unsigned+with)
-	id, pump := seed(t, claims.Module).Key().String(), seed(t, claims.Service).Key().String()
-	ctx := t.Context()
+	id, ctx := seed(t, claims.Module).Key().String(), t.Context()
 	link := func(contract, speed string) control.Link {
-		return control.Link{Link: lattice.Link{Actor: id, Contract: contract, Name: "default", Provider: pump, Values: map[string]string{"speed": speed}}}
+		provider := claims.NamedKey(claims.Service, contract).String()
+		return control.Link{Link: lattice.Link{Actor: id, Contract: contract, Name: "default", Provider: provider, Values: map[string]string{"speed": speed}}}
 	}
 	a.start()
 	b.start()

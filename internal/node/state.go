@@ -18,44 +18,24 @@ type BucketStatus struct {
 	Bucket string `json:"bucket"`
 	Keys   int64  `json:"keys"`
 	Bytes  int64  `json:"bytes"`
-	// Limit is the largest of those of its actors; 0 where it has none.
-	Limit  int64    `json:"limit"`
-	Actors []string `json:"actors"` // keys
+	BucketUse
 }
 
 // buckets returns those that hold something, or that an actor is linked to, by
 // name.
 func (n *Node) buckets() []BucketStatus {
-	all := make(map[string]*BucketStatus)
-	of := func(name string) *BucketStatus {
-		if all[name] == nil {
-			all[name] = &BucketStatus{Bucket: name, Actors: []string{}}
-		}
-		return all[name]
-	}
+	uses := n.bucketUses(config.ProviderKeyValue, func(a *app, l config.Link) (string, int64) { return l.Values["bucket"], a.limits(l.Actor).State })
+	held := make(map[string]store.SpaceInfo)
 	for _, s := range n.db.Spaces(keyvalue.Space) {
-		b := of(strings.TrimPrefix(s.Name, keyvalue.Space))
-		b.Keys, b.Bytes = s.Keys, s.Bytes
+		name := strings.TrimPrefix(s.Name, keyvalue.Space)
+		held[name] = s
+		uses.of(name)
 	}
-	for _, a := range n.health.running().sorted() {
-		for _, l := range a.config.Links {
-			if l.Provider != config.ProviderKeyValue {
-				continue
-			}
-			b, key := of(l.Values["bucket"]), a.key(l.Actor)
-			b.Limit = max(b.Limit, a.limits(l.Actor).State)
-			if !slices.Contains(b.Actors, key) {
-				b.Actors = append(b.Actors, key)
-			}
-		}
+	all := make([]BucketStatus, 0, len(uses))
+	for _, name := range sortedKeys(uses) {
+		all = append(all, BucketStatus{name, held[name].Keys, held[name].Bytes, *uses[name]})
 	}
-	sorted := make([]BucketStatus, 0, len(all))
-	for _, b := range all {
-		slices.Sort(b.Actors)
-		sorted = append(sorted, *b)
-	}
-	slices.SortFunc(sorted, func(a, b BucketStatus) int { return strings.Compare(a.Bucket, b.Bucket) })
-	return sorted
+	return all
 }
 
 // errNoBucket: there is nothing under that name.
@@ -72,13 +52,11 @@ func (n *Node) removeBucket(r *http.Request) (any, error) {
 	defer n.apply.Unlock()
 	all := n.buckets()
 	i := slices.IndexFunc(all, func(b BucketStatus) bool { return b.Bucket == name })
-	switch {
-	case i < 0:
+	if i < 0 {
 		return nil, fmt.Errorf("bucket %s: %w", name, errNoBucket)
-	case len(all[i].Actors) > 0:
-		return nil, fmt.Errorf("bucket %s: %w by actor %s, remove its app first", name, errInUse, strings.Join(all[i].Actors, ", "))
-	case r.URL.Query().Get("force") != "true":
-		return nil, fmt.Errorf("bucket %s holds %d keys, which --force removes with it: %w", name, all[i].Keys, errInUse)
+	}
+	if err := all[i].removable(r, fmt.Sprintf("%d keys", all[i].Keys)); err != nil {
+		return nil, err
 	}
 	var keys []string
 	empty := func() error {
