@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edged-io/edged/internal/wasm"
 	"github.com/edged-io/edged/runtime"
 )
 
@@ -61,6 +62,32 @@ func TestHost_Load_hardModules(t *testing.T) {
 			}
 		case !errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 1000:
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+		if c.want == "cannot be instantiated" {
+			continue // which Check leaves out
+		}
+		switch err := runtime.Check(t.Context(), c.wasm, runtime.Limits{}); {
+		case c.want == "" && err != nil:
+			t.Errorf("check %s: %v", name, err)
+		case c.want != "" && (!errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("check %s: got %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// A name in a module can not write to the terminal of who reads the error.
+func TestCheck_namesAreText(t *testing.T) {
+	err := runtime.Check(t.Context(), callModule(num(1), func(a *assembler) { a.use("en\x1b[31mv", "f\n", 1, 0) }), runtime.Limits{})
+	if !errors.Is(err, runtime.ErrModule) || !strings.Contains(err.Error(), "en\uFFFD[31mv.f\uFFFD;") {
+		t.Errorf("got %q", err)
+	}
+}
+
+// Who looks at a file knows what each function is that hosts provide.
+func TestHostFunctions_areDescribed(t *testing.T) {
+	for _, f := range runtime.HostFunctions() {
+		if (wasm.Import{Module: f.Module, Name: f.Name, Kind: "function"}).Means() == "" {
+			t.Errorf("%s.%s", f.Module, f.Name)
 		}
 	}
 }

@@ -2,19 +2,41 @@ package runtime
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	"github.com/edged-io/edged/internal/wasm"
 )
 
 // MaxModuleBytes is the largest module that is loaded.
 const MaxModuleBytes = 64 << 20
 
 var wasmMagic = []byte("\x00asm")
+
+// Check says why wasm can not be an actor under limits, in the words of Host.Load,
+// without making code of it or running any: an error that is ErrModule. What is met
+// when an instance is made, in segments of data and in initialisers, is not looked at.
+func Check(ctx context.Context, wasm []byte, limits Limits) (err error) {
+	if err := checkHeader(wasm); err != nil {
+		return err
+	}
+	metered, err := rewrite(wasm)
+	if err != nil {
+		return err
+	}
+	m, err := newModuleIn(ctx, wazero.NewRuntimeConfigInterpreter(), "", metered, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkMemory(m, limits.withDefaults().MemoryBytes), m.close(ctx))
+}
 
 // checkHeader says what is wrong with bytes that are no core module.
 func checkHeader(wasm []byte) error {
@@ -42,24 +64,24 @@ func checkHeader(wasm []byte) error {
 	return nil
 }
 
-// checkImports names everything that the module needs and nobody provides. wasm
+// checkImports names everything that the module needs and nobody provides. bin
 // is the rewritten module.
-func checkImports(wasm []byte, c wazero.CompiledModule, provided map[string]map[string]api.FunctionDefinition) error {
+func checkImports(bin []byte, c wazero.CompiledModule, provided map[string]map[string]api.FunctionDefinition) error {
 	var missing []string
 	for _, f := range c.ImportedFunctions() {
 		module, name, _ := f.Import()
 		have, ok := provided[module][name]
 		switch {
 		case !ok:
-			missing = append(missing, module+"."+name+hintFor(module, name))
+			missing = append(missing, wasm.Import{Module: module, Name: name}.Title()+hintFor(module, name))
 		case slices.Equal(have.ParamTypes(), f.ParamTypes()) && slices.Equal(have.ResultTypes(), f.ResultTypes()):
 		case name == "__host_call" && len(f.ParamTypes()) == 4:
 			return faultf("imports %s.__host_call with 4 parameters: a waSCC module of 2019 or 2020; build it again with a waPC or wasmCloud library, whose __host_call has 8", module)
 		default:
-			missing = append(missing, fmt.Sprintf("%s.%s as %s (it is %s)", module, name, signature(f), signature(have)))
+			missing = append(missing, fmt.Sprintf("%s as %s (it is %s)", wasm.Import{Module: module, Name: name}.Title(), signature(f), signature(have)))
 		}
 	}
-	missing = append(missing, importedData(wasm)...)
+	missing = append(missing, importedData(bin)...)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -73,12 +95,12 @@ func checkImports(wasm []byte, c wazero.CompiledModule, provided map[string]map[
 }
 
 // importedData names the imports that are no functions. The engine tells only
-// some of them. wasm has been rewritten and is therefore well-formed up to here.
-func importedData(wasm []byte) (names []string) {
+// some of them. bin has been rewritten and is therefore well-formed up to here.
+func importedData(bin []byte) (names []string) {
 	kinds := map[byte]string{1: "a table", 2: "a memory", 3: "a global", 4: "a tag"}
-	in := section(wasm, 2)
+	in := section(bin, 2)
 	for range in.uint() {
-		module, name := in.bytes(in.uint()), in.bytes(in.uint())
+		module, name := string(in.bytes(in.uint())), string(in.bytes(in.uint()))
 		kind := in.byte()
 		switch kind {
 		case 0: // a function: its type
@@ -93,7 +115,7 @@ func importedData(wasm []byte) (names []string) {
 			in.uint()
 		}
 		if what := kinds[kind]; what != "" {
-			names = append(names, fmt.Sprintf("%s.%s (%s; an actor has its own)", module, name, what))
+			names = append(names, fmt.Sprintf("%s (%s; an actor has its own)", wasm.Import{Module: module, Name: name}.Title(), what))
 		}
 	}
 	return names

@@ -77,8 +77,12 @@ func rewrite(wasm []byte) ([]byte, error) {
 
 // newModule compiles wasm in a new engine, with cache where it is not nil. The
 // engine belongs to the module; the cache too.
-func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.CompilationCache) (m *module, err error) {
-	config := engineConfig().WithDebugInfoEnabled(false)
+func newModule(ctx context.Context, digest string, wasm []byte, cache wazero.CompilationCache) (*module, error) {
+	return newModuleIn(ctx, engineConfig(), digest, wasm, cache)
+}
+
+func newModuleIn(ctx context.Context, config wazero.RuntimeConfig, digest string, wasm []byte, cache wazero.CompilationCache) (m *module, err error) {
+	config = config.WithDebugInfoEnabled(false)
 	if cache != nil {
 		config = config.WithCompilationCache(cache)
 	}

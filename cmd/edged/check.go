@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/wasm"
+	"github.com/edged-io/edged/runtime"
 )
 
 func newCheck() *cobra.Command {
@@ -127,6 +129,21 @@ func (c *checker) check(dirs []string, path string) error {
 // notActor is a module that is none of an actor.
 type notActor struct{ error }
 
+// mostMemory is that of a module by itself, of which no manifest says what it may use.
+const mostMemory = 4 << 30
+
+// whyNoActor says why a module of which f is the description does not run as an actor
+// with that much memory, "" if nothing is found.
+func whyNoActor(ctx context.Context, bin []byte, f wasm.File, memory uint64) string {
+	if why := f.NotAnActor(); why != "" {
+		return why
+	}
+	if err := runtime.Check(ctx, bin, runtime.Limits{MemoryBytes: memory}); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 // isNotActor says whether all that is wrong are such modules.
 func isNotActor(err error) bool {
 	if all, ok := err.(interface{ Unwrap() []error }); ok {
@@ -177,7 +194,7 @@ func (c *checker) app(a *config.App) error {
 			errs = append(errs, err)
 			continue
 		}
-		if why := wasm.Describe(bin).NotAnActor(); why != "" {
+		if why := whyNoActor(c.cmd.Context(), bin, wasm.Describe(bin), uint64(actor.Limits.Memory)); why != "" {
 			errs = append(errs, notActor{fmt.Errorf("%s: no box runs it as an actor: %s", what, why)})
 		}
 		if !strings.HasPrefix(string(bin), "\x00asm") {

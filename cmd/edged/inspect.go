@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -46,7 +47,7 @@ or a hash does not hold.`,
 				err = temporary(func(dir string) error {
 					path, err := registry.fetch(cmd.Context(), args[0], dir, cmd.ErrOrStderr())
 					if err == nil {
-						r, err = inspectFile(args[0], path)
+						r, err = inspectFile(cmd.Context(), args[0], path)
 					}
 					return err
 				})
@@ -84,19 +85,19 @@ func inspect(cmd *cobra.Command, arg string) (inspected, error) {
 		if err != nil {
 			return nil, err
 		}
-		return inspectData(arg, data)
+		return inspectData(cmd.Context(), arg, data)
 	case err != nil && strings.Count(arg, ".") == 2 && strings.HasPrefix(arg, "eyJ"): // {" in base64
-		return inspectData("token", []byte(arg))
+		return inspectData(cmd.Context(), "token", []byte(arg))
 	case err != nil:
 		return nil, err
 	case info.IsDir():
-		return inspectApp(arg)
+		return inspectApp(cmd.Context(), arg)
 	}
-	return inspectFile(arg, arg)
+	return inspectFile(cmd.Context(), arg, arg)
 }
 
 // inspectFile finds out what is in a file, which is shown under a name.
-func inspectFile(name, path string) (inspected, error) {
+func inspectFile(ctx context.Context, name, path string) (inspected, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -117,7 +118,7 @@ func inspectFile(name, path string) (inspected, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return inspectData(name, data)
+	return inspectData(ctx, name, data)
 }
 
 func readLimited(r io.Reader) ([]byte, error) {
@@ -129,14 +130,14 @@ func readLimited(r io.Reader) ([]byte, error) {
 }
 
 // inspectData finds out what data is.
-func inspectData(arg string, data []byte) (inspected, error) {
+func inspectData(ctx context.Context, arg string, data []byte) (inspected, error) {
 	if text := strings.TrimSpace(string(data[:min(len(data), claims.MaxToken+16)])); strings.HasPrefix(text, "eyJ") {
 		return inspectToken(arg, text)
 	}
 	if seed, err := claims.ParseSeed(strings.TrimSpace(string(data[:min(len(data), 256)]))); err == nil {
 		return nil, hinted{fmt.Errorf("%s holds the seed of %s", arg, seed.Key()), "see edged keys show " + arg}
 	}
-	return inspectModule(arg, data), nil
+	return inspectModule(ctx, arg, data), nil
 }
 
 // moduleInfo is what a module says.
@@ -194,9 +195,9 @@ func (i *claimsInfo) because(err error) string {
 	return err.Error()
 }
 
-func inspectModule(name string, bin []byte) *moduleInfo {
+func inspectModule(ctx context.Context, name string, bin []byte) *moduleInfo {
 	m := &moduleInfo{File: name, Digest: claims.Digest(sha256.Sum256(bin)), Module: wasm.Describe(bin)}
-	m.Reason = m.Module.NotAnActor()
+	m.Reason = whyNoActor(ctx, bin, m.Module, mostMemory)
 	m.Actor = m.Reason == ""
 	if m.Module.Kind != wasm.Module && m.Module.Kind != wasm.Component {
 		return m
@@ -285,7 +286,7 @@ type appInfo struct {
 	References []string `json:"references,omitempty"`
 }
 
-func inspectApp(dir string) (*appInfo, error) {
+func inspectApp(ctx context.Context, dir string) (*appInfo, error) {
 	app, err := config.LoadApp(dir)
 	if err != nil {
 		return nil, err
@@ -314,7 +315,7 @@ func inspectApp(dir string) (*appInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.Modules = append(a.Modules, inspectModule(actor.Module, bin))
+		a.Modules = append(a.Modules, inspectModule(ctx, actor.Module, bin))
 	}
 	return a, nil
 }

@@ -87,7 +87,7 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, remote)
 		return
 	}
-	fmt.Fprintf(w, "edged: %v\n", err)
+	fmt.Fprintf(w, "edged: %s\n", printable([]byte(err.Error())))
 	var h hinted
 	if errors.As(err, &h) {
 		fmt.Fprintf(w, "hint: %s\n", h.hint)

@@ -68,6 +68,10 @@ func TestScripts(t *testing.T) {
 			"component": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("\x00asm\x0d\x00\x01\x00"), 0o600))
 			},
+			// senseless makes a module whose code makes no sense.
+			"senseless": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Replace(quiet, []byte("\x41\x01\x0b"), []byte("\x41\xff\x0b"), 1), 0o600))
+			},
 			"tamper": scriptTamper,
 			// registry FILE puts a file into a registry, as $REGISTRY/acme/FILE:1.
 			"registry": func(ts *testscript.TestScript, _ bool, args []string) {

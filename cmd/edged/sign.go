@@ -380,7 +380,7 @@ func (f *signFlags) warn(cmd *cobra.Command, bin []byte, caps []string) {
 		}
 	}
 	d := wasm.Describe(bin)
-	if why := d.NotAnActor(); why != "" {
+	if why := whyNoActor(cmd.Context(), bin, d, mostMemory); why != "" {
 		fmt.Fprintf(w, "warning: no box will run this as an actor: %s\n", why)
 		return
 	}

@@ -1,6 +1,10 @@
 package wasm
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // ABI are the modules from which actors import what they ask their host for.
 var ABI = []string{"wasmbus", "wapc"}
@@ -27,12 +31,12 @@ func (f File) NotAnActor() string {
 	}
 	for _, i := range f.Imports {
 		if i.Means() == "" {
-			return "it imports " + i.Module + "." + i.Name + ", which no host of actors has"
+			return "it imports " + i.Title() + ", which no host of actors has"
 		}
 	}
 	for _, i := range f.Imports {
 		if want := abi[i.Name].shape; i.Module != WASI && i.Type != "" && want != i.Type {
-			return "it imports " + i.Module + "." + i.Name + " as " + i.Type + ", and hosts have it as " + want
+			return "it imports " + i.Title() + " as " + i.Type + ", and hosts have it as " + want
 		}
 	}
 	var call, memory, command bool
@@ -76,6 +80,16 @@ var abi = map[string]struct{ means, shape string }{
 	"__console_log":       {"writes to the log", "(i32, i32) → ()"},
 }
 
+// Title is the name of an import, fit for a terminal.
+func (i Import) Title() string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, i.Module+"."+i.Name)
+}
+
 // Means says in a few words what an actor wants with an import, "" for one that no
 // host of actors has.
 func (i Import) Means() string {
@@ -94,18 +108,23 @@ func (i Import) Means() string {
 // wasi says what is behind a function of WASI for an actor, to which no file, socket
 // or variable is given.
 func wasi(name string) string {
-	switch {
-	case name == "fd_write":
+	switch name {
+	case "fd_write":
 		return "writes to the log"
-	case strings.HasPrefix(name, "clock_"):
+	case "clock_res_get", "clock_time_get":
 		return "reads the clock"
-	case name == "random_get":
+	case "random_get":
 		return "asks for random bytes"
-	case name == "proc_exit", name == "proc_raise", name == "sched_yield", name == "poll_oneoff":
+	case "proc_exit", "proc_raise", "sched_yield", "poll_oneoff":
 		return "ends, or waits"
-	case strings.HasPrefix(name, "args_"), strings.HasPrefix(name, "environ_"):
+	case "args_get", "args_sizes_get", "environ_get", "environ_sizes_get":
 		return "reads arguments or variables, of which there are none"
-	case strings.HasPrefix(name, "fd_"), strings.HasPrefix(name, "path_"), strings.HasPrefix(name, "sock_"):
+	case "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_fdstat_get", "fd_fdstat_set_flags", "fd_fdstat_set_rights",
+		"fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times", "fd_pread", "fd_prestat_dir_name", "fd_prestat_get",
+		"fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_tell",
+		"path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
+		"path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
+		"sock_accept", "sock_recv", "sock_send", "sock_shutdown":
 		return "reads or writes files, of which there are none"
 	}
 	return ""

@@ -99,6 +99,8 @@ func TestFile_NotAnActor(t *testing.T) {
 		"another type": {guest("wasmbus", "__guest_request", "\x00", "\x01"), "it imports wasmbus.__guest_request as (i32, i32) → (i32), and hosts have it as (i32, i32) → ()"},
 		"another call": {guest("wapc", "__guest_request", "\x01", "\x02"), "its __guest_call is (i32, i32) → (), and has to be (i32, i32) → (i32)"},
 		"unknown":      {guest("env", "abort", "\x02", "\x01"), "it imports env.abort, which no host of actors has"},
+		"control":      {guest("e\x1b[31mv", "x\n", "\x02", "\x01"), "it imports e\uFFFD[31mv.x\uFFFD, which no host of actors has"},
+		"no WASI":      {guest(wasm.WASI, "fd_fly", "\x02", "\x01"), "it imports wasi_snapshot_preview1.fd_fly, which no host of actors has"},
 		"component":    {component, "it is a component"},
 		"no call":      {module, "it has no export __guest_call"},
 		"long":         {module + section(7, "\xe9\x07"+strings.Repeat("\x01x\x01\x00", 1001)), ""},
