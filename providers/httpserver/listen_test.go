@@ -69,11 +69,14 @@ func TestRoutes(t *testing.T) {
 	if err := r.SetLinks(t.Context(), []lattice.Link{linkAt("b", at, `"routes":["POST /b"]`)}); err != nil {
 		t.Fatal(err)
 	}
-	if a := ask(t, "GET", "http://"+at+"/", ""); a.StatusCode != 404 {
-		t.Errorf("status %d without a route", a.StatusCode)
+	if a := ask(t, "GET", "http://"+at+"/", ""); a.StatusCode != 404 || a.body != `{"error":"there is nothing at this path"}`+"\n" || a.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("status %d without a route, %q", a.StatusCode, a.body)
 	}
-	if a := ask(t, "GET", "http://"+at+"/b", ""); a.StatusCode != 405 || a.Header.Get("Allow") != "POST" {
-		t.Errorf("status %d with another method, Allow %q", a.StatusCode, a.Header.Get("Allow"))
+	if a := ask(t, "GET", "http://"+at+"/b", ""); a.StatusCode != 405 || a.Header.Get("Allow") != "POST" || a.body != `{"error":"this method is not allowed here"}`+"\n" {
+		t.Errorf("status %d with another method, Allow %q, %q", a.StatusCode, a.Header.Get("Allow"), a.body)
+	}
+	if a := ask(t, "HEAD", "http://"+at+"/", ""); a.StatusCode != 404 || a.body != "" {
+		t.Errorf("HEAD: status %d without a route, %q", a.StatusCode, a.body)
 	}
 }
 

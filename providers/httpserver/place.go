@@ -109,22 +109,34 @@ func (x *exchange) route() *place {
 	}
 	rec := &recorder{ResponseWriter: x.w, status: http.StatusOK}
 	h.ServeHTTP(rec, x.r) // no such place, another method, or the path in its normal form
-	x.status, x.sent = rec.status, rec.sent
+	switch rec.status {
+	case http.StatusNotFound:
+		x.refuse(rec.status, "there is nothing at this path")
+	case http.StatusMethodNotAllowed: // the header says which are
+		x.refuse(rec.status, "this method is not allowed here")
+	default:
+		x.status, x.sent = rec.status, rec.sent
+	}
 	return nil
 }
 
-// recorder knows what was answered.
+// recorder knows what was answered, and keeps the words of ServeMux for errors to
+// itself.
 type recorder struct {
 	http.ResponseWriter
 	status, sent int
 }
 
 func (r *recorder) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(status)
+	if r.status = status; status < http.StatusBadRequest {
+		r.ResponseWriter.WriteHeader(status)
+	}
 }
 
 func (r *recorder) Write(b []byte) (int, error) {
+	if r.status >= http.StatusBadRequest {
+		return len(b), nil
+	}
 	r.sent += len(b)
 	return r.ResponseWriter.Write(b)
 }
