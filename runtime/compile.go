@@ -32,7 +32,7 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 		return nil, err
 	}
 	began := time.Now()
-	apart := len(h.compiler) > 0 && h.cache.dir != "" && !h.cache.has(digest)
+	apart := h.needsCompiler(digest)
 	if apart {
 		if err := h.compileApart(ctx, wasm); err != nil {
 			return nil, err
@@ -56,11 +56,7 @@ func (h *Host) compileApart(ctx context.Context, wasm []byte) error {
 	limited, cancel := context.WithTimeout(ctx, compileLimit)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	args := slices.Clone(h.compiler[1:])
-	if h.background.Load() {
-		args = append(args, BackgroundFlag)
-	}
-	cmd := exec.CommandContext(limited, h.compiler[0], append(args, h.cache.dir)...)
+	cmd := exec.CommandContext(limited, h.compiler[0], append(slices.Clone(h.compiler[1:]), h.cache.dir)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(wasm), &out, &errOut
 	cmd.Env = []string{"GOMAXPROCS=1"} // the other cores have other work
 	cmd.WaitDelay = 5 * time.Second
@@ -85,18 +81,13 @@ func (h *Host) compileApart(ctx context.Context, wasm []byte) error {
 	}
 }
 
-// BackgroundFlag asks a compiler to let others go first.
-const BackgroundFlag = "--background"
-
 // Compile is what Options.Compiler runs: it reads a module from in and puts its
 // code into the cache in dir. It returns the exit code of the process, and writes
-// to out why it is not 0. In the background it gives up what rights to the
-// processor the process has; it does not ask for memory before others either way.
-func Compile(ctx context.Context, dir string, background bool, in io.Reader, out io.Writer) (code int) {
+// to out why it is not 0. The process lets all others go first, and is the first to
+// be ended where memory is short.
+func Compile(ctx context.Context, dir string, in io.Reader, out io.Writer) (code int) {
 	yieldMemory()
-	if background {
-		yieldProcessor()
-	}
+	yieldProcessor()
 	wasm, err := io.ReadAll(io.LimitReader(in, MaxModuleBytes+1))
 	if err != nil {
 		fmt.Fprintln(out, err)

@@ -27,7 +27,6 @@ func TestCompile_cache_byAnotherProcess(t *testing.T) {
 	var j journal
 	h := newHost(t, runtime.Options{CacheDir: dir, Compiler: compiler(t), Logger: slog.New(slog.NewTextHandler(&j, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	load(t, h, callModule(num(1), nil), runtime.Limits{})
-	h.Background()
 	a := load(t, h, echoModule(), runtime.Limits{})
 	if out, err := a.Call(t.Context(), "Echo", []byte("x")); err != nil || string(out) != "x" {
 		t.Errorf("got %q, %v", out, err)

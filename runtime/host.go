@@ -11,7 +11,6 @@ import (
 	goruntime "runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +34,7 @@ type Options struct {
 	// Default 256 MiB.
 	MaxCacheBytes int64
 	// Compiler is a command that calls Compile, with CacheDir as its last
-	// argument, after BackgroundFlag where that applies. New modules are compiled by it, so that neither the time nor the
+	// argument. New modules are compiled by it, so that neither the time nor the
 	// memory that takes, nor what a hostile one does to a compiler, is this
 	// process's. Without it, or without CacheDir, they are compiled here.
 	Compiler []string
@@ -70,8 +69,6 @@ type Host struct {
 	cache    *codeCache
 	compiler []string
 	idleFor  time.Duration
-
-	background atomic.Bool // see Background
 
 	compiling chan struct{} // one at a time: compiling takes memory and a core
 	memory    budget
@@ -113,14 +110,19 @@ func New(o Options) (*Host, error) {
 	return h, nil
 }
 
-// Background has modules that are compiled from now on give way to everything
-// else on the machine. Before, while nobody is served who would wait, they take
-// their share.
-func (h *Host) Background() { h.background.Store(true) }
-
 // CacheFault says why the host does without Options.CacheDir; nil if it does
 // not. Actors run all the same, after a compilation at each start.
 func (h *Host) CacheFault() error { return h.cache.fault }
+
+// NeedsCompiler says whether Load would have Options.Compiler compile wasm, which
+// may take seconds: its code is not in the cache. What is no module needs none.
+func (h *Host) NeedsCompiler(wasm []byte) bool {
+	return checkHeader(wasm) == nil && h.needsCompiler(digestOf(wasm))
+}
+
+func (h *Host) needsCompiler(digest string) bool {
+	return len(h.compiler) > 0 && h.cache.dir != "" && !h.cache.has(digest)
+}
 
 // Load makes an actor of a verified module: it compiles it, or finds it in the
 // cache, and runs its initialisers once, so that a module that cannot start is

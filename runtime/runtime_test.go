@@ -44,8 +44,7 @@ var codeDir string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "compile" { // as the compiler of a test
-		background := os.Args[2] == runtime.BackgroundFlag
-		os.Exit(runtime.Compile(context.Background(), os.Args[len(os.Args)-1], background, os.Stdin, os.Stdout))
+		os.Exit(runtime.Compile(context.Background(), os.Args[2], os.Stdin, os.Stdout))
 	}
 	// test/engines runs these tests once more that way.
 	if os.Getenv("EDGED_TEST_INTERPRETER") != "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +16,7 @@ const compileVerb = "compile-module"
 // newCompile is what a box runs for each new module. Its work takes tens of
 // megabytes and all of a core, which are not the box's that way.
 func newCompile() *cobra.Command {
-	var background bool
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use: compileVerb + " CACHE", Short: "Compile the module on standard input into a cache", Args: usage(cobra.ExactArgs(1)), Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Where memory is short, the collector gives pages back early. That
@@ -26,14 +24,12 @@ func newCompile() *cobra.Command {
 			if limit := cgroup.MemoryLimit(); limit > 0 {
 				debug.SetMemoryLimit(node.HeapLimit(limit))
 			}
-			if code := runtime.Compile(cmd.Context(), args[0], background, cmd.InOrStdin(), cmd.OutOrStdout()); code != 0 {
+			if code := runtime.Compile(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout()); code != 0 {
 				return errReported{exitCode(code)}
 			}
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&background, strings.TrimPrefix(runtime.BackgroundFlag, "--"), false, "let others go first")
-	return cmd
 }
 
 // exitCode is all that is to be told.

@@ -176,9 +176,20 @@ func scriptProblems(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// scriptReady waits until the box in the background serves.
+// scriptReady waits until the box in the background serves, and nothing has to be
+// compiled any more.
 func scriptReady(ts *testscript.TestScript, _ bool, _ []string) {
-	await(ts, "the box answers", func() bool { return boxStatus(ts) != nil })
+	await(ts, "the box answers", func() bool {
+		s := boxStatus(ts)
+		if s == nil {
+			return false
+		}
+		apps, _ := s["apps"].([]any)
+		return !slices.ContainsFunc(apps, func(a any) bool {
+			keys, _ := a.(map[string]any)["compiling"].([]any)
+			return len(keys) > 0
+		})
+	})
 }
 
 // signalAll sends a signal to what runs in the background.

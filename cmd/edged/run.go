@@ -34,9 +34,10 @@ func newRun() *cobra.Command {
 		Use: "run", Short: "Run the box", Args: usage(cobra.NoArgs),
 		Long: `Run the box until SIGTERM or SIGINT. SIGHUP reads the apps folder again.
 
-The log goes to standard error. When the apps that were there before are
-serving, it says msg=ready once, and systemd is told. The addresses that were
-bound are in addresses.json in the state directory.`,
+The log goes to standard error. When the box serves, with the apps that were
+there before, it says msg=ready once, and systemd is told. Apps whose code is
+not in the cache follow when it is compiled; edged status says which. The
+addresses that were bound are in addresses.json in the state directory.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var l slog.Level
 			if err := l.UnmarshalText([]byte(level)); err != nil {

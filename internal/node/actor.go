@@ -30,7 +30,8 @@ type actor struct {
 	grant     lattice.Grant
 	signed    claims.SignedModule // zero for an unsigned one
 	commanded bool                // started by the control interface, and not by an app
-	module    *runtime.Actor
+	path      string              // of the module
+	code      *code
 	meter     *meter
 	turns     *atomic.Uint64 // committed by this version
 
@@ -102,7 +103,8 @@ func (n *Node) verifyApp(ctx context.Context, a *config.App) error {
 	})
 }
 
-// startActor loads a module and asks for its health. Nobody can call it yet.
+// startActor makes an actor, loads its module and asks for its health. Nobody can
+// call it yet. At boot code that is not in the cache is left for runCompiling.
 func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) (*actor, error) {
 	path, err := n.code(ctx, app, c.Module, c.Ref)
 	if err != nil {
@@ -112,7 +114,10 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	if err != nil {
 		return nil, err
 	}
-	a := &actor{config: c, app: app.Name, version: app.Version, digest: digest, key: app.Name + "/" + c.Name, commanded: app.Assembled}
+	a := &actor{
+		config: c, app: app.Name, version: app.Version, path: path, digest: digest, key: app.Name + "/" + c.Name, commanded: app.Assembled,
+		code: newCode(),
+	}
 	if a.commanded && c.Module != moduleFile(digest) {
 		return nil, fmt.Errorf("actor %s: its module in %s is damaged: stop it and start it again", c.Name, app.Dir)
 	}
@@ -129,19 +134,34 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
 	}
 	a.meter = n.meterNamed(a.key, a.title())
-	a.module, err = n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
-		MemoryBytes: uint64(c.Limits.Memory), Time: c.Limits.Time, Steps: uint64(c.Limits.Steps),
-		MinInstances: c.Limits.MinInstances, MaxInstances: c.Limits.Instances, CallsPerInstance: c.Limits.InstanceCalls,
+	if n.booting && n.runtime.NeedsCompiler(wasm) {
+		n.late = append(n.late, a)
+		return a, nil
+	}
+	return a, n.load(ctx, a, wasm)
+}
+
+// load gives an actor its code, which is well.
+func (n *Node) load(ctx context.Context, a *actor, wasm []byte) error {
+	l := a.config.Limits
+	m, err := n.runtime.Load(ctx, a.key, wasm, runtime.Limits{
+		MemoryBytes: uint64(l.Memory), Time: l.Time, Steps: uint64(l.Steps),
+		MinInstances: l.MinInstances, MaxInstances: l.Instances, CallsPerInstance: l.InstanceCalls,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
+		return fmt.Errorf("actor %s of app %s: %w", a.config.Name, a.app, err)
 	}
-	if err := a.module.Healthy(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("actor %s of app %s: health check: %w", c.Name, app.Name, err), a.module.Close(ctx))
+	if err := m.Healthy(ctx); err != nil {
+		return errors.Join(fmt.Errorf("actor %s of app %s: health check: %w", a.config.Name, a.app, err), m.Close(ctx))
 	}
-	a.meter.begin(a.module)
-	a.turns = n.health.turns(a.app, c.Name, a.version)
-	return a, nil
+	a.turns = n.health.turns(a.app, a.config.Name, a.version)
+	a.meter.begin(m)
+	if !a.code.put(m) {
+		err := m.Close(ctx)
+		a.meter.end(m)
+		return err
+	}
+	return nil
 }
 
 func readModule(path string) (wasm []byte, digest string, err error) {
@@ -200,9 +220,16 @@ func (n *Node) serve(a *actor) lattice.Handler {
 			t.Bound()
 		}
 		outside := inv.Origin == (lattice.Entity{})
-		reply, err := a.module.Call(ctx, inv.Operation, inv.Payload)
+		m, err := a.code.await(ctx)
+		if errors.Is(err, errBusy) {
+			return nil, fmt.Errorf("actor %s: %s: %w", a.key, inv.Operation, err)
+		}
+		var reply []byte
+		if err == nil {
+			reply, err = m.Call(ctx, inv.Operation, inv.Payload)
+		}
 		if errors.Is(err, runtime.ErrClosed) { // nothing was tried, and another version may be there by now
-			if next := n.health.actor(a.key); next != nil && next.module != a.module {
+			if next := n.health.actor(a.key); next != nil && next.code != a.code {
 				return n.serve(next)(ctx, inv)
 			}
 		}

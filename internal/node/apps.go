@@ -30,10 +30,13 @@ type appSet map[string]*app
 const swapBudget = 30 * time.Second
 
 // applyAtBoot starts the apps of the box. One that can not run is left out, so
-// that the others do.
+// that the others do. Nothing is compiled: what is not in the cache comes while the
+// box serves.
 func (n *Node) applyAtBoot(ctx context.Context) {
 	n.apply.Lock()
 	defer n.apply.Unlock()
+	n.booting = true
+	defer func() { n.booting = false }()
 	found, err := n.findApps()
 	if err != nil {
 		n.o.Faults(err)
@@ -57,6 +60,7 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 		n.log.Warn("apps can not be served together, they are tried one by one", "err", err)
 		all = n.commitEach(ctx, all)
 	}
+	n.restUncompiled(ctx, all)
 	n.setApps(all)
 	n.warnOfOrphans(all)
 }
@@ -229,15 +233,16 @@ func (n *Node) change(ctx context.Context, want []*config.App) error {
 		}
 		next[c.Name] = a
 	}
-	if err := n.swap(ctx, next); err != nil {
+	if err := n.swap(ctx, next, n.forget); err != nil {
 		n.discard(lasting, n.apps, started...)
 		return err
 	}
 	return nil
 }
 
-// swap makes next what runs, or leaves all as it was.
-func (n *Node) swap(ctx context.Context, next appSet) error {
+// swap makes next what runs, or leaves all as it was. forget takes from the disk
+// what is not declared any more.
+func (n *Node) swap(ctx context.Context, next appSet, forget func(old, next appSet, keep onDisk)) error {
 	ctx, cancel := context.WithTimeout(ctx, swapBudget)
 	defer cancel()
 	lasting := context.WithoutCancel(ctx)
@@ -249,11 +254,11 @@ func (n *Node) swap(ctx context.Context, next appSet) error {
 	defer goOn()
 	if err := n.commit(ctx, old, next); err != nil {
 		back := n.commit(lasting, next, old)
-		n.forget(next, old, before)
+		forget(next, old, before)
 		return errors.Join(err, back)
 	}
 	n.o.Failpoint("swap-after-commit")
-	n.forget(old, next, onDisk{})
+	forget(old, next, onDisk{})
 	n.setApps(next)
 	n.httpChanged()
 	for name, a := range old {
@@ -333,10 +338,13 @@ func (n *Node) discard(ctx context.Context, keep appSet, apps ...*app) {
 			if slices.Contains(kept, actor) {
 				continue
 			}
-			if err := actor.module.Close(ctx); err != nil {
+			if err := actor.code.close(ctx); err != nil {
 				n.log.Warn("actor does not end", "actor", actor.key, "version", actor.version, "err", err)
 			}
-			actor.meter.end(actor.module)
+			if m := actor.code.runs.Load(); m != nil {
+				actor.meter.end(m)
+			}
+			n.health.recover(actor.compiling())
 		}
 	}
 }

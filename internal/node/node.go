@@ -121,6 +121,10 @@ type Node struct {
 	applied    chan struct{} // closed when the apps run; clients are let in then
 	serving    chan struct{} // closed when the box is ready; it calls nobody before
 
+	booting      bool          // code that is not in the cache comes later; apply guards it
+	late         []*actor      // whose code does; written at boot
+	compileAgain time.Duration // after a compiler was killed
+
 	apply     gate       // held while apps change
 	telling   sync.Mutex // held while addresses are written
 	apps      appSet
@@ -157,6 +161,7 @@ func New(o Options) (_ *Node, err error) {
 		o:        o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), applied: make(chan struct{}), serving: make(chan struct{}),
 		core: core{up: make(chan struct{})}, apply: newGate(), started: o.Now(), stopping: make(chan time.Duration, 1),
+		compileAgain: compileAgainMin,
 	}
 	n.bus.SetLattice(d.Lattice.Name)
 	n.bridge.log, n.failures.log = n.part("bridges"), n.part("actors")

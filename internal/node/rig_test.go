@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "provider" {
 		os.Exit(provide())
 	}
+	if len(os.Args) > 3 && os.Args[1] == "compile" {
+		os.Exit(compileAsTold(os.Args[2], os.Args[len(os.Args)-1]))
+	}
 	os.Exit(build(m))
 }
 
@@ -57,7 +60,8 @@ type rig struct {
 	now  func() time.Time
 	end  func()
 
-	beforeReady func() // called by start, if not nil
+	beforeReady func()   // called by start, if not nil
+	compiler    []string // of the box
 }
 
 const unsigned = "[trust]\nallow_unsigned = true\n"
@@ -103,7 +107,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.Node, err = New(Options{
-		Device: d, Version: "test", Now: r.now, Logger: slog.New(slog.NewTextHandler(&r.log, nil)), Encode: os.Getenv("EDGED_ENCODE") != "",
+		Device: d, Version: "test", Now: r.now, Logger: slog.New(slog.NewTextHandler(&r.log, nil)), Encode: os.Getenv("EDGED_ENCODE") != "", Compiler: r.compiler,
 		MachineID: func() (string, error) { return "machine", nil },
 	})
 	if err != nil {

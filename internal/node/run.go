@@ -22,7 +22,9 @@ const minStop = 500 * time.Millisecond
 
 // Run serves until ctx ends, and returns nil when all is quiet. Any other
 // return is a reason why the box could not go on. ready is called once, when
-// the apps that were there before are serving.
+// the box serves, and with it the apps that were there before. Those whose code is
+// not in the cache, as after an update of edged, follow when it is compiled; until
+// then their streams take messages, and calls wait.
 func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	defer func() { err = errors.Join(err, n.close()) }()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -94,7 +96,6 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		}
 	}
 	g.start("updates", n.runUpdates)
-	n.runtime.Background()
 	n.health.setReady()
 	n.log.Info("ready", "version", n.o.Version, "device", n.o.Device.Device.ID, "nats", addr.NATS, "mqtt", addr.MQTT, "admin", addr.Admin, "http", addr.HTTP)
 	ready(addr)
@@ -107,6 +108,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		g.start("policy", n.runGuard)
 	}
 	g.start("references", n.runReferences)
+	g.start("compiling", n.runCompiling)
 	select {
 	case <-ctx.Done():
 	case within := <-n.stopping:

@@ -44,6 +44,9 @@ type AppStatus struct {
 	Version string   `json:"version"`
 	Digest  string   `json:"digest"`
 	Actors  []string `json:"actors"` // keys
+	// Compiling are the keys of those whose code is being compiled, or waits for it:
+	// it was not in the cache when the box started.
+	Compiling []string `json:"compiling"`
 }
 
 // TurnStatus counts the turns that a version of an actor committed since the
@@ -245,9 +248,12 @@ func (h *health) status() (apps []AppStatus, turns []TurnStatus, reload *ReloadS
 	defer h.mu.Unlock()
 	apps, turns = []AppStatus{}, []TurnStatus{}
 	for _, a := range h.apps.sorted() {
-		s := AppStatus{Name: a.config.Name, Version: a.config.Version, Digest: a.digest, Actors: []string{}}
+		s := AppStatus{Name: a.config.Name, Version: a.config.Version, Digest: a.digest, Actors: []string{}, Compiling: []string{}}
 		for _, actor := range a.actors {
 			s.Actors = append(s.Actors, actor.key)
+			if actor.code.runs.Load() == nil {
+				s.Compiling = append(s.Compiling, actor.key)
+			}
 		}
 		apps = append(apps, s)
 	}

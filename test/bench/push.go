@@ -36,7 +36,7 @@ func pushTable(ctx context.Context, s settings) (t *table, err error) {
 	}
 	defer func() { err = errors.Join(err, box.stop()) }()
 	addr, err := b.nats()
-	if err != nil {
+	if err = errors.Join(err, b.compiled(ctx, 1)); err != nil {
 		return nil, err
 	}
 	pushed := 0

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -188,6 +189,14 @@ func (b *box) start(wrap ...string) {
 		default:
 		}
 		return strings.Contains(b.log.String(), "msg=ready ")
+	})
+}
+
+// compiled waits until the actors that were not in the cache have their code.
+func (b *box) compiled() {
+	b.t.Helper()
+	b.eventually("all is compiled", func() bool {
+		return !slices.ContainsFunc(b.status().Apps, func(a node.AppStatus) bool { return len(a.Compiling) > 0 })
 	})
 }
 

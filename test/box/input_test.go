@@ -65,8 +65,8 @@ func TestBox_badApps(t *testing.T) {
 	b.kill()
 	b.start()
 	for name, app := range bad {
+		b.eventually(name+" is told", func() bool { return strings.Contains(b.health(), app.want) }) // once it was compiled
 		contains(t, b.log.String(), name)
-		contains(t, b.health(), app.want)
 	}
 	if got := b.stream("kept"); got.First != 1 || got.Last != 5 {
 		t.Errorf("what was stored before: %+v", got)

@@ -38,9 +38,11 @@ func newZoo(t *testing.T, wrap ...string) (*box, []animal) {
 	assemble(t, b.path("apps", "hostile"), all...)
 	if len(wrap) > 0 { // compiling a module of Go takes more than a small box has
 		b.start()
+		b.compiled()
 		b.term()
 	}
 	b.start(wrap...)
+	b.compiled()
 	t.Cleanup(func() {
 		select {
 		case err := <-b.ended:

@@ -1,0 +1,238 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edged-io/edged/runtime"
+)
+
+// code is what an actor runs. It is there before anybody can call the actor, but for
+// an actor that was there when the box started and whose code was not in the cache:
+// that one is compiled while the box serves, see runCompiling.
+type code struct {
+	runs atomic.Pointer[runtime.Actor] // nil before it is there
+
+	mu     sync.Mutex    // guards closed, and the closing of done
+	closed bool          // nobody is to call the actor any more
+	done   chan struct{} // closed when runs is there, or closed is true
+}
+
+func newCode() *code { return &code{done: make(chan struct{})} }
+
+// put is what the actor runs from now on. It returns false if nobody wants it any
+// more.
+func (c *code) put(m *runtime.Actor) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.runs.Store(m)
+	close(c.done)
+	return true
+}
+
+// close ends the code, once calls under way have ended. It may be called twice.
+func (c *code) close(ctx context.Context) error {
+	c.mu.Lock()
+	m := c.runs.Load()
+	if m == nil && !c.closed {
+		close(c.done)
+	}
+	c.closed = true
+	c.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	return m.Close(ctx)
+}
+
+// maxAwait is how long a call waits for code that is being compiled: longer than
+// most of it takes.
+const maxAwait = 10 * time.Second
+
+// await returns the code, or runtime.ErrClosed if there will be none. A call that
+// does not wait long enough is errBusy: for a message it is no attempt.
+func (c *code) await(ctx context.Context) (*runtime.Actor, error) {
+	if m := c.runs.Load(); m != nil {
+		return m, nil
+	}
+	enough := time.NewTimer(maxAwait)
+	defer enough.Stop()
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("its code is being compiled: %w: %w", errBusy, context.Cause(ctx))
+	case <-enough.C:
+		return nil, fmt.Errorf("its code is being compiled: %w", errBusy)
+	}
+	if m := c.runs.Load(); m != nil {
+		return m, nil
+	}
+	return nil, runtime.ErrClosed
+}
+
+// isCompiling says whether some of the code of an app is not there yet.
+func (a *app) isCompiling() bool {
+	return slices.ContainsFunc(a.actors, func(b *actor) bool { return b.code.runs.Load() == nil })
+}
+
+// restUncompiled keeps messages from the apps whose code is not there yet, and tells
+// of it. They stay in their streams, those of QoS 0 too. A queue whose other
+// receivers have theirs is served. Call it before the broker runs.
+func (n *Node) restUncompiled(ctx context.Context, s appSet) {
+	n.late = slices.DeleteFunc(n.late, func(a *actor) bool { return !slices.Contains(s.actors(), a) }) // left out
+	n.tellCompiling(n.late, len(n.late))
+	_, subs, err := n.wanted(s)
+	if err != nil {
+		return // commit has said so
+	}
+	for _, sub := range subs {
+		if sub.Deliver == nil || slices.ContainsFunc(sub.apps, func(name string) bool { return !s[name].isCompiling() }) {
+			continue
+		}
+		if err := n.broker.Pause(ctx, sub.Name); err != nil {
+			n.log.Warn("messages are tried before their actor is compiled", "subscription", sub.Name, "err", err)
+		}
+	}
+}
+
+// wakeCompiled hands out the messages of the apps of an actor that has its code now.
+func (n *Node) wakeCompiled(ctx context.Context, a *actor) error {
+	if err := n.apply.LockContext(ctx); err != nil {
+		return err
+	}
+	defer n.apply.Unlock()
+	_, subs, err := n.wanted(n.apps)
+	if err != nil {
+		return err
+	}
+	for _, sub := range subs {
+		its := slices.ContainsFunc(sub.apps, func(name string) bool {
+			return slices.Contains(n.apps[name].actors, a) && !n.apps[name].isCompiling()
+		})
+		if its {
+			err = errors.Join(err, n.broker.Resume(sub.Name, nil))
+		}
+	}
+	return err
+}
+
+// How long after a compiler was killed it is tried again, when memory may be free:
+// longer each time, since it takes what others could use.
+const (
+	compileAgainMin = 10 * time.Second
+	compileAgainMax = 10 * time.Minute
+)
+
+// compiling is what is told of an actor without code, and where.
+func (a *actor) compiling() (part, name string) { return "actor", a.app + "/" + a.config.Name }
+
+// tellCompiling tells which actors have no code yet.
+func (n *Node) tellCompiling(late []*actor, of int) {
+	for i, a := range late {
+		part, name := a.compiling()
+		n.health.degrade(part, name, fmt.Errorf("its code is not in the cache and is compiled now, as number %d of %d; its messages wait", of-len(late)+1+i, of))
+	}
+}
+
+// runCompiling compiles what was not in the cache at boot, one module after the
+// other. Meanwhile the box serves, and streams take what comes for these actors.
+func (n *Node) runCompiling(ctx context.Context) error {
+	late := n.late // written at boot, before this runs
+	if len(late) > 0 {
+		n.log.Info("actors that are not in the cache are compiled while the box serves", "actors", len(late))
+	}
+	for pause := n.compileAgain; len(late) > 0; pause = min(2*pause, compileAgainMax) {
+		late = n.compileAll(ctx, late)
+		if len(late) == 0 {
+			break
+		}
+		for _, a := range late {
+			n.log.Warn("actor is compiled later", "app", a.app, "actor", a.key, "in", pause.String())
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// compileAll returns those for which there was not enough memory.
+func (n *Node) compileAll(ctx context.Context, late []*actor) (again []*actor) {
+	for i, a := range late {
+		n.tellCompiling(late[i:], len(late))
+		began := time.Now()
+		err := n.compileLate(ctx, a)
+		if err == nil {
+			err = n.wakeCompiled(ctx, a)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, runtime.ErrCompilerKilled):
+			part, name := a.compiling()
+			n.health.degrade(part, name, fmt.Errorf("%w. It is tried again, and its messages wait", err))
+			again = append(again, a)
+			continue
+		case err != nil:
+			n.dropLate(ctx, a, err)
+		default:
+			n.log.Info("actor compiled", "app", a.app, "actor", a.key, "took", time.Since(began).Round(time.Millisecond).String())
+		}
+		n.health.recover(a.compiling())
+	}
+	return again
+}
+
+// compileLate gives an actor its code, unless nobody wants it any more.
+func (n *Node) compileLate(ctx context.Context, a *actor) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with ctx
+		select {
+		case <-a.code.done: // it was replaced, or has it
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	wasm, digest, err := readModule(a.path)
+	if err == nil && digest != a.digest {
+		err = fmt.Errorf("module %s was changed since the box started; edged reload runs what is there now", a.path)
+	}
+	if err == nil {
+		err = n.load(ctx, a, wasm)
+	}
+	select {
+	case <-a.code.done:
+		return nil
+	default:
+		return err
+	}
+}
+
+// dropLate leaves out the app of an actor that has no code after all, as it would
+// have been at boot: what it has on disk stays.
+func (n *Node) dropLate(ctx context.Context, a *actor, why error) {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	next := maps.Clone(n.apps)
+	maps.DeleteFunc(next, func(_ string, b *app) bool { return slices.Contains(b.actors, a) })
+	for name, out := range n.apps {
+		if next[name] == nil { // nobody has changed it meanwhile
+			err := a.code.close(ctx) // who waits for it waits no longer
+			n.leaveOut(out.config, errors.Join(why, err, n.swap(ctx, next, func(appSet, appSet, onDisk) {})))
+			return
+		}
+	}
+}
