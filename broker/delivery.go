@@ -62,7 +62,7 @@ type deliverySeen struct {
 
 func newDelivery(s *Server, sub Subscription) *delivery {
 	d := &delivery{s: s, sub: sub, log: s.log.With("subscription", sub.Name), gone: make(chan struct{})}
-	d.gate = gate{deliver: sub.Deliver, kick: make(chan struct{}, 1)}
+	d.gate = gate{deliver: sub.Deliver, paused: sub.Paused, kick: make(chan struct{}, 1)}
 	d.sub.Deliver = nil
 	return d
 }

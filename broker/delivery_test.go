@@ -258,6 +258,24 @@ func TestSubscription_full(t *testing.T) {
 	}
 }
 
+// A subscription may begin paused. Configured again it stays as it is.
+func TestServer_Configure_paused(t *testing.T) {
+	b := newBox(t, broker.Options{})
+	sub := broker.Subscription{Name: "s", Stream: "telemetry", Paused: true, Deliver: func(context.Context, broker.Message, int) error { return nil }}
+	b.configure(t, []broker.Stream{telemetry}, sub)
+	b.run(t)
+	b.put(t, "sensors.1")
+	sub.Paused = false
+	b.configure(t, []broker.Stream{telemetry}, sub)
+	if n := b.Stats().Subscriptions[0]; !n.Paused || b.floor(t, "s") != 0 {
+		t.Errorf("got %+v at %d, want it paused", n, b.floor(t, "s"))
+	}
+	must(t, b.Resume("s", nil))
+	sub.Paused = true
+	b.configure(t, []broker.Stream{telemetry}, sub)
+	eventually(t, "it goes on", func() bool { return b.floor(t, "s") == 1 })
+}
+
 // TestServer_Pause_swap changes the handler again and again while messages
 // flow: none is lost, repeated, or out of order.
 func TestServer_Pause_swap(t *testing.T) {

@@ -65,6 +65,9 @@ type Subscription struct {
 	// Server.Receive, or as NATS clients with JetStream's pull request. They
 	// share the messages.
 	Pull bool
+	// Paused has a subscription that was not configured before begin as Pause would
+	// leave it: its messages wait for Resume.
+	Paused bool
 }
 
 // DefaultBackoff is what a Subscription without one waits.

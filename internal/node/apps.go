@@ -60,9 +60,10 @@ func (n *Node) applyAtBoot(ctx context.Context) {
 		n.log.Warn("apps can not be served together, they are tried one by one", "err", err)
 		all = n.commitEach(ctx, all)
 	}
-	n.restUncompiled(ctx, all)
 	n.setApps(all)
 	n.warnOfOrphans(all)
+	n.late = slices.DeleteFunc(n.late, func(a *actor) bool { return !slices.Contains(all.actors(), a) }) // left out
+	n.tellCompiling(n.late, len(n.late))
 }
 
 // compatible leaves out apps that are at odds with one before them, by a name,

@@ -84,24 +84,11 @@ func (a *app) isCompiling() bool {
 	return slices.ContainsFunc(a.actors, func(b *actor) bool { return b.code.runs.Load() == nil })
 }
 
-// restUncompiled keeps messages from the apps whose code is not there yet, and tells
-// of it. They stay in their streams, those of QoS 0 too. A queue whose other
-// receivers have theirs is served. Call it before the broker runs.
-func (n *Node) restUncompiled(ctx context.Context, s appSet) {
-	n.late = slices.DeleteFunc(n.late, func(a *actor) bool { return !slices.Contains(s.actors(), a) }) // left out
-	n.tellCompiling(n.late, len(n.late))
-	_, subs, err := n.wanted(s)
-	if err != nil {
-		return // commit has said so
-	}
-	for _, sub := range subs {
-		if sub.Deliver == nil || slices.ContainsFunc(sub.apps, func(name string) bool { return !s[name].isCompiling() }) {
-			continue
-		}
-		if err := n.broker.Pause(ctx, sub.Name); err != nil {
-			n.log.Warn("messages are tried before their actor is compiled", "subscription", sub.Name, "err", err)
-		}
-	}
+// rests says whether a subscription keeps its messages until the code of its apps is
+// there; those of QoS 0 wait that way, too. A queue whose other receivers have theirs
+// is served.
+func (s appSet) rests(sub *subscription) bool {
+	return sub.Deliver != nil && !slices.ContainsFunc(sub.apps, func(name string) bool { return !s[name].isCompiling() })
 }
 
 // wakeCompiled hands out the messages of the apps of an actor that has its code now.

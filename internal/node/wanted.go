@@ -83,6 +83,9 @@ func (n *Node) want(s appSet) (w wants, err error) {
 		}
 	}
 	n.emptyMoved(&w, s)
+	for i := range w.subs {
+		w.subs[i].Paused = s.rests(&w.subs[i])
+	}
 	w.streams = append(w.streams, n.retired(w.streams)...)
 	return w, nil
 }
