@@ -127,6 +127,9 @@ func TestHost_Load_endlessInitialisers(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &trap) && trap.Reason == "stack overflow") {
 			t.Errorf("%s: got %v", name, err)
 		}
+		if n := strings.Count(err.Error(), "lab/odd"); n != 1 {
+			t.Errorf("%s: names the actor %d times: %v", name, n, err)
+		}
 	}
 }
 

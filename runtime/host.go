@@ -10,6 +10,7 @@ import (
 	"math"
 	goruntime "runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -134,9 +135,8 @@ func (h *Host) needsCompiler(digest string) bool {
 func (h *Host) Load(ctx context.Context, identity string, wasm []byte, limits Limits) (*Actor, error) {
 	a, err := h.load(ctx, identity, wasm, limits.withDefaults())
 	if err != nil {
-		var trap *TrapError
-		if errors.As(err, &trap) {
-			return nil, fmt.Errorf("load %w", err) // it names the actor
+		if strings.HasPrefix(err.Error(), "actor "+identity+": ") {
+			return nil, fmt.Errorf("load %w", err)
 		}
 		return nil, fmt.Errorf("load actor %s: %w", identity, err)
 	}

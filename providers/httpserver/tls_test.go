@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -267,6 +268,12 @@ func TestMetrics(t *testing.T) {
 	})
 	if log := r.log.String(); !strings.Contains(log, "msg=request app=a method=GET") || strings.Contains(log, "level=WARN") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+func TestDecodeResponse_none(t *testing.T) {
+	if _, err := decodeResponse(nil); !errors.Is(err, errResponse) || !strings.Contains(err.Error(), "no bytes") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -93,6 +93,9 @@ var errResponse = errors.New("not a response")
 // a status outside 200 to 599, header names and values that are none. The body is
 // a part of b.
 func decodeResponse(b []byte) (response, error) {
+	if len(b) == 0 {
+		return response{}, fmt.Errorf("%w: the actor gave no bytes", errResponse)
+	}
 	r := response{header: make(http.Header)}
 	d := providers.Decoder(b)
 	var bad error
