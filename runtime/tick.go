@@ -22,7 +22,10 @@ const (
 
 	firstSlice = 4 << 10 // steps, until it is known how fast the guest is; an eighth for the interpreter
 	leastSlice = 256
-	mostSlice  = 32 << 10
+	// mostSlice bounds a slice of a guest that first makes believe that its steps
+	// are short. The longest take half a microsecond: 64 instructions, or four
+	// loads that no cache has.
+	mostSlice = 4 << 10
 
 	// workBytes is how many bytes host functions move for a guest between two
 	// looks at its deadline.
@@ -77,8 +80,14 @@ func (in *instance) tick(left int32) int32 {
 		panic(&stopError{cause: errStackOverflow, trap: true})
 	}
 	in.slice.steps = nextSlice(in.slice, now)
-	in.breathe(now)
-	in.slice.began = clock()
+	in.slice.began = now
+	switch {
+	case in.breathed == 0: // a call that has just begun
+		in.breathed, in.runner.first = now, now
+	case now-in.breathed >= int64(sliceTime)/2: // of a fast guest, several slices
+		in.breathe(now)
+		in.slice.began = in.breathed
+	}
 	in.slice.left = in.slice.steps
 	if budget > 0 {
 		in.slice.left = int32(min(uint64(in.slice.left), budget-in.stepsOfCall))

@@ -5,9 +5,11 @@ import "encoding/binary"
 // What is charged.
 const (
 	stepInstructions = 64      // so many instructions are one step more
-	callWeight       = 32      // a call counts as so many instructions: it pays for a callee that has no more
+	callWeight       = 64      // a call counts as so many instructions: it pays for a callee that has fewer
+	memoryWeight     = 16      // a load or a store: 0.1 microseconds, where no cache has what it needs
+	arithmeticWeight = 8       // of floating point, and divisions: 50 nanoseconds, with the smallest numbers there are
 	freeLocals       = 32      // each local beyond counts as an instruction: a call takes memory for all of them
-	bulkWeight       = 16      // a bulk operation, beside its length
+	bulkWeight       = 32      // a bulk operation, beside its length
 	throwWeight      = 1 << 14 // an exception: the engine unwinds in some 50 microseconds
 
 	bulkByteShift  = 8 // memory: 256 bytes are a step
@@ -20,6 +22,7 @@ type body struct {
 	edits  []edit
 	frames []frame
 	effort effort
+	sums   bool   // code leaves blocks where nobody sees it: by exceptions
 	text   []byte // the new body
 }
 
@@ -29,7 +32,9 @@ type edit struct {
 	cut    uint8
 	kind   editKind
 	bulk   bulk
-	weight uint32 // of editCheck: instructions that may run until the next one
+	weight uint32 // of editCheck: what may run until the next one
+	way    uint32 // likewise: the heaviest way from it to what is read now
+	least  uint32 // likewise: what way is where blocks end, whoever comes there
 	index  uint32 // of editIndex: the new one
 }
 
@@ -48,11 +53,13 @@ const pieceBytes = 1 << 16
 
 // A frame is a block that is open.
 type frame struct {
-	loop    int32 // the edit of its check, if it is a loop; else -1
-	outer   int32 // the region around it
-	values  int32 // that a branch to it takes along
-	isIf    bool
-	reached bool // a branch goes back to this loop
+	loop     int32  // the edit of its check, if it is a loop; else -1
+	outer    int32  // the region around it
+	values   int32  // that a branch to it takes along
+	way      uint32 // to an if, in the region around it
+	arriving uint32 // the heaviest way there that leads to its end
+	isIf     bool
+	reached  bool // a branch goes back to this loop
 }
 
 func (m *rewriter) code() {

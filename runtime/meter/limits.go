@@ -14,6 +14,7 @@ const (
 	maxSegments  = 1 << 17 // of elements and of data, each
 	maxElements  = 1 << 18 // in all element segments; the engine keeps some 60 bytes of each, and 40 in each instance
 
+	maxPassiveBytes = 1 << 20 // of one data segment that memory.init copies: it does so in one go
 	maxTables       = 16
 	maxTableEntries = 1 << 17 // of one table; tables are on the engine's heap, outside of an actor's memory
 	maxMemoryPages  = 1 << 16 // the standard's own

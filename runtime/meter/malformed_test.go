@@ -128,6 +128,7 @@ var faults = []struct {
 	{"memories", sections(5, cat(2, 0, 1, 0, 1)), meter.ErrLimit, "2 memories, the limit is 1"},
 	{"elements", sections(9, cat(1, 1, 0, uleb(1<<18+1), make([]byte, 1<<18+1))), meter.ErrLimit, "262145 elements"},
 	{"elements in all", sections(1, cat(1, emptyType), 2, cat(1, str("a"), str("b"), 0, 0), 9, cat(2, slices.Repeat(cat(1, 0, uleb(1<<17+1), make([]byte, 1<<17+1)), 2))), meter.ErrLimit, "more than 262144 elements in all"},
+	{"passive data", sections(5, cat(1, 0, 17), 12, uleb(1), 11, cat(1, 1, uleb(1<<20+1), make([]byte, 1<<20+1))), meter.ErrLimit, "a passive data segment of 1048577 bytes, the limit is 1048576"},
 	{"locals", sections(1, cat(1, emptyType), 3, cat(1, 0), 10, cat(1, sized(cat(1, uleb(50001), i32, opEnd)))), meter.ErrLimit, "more than 50000 locals"},
 	{"locals by the billion", sections(1, cat(1, emptyType), 3, cat(1, 0), 10, cat(1, sized(cat(2, uleb(uint32(math.MaxUint32)), i32, uleb(uint32(math.MaxUint32)), i32, opEnd)))), meter.ErrLimit, "more than 50000 locals"},
 	{"locals and ours", sections(1, cat(1, emptyType), 3, cat(1, 0), 5, cat(1, 0, 1), 10, cat(1, sized(cat(1, uleb(50000), i32, c32(0), c32(0), c32(0), 0xfc, 11, 0, opEnd)))), meter.ErrLimit, "50000 locals and a bulk operation"},

@@ -31,6 +31,7 @@ const (
 	opEnd       = 0x0b
 	opBr        = 0x0c
 	opBrIf      = 0x0d
+	opTryTable  = 0x1f
 	opCall      = 0x10
 	opLocalGet  = 0x20
 	opLocalSet  = 0x21
@@ -63,9 +64,10 @@ const (
 type shape uint8
 
 const (
-	shapeUnknown shape = iota
-	shapePlain         // nothing follows
-	shapeBlock         // a block type; so do If and Loop
+	shapeUnknown     shape = iota
+	shapePlain             // nothing follows
+	shapeUnreachable       // nothing follows
+	shapeBlock             // a block type; so do If and Loop
 	shapeIf
 	shapeLoop
 	shapeTryTable // a block type and catch clauses
@@ -103,7 +105,7 @@ var shapes = func() (s [256]shape) {
 			s[op] = to
 		}
 	}
-	set(shapePlain, 0x00, 0x01) // unreachable, nop
+	s[0x00], s[0x01] = shapeUnreachable, shapePlain // nop
 	s[0x02], s[0x03], s[0x04] = shapeBlock, shapeLoop, shapeIf
 	s[0x05] = shapeElse
 	s[0x08] = shapeThrow    // a tag
@@ -127,6 +129,31 @@ var shapes = func() (s [256]shape) {
 	s[0xfc], s[0xfd] = shapeMisc, shapeVector
 	return s
 }()
+
+// weights says as how many instructions one counts, by what it takes at worst.
+var weights = func() (w [256]uint8) {
+	for op := range w {
+		w[op] = 1
+	}
+	set := func(to uint8, from, through byte) {
+		for op := int(from); op <= int(through); op++ {
+			w[op] = to
+		}
+	}
+	set(callWeight, 0x10, 0x13)
+	set(memoryWeight, 0x25, 0x26)                         // table.get, table.set
+	set(memoryWeight, 0x28, 0x3e)                         // loads, stores
+	w[0x40] = bulkWeight                                  // memory.grow
+	set(arithmeticWeight, 0x6d, 0x70)                     // division of i32
+	set(arithmeticWeight, 0x7f, 0x82)                     // of i64
+	set(arithmeticWeight, 0x91, 0x95)                     // f32: sqrt, add, sub, mul, div
+	set(arithmeticWeight, 0x9f, 0xa3)                     // f64
+	w[0xb6], w[0xbb] = arithmeticWeight, arithmeticWeight // from one to the other
+	return w
+}()
+
+// vectorFloats begins those vector instructions that compute with floating point.
+const vectorFloats = 0xe0
 
 // unsupported names what an unknown opcode is of, where it is known elsewhere.
 func unsupported(op byte) string {

@@ -5,9 +5,10 @@ package meter
 //
 // Code goes back only to the head of a loop. So between two heads that it
 // passes, each instruction that belongs to a loop directly, and not to a loop
-// inside it, runs at most once: the head is charged for all of them. The
-// function's entry is charged for what is in no loop. Such a set is a region;
-// its edit has the sum of its weights.
+// inside it, runs at most once: the head is charged for them. The function's
+// entry is charged for what is in no loop. Such a set is a region. Not all of it
+// runs, where it branches: its edit has the weight of the heaviest way through
+// it, from the weights of ways to where they meet.
 //
 // Where the entry leads to the head of a loop in any case, and little else is
 // there to pay for, that head does: compilers of Go begin each function so.
@@ -16,7 +17,8 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 	const entry = 0
 	b.edits, b.effort = b.edits[:0], effort{}
 	b.check(r.at)
-	b.edits[entry].weight = uint32(min(max(locals-freeLocals, 0), maxRun/2))
+	b.sums = false
+	b.spend(entry, uint32(min(max(locals-freeLocals, 0), maxRun/2)))
 	b.frames = append(b.frames[:0], frame{loop: -1, values: int32(t.results)})
 	region := int32(entry)
 	straight, lead := true, int32(-1) // nothing has left the way from the entry yet; the loop it leads to
@@ -24,16 +26,18 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 
 	for r.at < r.end {
 		at := r.at
-		if b.edits[region].weight >= maxRun {
+		if b.edits[region].way >= maxRun {
 			// Only what is in the same block lies surely behind the new check.
 			region = b.check(at)
 		}
 		op := r.buf[at]
 		r.at++
-		b.edits[region].weight++
+		b.spend(region, uint32(weights[op]))
 		b.effort.exits += int(exits[op])
 		switch shapes[op] {
 		case shapePlain:
+		case shapeUnreachable:
+			b.left(region)
 		case shapeLocal:
 			r.index(locals, "local")
 		case shapeI32:
@@ -43,13 +47,17 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			r.u32()
 		case shapeBlock, shapeIf, shapeTryTable:
 			t := m.blockType()
-			if op == 0x1f {
+			f := frame{loop: -1, outer: region, values: int32(t.results)}
+			switch op {
+			case opTryTable:
+				b.sums = true
 				m.catches()
-			}
-			if op == opIf {
+			case opIf:
 				b.effort.blocks += ifBlocks - blockBlocks
+				f.isIf, f.way = true, b.edits[region].way
+				f.arriving = f.way
 			}
-			m.enter(frame{loop: -1, outer: region, values: int32(t.results), isIf: op == opIf})
+			m.enter(f)
 			straight = straight && op != opIf
 		case shapeLoop:
 			b.effort.loops++
@@ -68,6 +76,10 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			}
 			f.isIf = false
 			region = f.outer
+			f.arriving = max(f.arriving, b.edits[region].way)
+			if !b.sums {
+				b.edits[region].way = f.way
+			}
 		case shapeEnd:
 			f := b.frames[len(b.frames)-1]
 			b.frames = b.frames[:len(b.frames)-1]
@@ -79,11 +91,15 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 				return scratch
 			}
 			region = f.outer
-			if f.loop >= 0 && !f.reached {
+			around := &b.edits[region]
+			if f.loop < 0 {
+				around.way = max(around.way, f.arriving, around.least)
+			} else if head := &b.edits[f.loop]; !f.reached && around.way+head.weight <= maxRun {
 				// Nothing goes back: it is a block, and runs as often as what is around it.
-				head := &b.edits[f.loop]
+				// What has left it for a block further out did not count it.
 				head.kind = editNone
-				b.edits[region].weight += head.weight
+				b.spend(region, head.weight)
+				around.least = max(around.least, around.way)
 			}
 		case shapeThrow, shapeThrowRef:
 			if op == 0x08 {
@@ -91,12 +107,16 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 			}
 			b.edits[b.check(at)].weight = throwWeight // most are never thrown: paid for here
 			straight = false
+			b.left(region)
 		case shapeReturn:
 			straight = false
+			b.left(region)
 		case shapeBranch:
 			m.branch()
 			if op == opBrIf {
 				b.effort.blocks += branchBlocks // what follows is one, too
+			} else {
+				b.left(region)
 			}
 			straight = false
 		case shapeBrTable:
@@ -107,17 +127,16 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 				m.branch()
 			}
 			m.branch()
+			b.left(region)
 		case shapeCall:
 			from := r.at
 			f := r.index(functions, "function")
-			b.edits[region].weight += callWeight - 1
 			m.called(m.typeOf(f))
 			straight = false
 			b.replace(from, r.at, f, m.shifted(f))
 		case shapeCallTable:
 			t := r.index(types, "type")
 			r.index(tables, "table")
-			b.edits[region].weight += callWeight - 1
 			m.called(t)
 			straight = false
 		case shapeRefFunc:
@@ -139,7 +158,6 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 		case shapeMemoryGrow:
 			r.byte()
 			b.charge(at, bulkPages)
-			b.edits[region].weight += bulkWeight
 			scratch = true
 		case shapeI64:
 			r.signed(64)
@@ -163,7 +181,7 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 					b.edits[len(b.edits)-1].cut = uint8(r.at - at)
 					m.bulky = true
 				}
-				b.edits[region].weight += bulkWeight
+				b.spend(region, bulkWeight)
 				scratch = true
 			}
 		case shapeVector:
@@ -177,6 +195,9 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 				r.u32()
 				r.u32()
 				b.effort.exits++
+				b.spend(region, memoryWeight)
+			} else if vector >= vectorFloats {
+				b.spend(region, arithmeticWeight)
 			}
 			r.take(bytes)
 		default:
@@ -193,7 +214,7 @@ func (m *rewriter) scan(locals int, t arity) (scratch bool) {
 func (b *body) spareEntry(lead int32) {
 	entry := &b.edits[0]
 	switch {
-	case entry.weight <= callWeight:
+	case entry.weight < callWeight:
 		entry.kind = editNone
 	case lead >= 0 && b.edits[lead].kind == editCheck && entry.weight <= stepInstructions:
 		entry.kind = editNone
@@ -216,6 +237,7 @@ func (m *rewriter) branch() {
 	label := m.in.index(len(b.frames), "label")
 	f := &b.frames[len(b.frames)-1-int(label)]
 	f.reached = true
+	f.arriving = max(f.arriving, b.edits[f.outer].way)
 	b.effort.blocks += branchBlocks
 	b.effort.values += int(f.values)
 }
@@ -259,6 +281,21 @@ func (m *rewriter) blockType() (t arity) {
 	m.body.effort.blocks += blockBlocks
 	m.body.effort.values += int(t.params) + int(t.results)
 	return t
+}
+
+// spend adds to the way through a region.
+func (b *body) spend(region int32, weight uint32) {
+	e := &b.edits[region]
+	e.way += weight
+	e.weight = max(e.weight, e.way)
+}
+
+// left is where code goes elsewhere in any case: nothing gets from here to what
+// is next.
+func (b *body) left(region int32) {
+	if !b.sums {
+		b.edits[region].way = 0
+	}
 }
 
 // check notes a check before at and returns the new region.

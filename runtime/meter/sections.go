@@ -524,8 +524,12 @@ func (m *rewriter) data() {
 	}
 	from = r.at
 	n := r.u32()
-	if uint64(n) > uint64(r.end-r.at) {
+	switch {
+	case uint64(n) > uint64(r.end-r.at):
 		r.fail(ErrMalformed, from, "a data segment of %d bytes in %d", n, r.end-r.at)
+		return
+	case flags == 1 && n > maxPassiveBytes:
+		r.fail(ErrLimit, from, "a passive data segment of %d bytes, the limit is %d; an active one may be larger", n, maxPassiveBytes)
 		return
 	}
 	r.take(int(n))
