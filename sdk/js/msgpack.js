@@ -16,12 +16,9 @@ export function encode(value) {
 
 function write(out, v) {
   switch (typeof v) {
-    case "boolean":
-      return out.push(Buffer.of(v ? 0xc3 : 0xc2));
-    case "bigint":
-      return out.push(wide(v));
-    case "number":
-      return out.push(Number.isSafeInteger(v) ? integer(v) : float(v));
+    case "boolean": return out.push(Buffer.of(v ? 0xc3 : 0xc2));
+    case "bigint": return out.push(wide(v));
+    case "number": return out.push(Number.isSafeInteger(v) ? integer(v) : float(v));
     case "string": {
       const b = Buffer.from(v);
       return out.push(head(b.length, [0xa0, 31], 0xd9, 0xda, 0xdb), b);
@@ -49,8 +46,7 @@ function head(n, [base, most] = [], b8, b16, b32) {
   if (b8 && n < 0x100) return Buffer.of(b8, n);
   if (n < 0x10000) return Buffer.of(b16, n >> 8, n & 0xff);
   const b = Buffer.alloc(5, b32);
-  b.writeUInt32BE(n, 1);
-  return b;
+  return b.writeUInt32BE(n, 1), b;
 }
 
 function integer(n) {
@@ -65,15 +61,12 @@ function integer(n) {
 
 function wide(n) {
   const b = Buffer.alloc(9, n < 0n ? 0xd3 : 0xcf);
-  if (n < 0n) b.writeBigInt64BE(n, 1);
-  else b.writeBigUInt64BE(n, 1);
-  return b;
+  return n < 0n ? b.writeBigInt64BE(n, 1) : b.writeBigUInt64BE(n, 1), b;
 }
 
 function float(n) {
   const b = Buffer.alloc(9, 0xcb);
-  b.writeDoubleBE(n, 1);
-  return b;
+  return b.writeDoubleBE(n, 1), b;
 }
 
 /** Reads the one value that b is. Bytes are a part of b. A text that is the member

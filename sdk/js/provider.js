@@ -16,6 +16,7 @@
 // again, and for no other call; "" where the caller does not say.
 
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect, jwtAuthenticator } from "@nats-io/transport-node";
 import { jetstream } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
@@ -28,6 +29,7 @@ const maxCalls = 64; // that are served at once; more wait
 const chunkBytes = 900 << 10; // a larger payload goes through the object store
 const maxPayload = 64 << 20; // that is fetched from there
 const maxHostData = 16 << 20;
+const retry = 1000; // ms until NATS that is not there is tried again
 const grace = 1000; // ms for calls under way when the provider is to stop
 
 /** An operation that the contract does not have. */
@@ -78,10 +80,14 @@ export function parseHostData(line) {
  * or goes away, is waited for. */
 export async function run(data, make, signal) {
   const host = new Host(data);
-  await host.connect();
+  const stopped = new Promise((stop) => {
+    signal?.addEventListener("abort", () => stop("stopped"));
+    if (signal?.aborted) stop("stopped");
+  });
+  if (!(await host.connect(stopped))) return;
   try {
     host.provider = await make(host);
-    await host.serve(signal);
+    await host.serve(stopped);
     await host.provider.close?.();
   } finally {
     await host.nc.close();
@@ -99,21 +105,29 @@ export class Host {
     this.data = data;
   }
 
-  async connect() {
+  /** Connects with NATS, when it is there, and says whether it is before the program is
+   * to stop. */
+  async connect(stopped) {
     const { lattice_rpc_url: address, lattice_rpc_user_jwt: jwt, lattice_rpc_user_seed: seed, js_domain: domain } = this.data;
     const url = new URL(/:\/\//.test(address ?? "") ? address : `nats://${address || "127.0.0.1:4222"}`);
-    const options = { servers: url.host, name: `provider ${this.data.provider_key}`, maxReconnectAttempts: -1, waitOnFirstConnect: true };
+    // Nobody else can read the inboxes that the own host names; other hosts name none.
+    const inboxPrefix = this.data.edged?.inbox_prefix ?? "_INBOX";
+    const options = { servers: url.host, name: `provider ${this.data.provider_key}`, maxReconnectAttempts: -1, inboxPrefix };
     if (url.protocol === "tls:") options.tls = {};
-    const { inbox_prefix: inbox } = this.data.edged ?? {}; // what nobody else can read; other hosts say none
-    if (inbox) options.inboxPrefix = inbox;
     if (jwt) options.authenticator = jwtAuthenticator(jwt, new TextEncoder().encode(seed));
     if (url.username) Object.assign(options, { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) });
-    this.nc = await connect(options);
+    for (let fault; !this.nc; ) {
+      const before = fault;
+      this.nc = await connect(options).catch((err) => void (fault = err.message));
+      if (fault !== before) console.error(`NATS at ${url.host}: ${fault}`);
+      if (!this.nc && (await Promise.race([sleep(retry), stopped])) === "stopped") return false;
+    }
     this.objects = new Objm(jetstream(this.nc, domain ? { domain } : {}));
     if (this.data.invocation_seed) this.signer = signer(this.data.invocation_seed);
+    return true;
   }
 
-  async serve(signal) {
+  async serve(stopped) {
     for (const link of this.data.link_definitions ?? []) await this.#putLink(link);
     const root = `wasmbus.rpc.${this.data.lattice_rpc_prefix}.${this.data.provider_key}.${this.data.link_name}`;
     let changes = Promise.resolve(); // one at a time, in the order in which they came
@@ -126,19 +140,18 @@ export class Host {
     this.nc.subscribe(`${root}.health`, { callback: async (_, m) => m.respond(encode(await this.#health())) });
     const asked = await new Promise((stop) => {
       this.nc.subscribe(`${root}.shutdown`, { callback: (_, m) => this.#isMine(m) && stop(m) });
-      signal?.addEventListener("abort", () => stop());
+      stopped.then(() => stop());
       this.nc.closed().then(() => stop());
     });
     calls.unsubscribe(); // others of the queue group take what comes from now on
-    for (const end = Date.now() + grace; this.#busy > 0 && Date.now() < end; ) await new Promise((r) => setTimeout(r, 10));
+    for (const end = Date.now() + grace; this.#busy > 0 && Date.now() < end; ) await sleep(10);
     asked?.respond("shutting down");
     await this.nc.flush();
   }
 
   #isMine(m) {
     try {
-      const id = m.data.length ? JSON.parse(m.string())?.host_id : undefined;
-      return !id || id === this.data.host_id; // old hosts send nothing
+      return ["", this.data.host_id].includes(JSON.parse(m.string() || "{}")?.host_id ?? ""); // old hosts send nothing
     } catch {
       return false;
     }

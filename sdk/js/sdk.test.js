@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkPayload, checkToken, signCall, signer } from "./invocation.js";
 import { decode, encode } from "./msgpack.js";
-import { parseHostData } from "./provider.js";
+import { parseHostData, run } from "./provider.js";
 
 const hex = (text) => Buffer.from(text.replaceAll(" ", ""), "hex");
 
@@ -71,4 +71,13 @@ test("host data", () => {
   const data = { lattice_rpc_prefix: "default", link_name: "default", provider_key: provider };
   assert.equal(parseHostData(`${line(data)}\r`).provider_key, provider);
   for (const bad of ["", "{}", line(null), line({}), line({ ...data, link_name: ">" })]) assert.throws(() => parseHostData(bad), /host data/);
+});
+
+test("a program that is to stop does not wait for NATS", async () => {
+  const stop = new AbortController();
+  const data = { lattice_rpc_prefix: "default", link_name: "default", provider_key: provider, lattice_rpc_url: "nats://127.0.0.1:1" };
+  const ended = run(data, () => assert.fail("made without NATS"), stop.signal);
+  stop.abort();
+  await ended;
+  await run(data, () => assert.fail("made without NATS"), AbortSignal.abort());
 });
