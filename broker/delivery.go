@@ -426,8 +426,13 @@ func (d *delivery) failed(r result) {
 	l.win.retry(it, due)
 }
 
-// fullPause is how long a message waits when a stream or the disk is full.
-const fullPause = 500 * time.Millisecond
+// A message that nothing could be tried with, since a stream or the disk is full or
+// there is no memory for its actor just now, waits for leastPause and then twice as
+// long each time, up to fullPause.
+const (
+	leastPause = 10 * time.Millisecond
+	fullPause  = 500 * time.Millisecond
+)
 
 func (d *delivery) later(r result) {
 	l := &d.loop
@@ -436,7 +441,8 @@ func (d *delivery) later(r result) {
 		d.log.Warn("no room for what handlers publish; messages wait", "err", r.err)
 	}
 	d.keepAnswer(r)
-	l.win.retry(r.it, time.Now().Add(jitter(fullPause)))
+	r.it.pause = min(max(2*r.it.pause, leastPause), fullPause)
+	l.win.retry(r.it, time.Now().Add(jitter(r.it.pause)))
 }
 
 // keepAnswer keeps what is already decided about a message for the next attempt.

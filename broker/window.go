@@ -16,21 +16,22 @@ type item struct {
 	subject  string
 	m        Message // without header and data unless loaded
 	loaded   bool
-	attempts int         // that failed
-	verdict  *deadReason // it is to become a dead letter
-	acked    bool        // its receiver has acknowledged it, and only that is to be written
-	sent     bool        // it went out to a receiver
-	late     bool        // one that it went out to has acknowledged it, when another attempt was under way or at its end
-	out      bool        // handed out and not come back
-	replies  []string    // where receivers wait to hear that their acknowledgement is on disk
-	due      time.Time   // not to be handed out before
-	expires  time.Time   // not to be handed out after; zero means never
-	heapAt   int         // its place in window.expiring, from 1
-	overdue  bool        // it has expired
-	turn     *store.Turn // of its last attempt, once that is queued
-	row      *row        // nil if there is no order
-	owedTo   *request    // the client that gets it, at most once; guarded by waiting.mu
-	offers   int         // how often it was offered; only the last offer counts
+	attempts int           // that failed
+	verdict  *deadReason   // it is to become a dead letter
+	acked    bool          // its receiver has acknowledged it, and only that is to be written
+	sent     bool          // it went out to a receiver
+	late     bool          // one that it went out to has acknowledged it, when another attempt was under way or at its end
+	out      bool          // handed out and not come back
+	replies  []string      // where receivers wait to hear that their acknowledgement is on disk
+	due      time.Time     // not to be handed out before
+	pause    time.Duration // after the last time that nothing could be tried with it
+	expires  time.Time     // not to be handed out after; zero means never
+	heapAt   int           // its place in window.expiring, from 1
+	overdue  bool          // it has expired
+	turn     *store.Turn   // of its last attempt, once that is queued
+	row      *row          // nil if there is no order
+	owedTo   *request      // the client that gets it, at most once; guarded by waiting.mu
+	offers   int           // how often it was offered; only the last offer counts
 	done     bool
 }
 

@@ -116,15 +116,18 @@ func (a *Actor) make(ctx context.Context, operation string, slot int) (*instance
 		a.pool.drop(slot)
 		return nil, fmt.Errorf("actor %s: %s: wait for an instance, too many of them have died: %w", a.identity, operation, err)
 	}
-	in, err := newInstance(ctx, a, slot)
-	switch noMemory := errors.Is(err, ErrHostMemory) && !errors.As(err, new(*TrapError)); {
+	var in *instance
+	if err = a.host.memory.hasRoom(a.pool.largest()); err == nil {
+		in, err = newInstance(ctx, a, slot)
+	}
+	switch noMemory := errors.Is(err, ErrHostMemory); {
 	case noMemory && a.pool.crowd(slot):
 		return nil, errCrowded
 	case noMemory:
 		return nil, err
 	case err != nil:
 		if ctx.Err() == nil {
-			a.deaths.note(clock())
+			a.deaths.note(clock(), 0)
 		}
 		a.pool.drop(slot)
 		return nil, err
@@ -140,7 +143,7 @@ func (a *Actor) release(in *instance) {
 	switch {
 	case in.dead:
 		if !in.left { // others are not to pay for callers that leave
-			a.deaths.note(clock())
+			a.deaths.note(clock(), in.stackBytes())
 		}
 		in.discard()
 	case in.outgrown(), in.usedUp():

@@ -18,13 +18,16 @@ type deaths struct {
 const (
 	deathEvery = 50 * time.Millisecond
 	deathBurst = 20
+	deathStack = 512 << 10 // a call stack of so many bytes is as good as a death
 )
 
-// note is the death of an instance.
-func (d *deaths) note(now int64) {
+// note is the death of an instance that had a call stack of so many bytes. The
+// engine makes it by doubling, on the Go heap: twice as much is left to collect.
+func (d *deaths) note(now int64, stackBytes int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.made = min(max(d.made, now)+int64(deathEvery), now+2*deathBurst*int64(deathEvery))
+	n := int64(1 + stackBytes/deathStack)
+	d.made = min(max(d.made, now)+n*int64(deathEvery), now+2*deathBurst*int64(deathEvery))
 }
 
 // MaxRestarts is how many instances of an actor may be made in a second for those

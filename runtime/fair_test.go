@@ -231,24 +231,32 @@ func TestDeaths(t *testing.T) {
 		if p := d.pause(0); p != 0 {
 			t.Fatalf("after %d deaths: wait for %v", i, p)
 		}
-		d.note(0)
+		d.note(0, 0)
 	}
-	d.note(0)
+	d.note(0, 0)
 	if p := d.pause(0); p != deathEvery {
 		t.Errorf("one more: wait for %v", p)
 	}
-	d.note(0)
+	d.note(0, 0)
 	if p := d.pause(int64(deathEvery)); p != deathEvery {
 		t.Errorf("and another one: wait for %v", p)
 	}
 	for range 1000 {
-		d.note(0)
+		d.note(0, 0)
 	}
 	if p := d.pause(0); p > time.Second {
 		t.Errorf("after a thousand more: wait for %v", p)
 	}
-	d.note(int64(time.Hour))
+	d.note(int64(time.Hour), 0)
 	if p := d.pause(int64(time.Hour)); p != 0 {
 		t.Errorf("an hour later: wait for %v", p)
+	}
+	const later = int64(2 * time.Hour)
+	for range deathBurst / 5 {
+		d.note(later, 4*deathStack)
+	}
+	d.note(later, deathStack/2)
+	if p := d.pause(later); p != deathEvery {
+		t.Errorf("after %d deaths with call stacks that are as good as four more each, and one without: wait for %v", deathBurst/5, p)
 	}
 }

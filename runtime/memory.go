@@ -118,6 +118,17 @@ func (b *budget) take(n int64, only bool) bool {
 	}
 }
 
+// hasRoom says whether there is room for another instance of n bytes, of an actor
+// that has one of that size. Where there is not it would begin all the same, since
+// it is small then, and die of the first growth that is refused.
+func (b *budget) hasRoom(n int64) error {
+	if !b.take(n, false) {
+		return fmt.Errorf("%w (%d bytes)", ErrHostMemory, b.limit)
+	}
+	b.give(n)
+	return nil
+}
+
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // heapRegion keeps the bytes on the Go heap; growing copies.

@@ -331,6 +331,18 @@ func (p *pool) reclaim(n int64, keep int) (got int64) {
 	return got
 }
 
+// largest is how much memory the largest instance holds; 0 if there is none.
+func (p *pool) largest() (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.slots {
+		if in := p.slots[i].in; in != nil && in != making {
+			n = max(n, in.memory.held.Load())
+		}
+	}
+	return n
+}
+
 // totals are what instances have counted.
 type totals struct {
 	calls, guestErrors, steps uint64

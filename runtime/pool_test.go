@@ -194,6 +194,46 @@ func TestHost_memoryBudget(t *testing.T) {
 	}
 }
 
+// Where memory is short a call waits for the instance that there is, and does not
+// begin in another one that could not grow as that one has, be it at its start or
+// in a call.
+func TestHost_memoryBudget_growth(t *testing.T) {
+	growBy := func(pages int) []byte { // or die
+		return slices.Concat(num(pages), grow, num(-1), []byte{0x46, 0x04, 0x40}, unreachable, []byte{0x0b})
+	}
+	const mostPages = 17
+	for name, c := range map[string]struct{ start, call []byte }{
+		"at its start": {growBy(mostPages - 1), nil},
+		"in a call":    {nil, slices.Concat([]byte{0x3f, 0}, num(mostPages), []byte{0x48, 0x04, 0x40}, growBy(mostPages-1), []byte{0x0b})},
+	} {
+		arrived, release := make(chan struct{}, 2), make(chan struct{})
+		h := newHost(t, runtime.Options{MemoryBytes: 2 << 20, Call: func(context.Context, string, string, string, string, []byte) ([]byte, error) {
+			arrived <- struct{}{}
+			<-release
+			return nil, nil
+		}})
+		open := sync.OnceFunc(func() { close(release) })
+		t.Cleanup(open)
+		code := slices.Concat(c.call, bytes.Repeat(num(0), 8), call(3))
+		a := load(t, h, callModule(code, func(a *assembler) { a.fn("wapc_init", 0, 0, c.start...) }), runtime.Limits{})
+		var wg sync.WaitGroup
+		serve := func() {
+			if _, err := a.Call(t.Context(), "Op", nil); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		wg.Go(serve)
+		<-arrived
+		wg.Go(serve)
+		eventually(t, func() bool { return a.Stats().Waited > 0 })
+		open()
+		wg.Wait()
+		if s := a.Stats(); s.Started != 1 || s.Calls != 2 {
+			t.Errorf("%s: stats %+v", name, s)
+		}
+	}
+}
+
 // Calls that trap, that are cancelled while they wait or run, instances that are
 // swept, given up and replaced, all at once: nobody waits for ever, no instance
 // is lost or served twice.
