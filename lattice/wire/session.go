@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,12 +42,15 @@ const (
 )
 
 // SessionKey is what both ends of a session have. It prints nothing of itself.
-type SessionKey struct{ key [sha256.Size]byte }
+type SessionKey struct {
+	macs *sync.Pool // of hash.Hash under the key: to make one costs as much as to use it
+}
 
 // NewSessionKey makes the key of a provider from the seed that its host gave it and
 // nobody else.
 func NewSessionKey(seed claims.Seed) SessionKey {
-	return SessionKey{sha256.Sum256([]byte("edged session key 1\n" + seed.Reveal()))}
+	key := sha256.Sum256([]byte("edged session key 1\n" + seed.Reveal()))
+	return SessionKey{&sync.Pool{New: func() any { return hmac.New(sha256.New, key[:]) }}}
 }
 
 // String keeps the key out of texts.
@@ -58,7 +62,9 @@ func (SessionKey) GoString() string { return "[session key]" }
 // code is what a call in a session is known by.
 func (k *SessionKey) code(i *Invocation, payload []byte, name string, number uint64) string {
 	c := claimsOf(i, payload)
-	mac := hmac.New(sha256.New, k.key[:])
+	mac := k.macs.Get().(hash.Hash)
+	defer k.macs.Put(mac)
+	mac.Reset()
 	b := make([]byte, 0, 256)
 	b = append(append(b, name...), '.')
 	b = append(strconv.AppendUint(b, number, 10), '.')

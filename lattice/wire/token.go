@@ -2,9 +2,7 @@ package wire
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/edged-io/edged/internal/claims"
@@ -40,7 +38,16 @@ func (c *tokenClaims) hash(operation string, payload []byte) string {
 	h.Write(append(append(append(make([]byte, 0, 512), c.OriginURL...), c.TargetURL...), operation...))
 	h.Write(payload)
 	var sum [sha256.Size]byte
-	return strings.ToUpper(hex.EncodeToString(h.Sum(sum[:0])))
+	return upperHex([sha256.Size]byte(h.Sum(sum[:0])))
+}
+
+func upperHex(sum [sha256.Size]byte) string {
+	const digits = "0123456789ABCDEF"
+	var text [2 * sha256.Size]byte
+	for i, b := range sum {
+		text[2*i], text[2*i+1] = digits[b>>4], digits[b&15]
+	}
+	return string(text[:])
 }
 
 // Sign gives i its token, by a cluster key. payload is the whole one,

@@ -34,8 +34,10 @@ type Host struct {
 	conn    *nats.Conn
 	objects *wire.Objects
 	serves  Provider
-	room    chan struct{}
-	serving sync.WaitGroup
+	calls   chan *nats.Msg // for goroutines that are free
+	servers int            // such goroutines; for take alone
+	ending  chan struct{}  // closed when they are to end
+	serving sync.WaitGroup // them
 
 	sessions *wire.Sessions
 
@@ -86,7 +88,7 @@ func connect(data HostData) (h *Host, err error) {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(data.LogLevel)) // what it does not know is info
 	h = &Host{
-		HostData: data, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), room: make(chan struct{}, maxCalls),
+		HostData: data, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), calls: make(chan *nats.Msg), ending: make(chan struct{}),
 		links: make(map[string]Link), refused: make(map[string]error), sessions: wire.NewSessions(data.InvocationSeed),
 	}
 	if h.conn, err = nats.Connect(data.URL, options...); err != nil {
@@ -126,6 +128,7 @@ func (h *Host) run(ctx context.Context) error {
 		}
 	}
 	_ = calls.Unsubscribe() // others of the queue group take what comes from now on
+	close(h.ending)
 	late := time.AfterFunc(grace, cancel)
 	defer late.Stop()
 	h.serving.Wait()
@@ -212,31 +215,51 @@ func (h *Host) link(actor string) (Link, error) {
 	return Link{}, fmt.Errorf("actor %s is not linked to this provider", actor)
 }
 
-// take serves a call in a goroutine of its own, when there is room.
+// take has a call served by a goroutine that is free, or by a new one while there is room.
+// They stay: a new one would have to grow its stack for each call.
 func (h *Host) take(ctx context.Context, m *nats.Msg) {
 	select {
-	case h.room <- struct{}{}:
-	case <-ctx.Done():
+	case h.calls <- m:
+		return
+	default:
+	}
+	if h.servers < maxCalls {
+		h.servers++
+		h.serving.Go(func() {
+			for m != nil {
+				h.answer(ctx, m)
+				select {
+				case m = <-h.calls:
+				case <-h.ending:
+					m = nil
+				}
+			}
+		})
 		return
 	}
-	h.serving.Go(func() {
-		defer func() { <-h.room }()
-		e, payload, err := h.serve(ctx, m)
-		a := wire.Answer{Payload: payload, ID: e.ID, Length: uint64(len(payload))}
-		if err == nil && len(payload) > wire.ChunkBytes {
-			a.Payload = nil
-			err = h.objects.Put(ctx, e.ID+"-r", payload)
-		}
-		if err != nil {
-			a = wire.Answer{ID: e.ID, Error: cmp.Or(err.Error(), "failed")}
-		}
-		b, _ := msgpack.Marshal(a) // it has a form
-		reply := &nats.Msg{Data: b}
-		if said := h.sessions.Say(&e, m.Header.Get(wire.HeaderSession), err); said != "" {
-			reply.Header = nats.Header{wire.HeaderSession: {said}}
-		}
-		_ = m.RespondMsg(reply) // who does not wait gets no answer
-	})
+	select {
+	case h.calls <- m:
+	case <-h.ending:
+	}
+}
+
+// answer serves a call, and says what came of it.
+func (h *Host) answer(ctx context.Context, m *nats.Msg) {
+	e, payload, err := h.serve(ctx, m)
+	a := wire.Answer{Payload: payload, ID: e.ID, Length: uint64(len(payload))}
+	if err == nil && len(payload) > wire.ChunkBytes {
+		a.Payload = nil
+		err = h.objects.Put(ctx, e.ID+"-r", payload)
+	}
+	if err != nil {
+		a = wire.Answer{ID: e.ID, Error: cmp.Or(err.Error(), "failed")}
+	}
+	b, _ := msgpack.Marshal(a) // it has a form
+	reply := &nats.Msg{Data: b}
+	if said := h.sessions.Say(&e, m.Header.Get(wire.HeaderSession), err); said != "" {
+		reply.Header = nats.Header{wire.HeaderSession: {said}}
+	}
+	_ = m.RespondMsg(reply) // who does not wait gets no answer
 }
 
 // serve checks a call and has it handled.

@@ -5,11 +5,9 @@ package wire
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -91,9 +89,19 @@ func (c *Claims) describe(e *Call, payload []byte) {
 	w := &c.Wascap
 	w.OriginURL, w.TargetURL, c.Subject = e.Origin.url(), e.Target.url()+"/"+e.Operation, e.ID
 	h := sha256.New()
-	_, _ = io.WriteString(h, w.OriginURL+w.TargetURL+e.Operation) // no hash fails
+	h.Write(append(append(append(make([]byte, 0, 512), w.OriginURL...), w.TargetURL...), e.Operation...))
 	h.Write(payload)
-	w.Hash = strings.ToUpper(hex.EncodeToString(h.Sum(nil)))
+	var sum [sha256.Size]byte
+	w.Hash = upperHex([sha256.Size]byte(h.Sum(sum[:0])))
+}
+
+func upperHex(sum [sha256.Size]byte) string {
+	const digits = "0123456789ABCDEF"
+	var text [2 * sha256.Size]byte
+	for i, b := range sum {
+		text[2*i], text[2*i+1] = digits[b>>4], digits[b&15]
+	}
+	return string(text[:])
 }
 
 type jwtHeader struct {

@@ -6,7 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"hash"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +30,7 @@ var errSession = errors.New("the session is not known, or the call was seen befo
 
 // Sessions are those with the own host. Its methods may be called from any goroutine.
 type Sessions struct {
-	key   [sha256.Size]byte
+	macs  sync.Pool  // of hash.Hash under the key: to make one costs as much as to use it
 	mu    sync.Mutex // guards known, which has the newest last
 	known []*session
 }
@@ -51,7 +51,8 @@ func (s *Sessions) begin() string {
 
 // NewSessions returns the sessions under an invocation seed; there are none yet.
 func NewSessions(seed string) *Sessions {
-	return &Sessions{key: sha256.Sum256([]byte("edged session key 1\n" + seed))}
+	key := sha256.Sum256([]byte("edged session key 1\n" + seed))
+	return &Sessions{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key[:]) }}}
 }
 
 // InSession says whether a call has the code of a session in the place of a token.
@@ -60,26 +61,35 @@ func InSession(e *Call) bool { return strings.HasPrefix(e.Token, sessionPrefix) 
 // Check fails for a call that is not of a session, with this payload, or was seen
 // before.
 func (s *Sessions) Check(e *Call, payload []byte) error {
-	parts := strings.Split(strings.TrimPrefix(e.Token, sessionPrefix), ".")
-	if len(parts) != 3 || len(e.Token) > 256 {
-		return errSession
-	}
-	number, err := strconv.ParseUint(parts[1], 10, 63)
-	var c Claims
-	c.describe(e, payload)
-	mac := hmac.New(sha256.New, s.key[:])
-	fmt.Fprintf(mac, "%s.%d.%s.%s", parts[0], number, e.ID, c.Wascap.Hash)
-	if code, err2 := hex.DecodeString(parts[2]); err != nil || err2 != nil || number == 0 || !hmac.Equal(code, mac.Sum(nil)) {
+	name, rest, _ := strings.Cut(strings.TrimPrefix(e.Token, sessionPrefix), ".")
+	digits, code, _ := strings.Cut(rest, ".")
+	number, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || number == 0 || len(e.Token) > 256 || !hmac.Equal([]byte(code), s.code(e, payload, name, number)) {
 		return errSession
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.known {
-		if k.name == parts[0] && k.take(number) {
+		if k.name == name && k.take(number) {
 			return nil
 		}
 	}
 	return errSession
+}
+
+// code is what a call in a session is known by, in lower-case hex.
+func (s *Sessions) code(e *Call, payload []byte, name string, number uint64) []byte {
+	var c Claims
+	c.describe(e, payload)
+	text := make([]byte, 0, 256)
+	text = append(append(text, name...), '.')
+	text = append(strconv.AppendUint(text, number, 10), '.')
+	text = append(append(append(text, e.ID...), '.'), c.Wascap.Hash...)
+	mac := s.macs.Get().(hash.Hash)
+	defer s.macs.Put(mac)
+	mac.Reset()
+	mac.Write(text)
+	return hex.AppendEncode(nil, mac.Sum(text[:0]))
 }
 
 func (s *session) take(n uint64) bool {
