@@ -9,7 +9,36 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	return group("config", "Configurations of the lattice, by name", newConfigGet(), newConfigPut(), newConfigRemove())
+	return group("config", "Configurations of the lattice, by name", newConfigList(), newConfigGet(), newConfigPut(), newConfigRemove())
+}
+
+func newConfigList() *cobra.Command {
+	var f latticeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "ls", Short: "List the names of the configurations", Args: usage(cobra.NoArgs),
+		Long: `List the names of the configurations that a box has. What tools of version 0 of the
+control interface configured for an actor or a provider has its key for a name. Hosts
+that are no boxes do not list them.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var names []string
+			err := f.do(cmd, func(ctx context.Context, o *operator) (err error) {
+				names, err = o.Configs(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return printed(cmd, asJSON, append([]string{}, names...), func(w io.Writer) {
+				for _, name := range names {
+					fmt.Fprintln(w, oneLine(name))
+				}
+			})
+		},
+	}
+	f.register(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }
 
 func newConfigGet() *cobra.Command {

@@ -250,12 +250,28 @@ func (c *Client) config(ctx context.Context, verb, name string, body, into any) 
 	if !plain(name) || name == "" {
 		return false, fmt.Errorf("configuration %.80q: a name has no space, control character, '.', '*' or '>'", name)
 	}
+	if found, err = c.ask1(ctx, "config."+verb+"."+name, body, into); err != nil {
+		return false, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	return found, nil
+}
+
+// Configs are the names of the configurations, sorted. Boxes alone list them.
+func (c *Client) Configs(ctx context.Context) (names []string, err error) {
+	if _, err = c.ask1(ctx, "config.get", nil, &names); err != nil {
+		return nil, fmt.Errorf("configurations: %w", err)
+	}
+	return names, nil
+}
+
+// ask1 asks in version 1.
+func (c *Client) ask1(ctx context.Context, subject string, body, into any) (found bool, err error) {
 	var reply struct {
 		Success  bool            `json:"success"`
 		Message  string          `json:"message"`
 		Response json.RawMessage `json:"response"`
 	}
-	err = c.ask(ctx, c.v1+"config."+verb+"."+name, body, &reply)
+	err = c.ask(ctx, c.v1+subject, body, &reply)
 	switch {
 	case err != nil:
 	case !reply.Success:
@@ -263,10 +279,7 @@ func (c *Client) config(ctx context.Context, verb, name string, body, into any) 
 	case into != nil && len(reply.Response) > 0:
 		err = json.Unmarshal(reply.Response, into)
 	}
-	if err != nil {
-		return false, fmt.Errorf("configuration %s: %w", name, err)
-	}
-	return len(reply.Response) > 0, nil
+	return err == nil && len(reply.Response) > 0, err
 }
 
 // command asks, and has the refusal of a command for an error.

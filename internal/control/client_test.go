@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,7 +216,14 @@ func TestClient_configAndLabels(t *testing.T) {
 	if _, found, err := c.Config(ctx, "shop"); found || err != nil {
 		t.Errorf("got %v, %v", found, err)
 	}
+	if all, err := c.Configs(ctx); len(all) != 0 || err != nil {
+		t.Errorf("got %v, %v", all, err)
+	}
 	want(t, c.PutConfig(ctx, "shop", map[string]string{"a": "1"}))
+	want(t, c.PutConfig(ctx, "depot", nil))
+	if all, err := c.Configs(ctx); !slices.Equal(all, []string{"depot", "shop"}) || err != nil {
+		t.Errorf("got %v, %v", all, err)
+	}
 	if v, found, err := c.Config(ctx, "shop"); !found || v["a"] != "1" || err != nil {
 		t.Errorf("got %v, %v, %v", v, found, err)
 	}

@@ -18,7 +18,7 @@ var (
 	}
 	subjects1 = []string{
 		"host.ping", "host.get." + hostKey, "host.stop." + hostKey, "component.auction", "provider.auction", "component.scale." + hostKey, "component.update." + hostKey,
-		"provider.start." + hostKey, "provider.stop." + hostKey, "link.put", "link.del", "link.get", "claims.get", "config.put.shop", "config.get.shop", "config.del.shop",
+		"provider.start." + hostKey, "provider.stop." + hostKey, "link.put", "link.del", "link.get", "claims.get", "config.put.shop", "config.get.shop", "config.get", "config.del.shop",
 		"label.put." + hostKey, "label.del." + hostKey, "registry.put",
 	}
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/edged-io/edged/lattice"
@@ -38,6 +39,8 @@ func (s *Service) answer1(ctx context.Context, subject []string, body []byte) (r
 			return have(links1(st))
 		case "claims.get":
 			return have(claimsMaps(st))
+		case "config.get": // an addition of ours
+			return have(append([]string{}, slices.Sorted(maps.Keys(st.Config))...))
 		}
 		return nil, true, errUnsupported
 	}

@@ -210,7 +210,7 @@ func TestV1_config(t *testing.T) {
 	r.fails("config.put.shop", `{"a":1}`, "want a text, got number")
 	r.fails("config.put.shop", `["a"]`, "not a JSON object")
 	r.fails("config.put.shop", `{"a":"`+strings.Repeat("x", control.MaxConfigBytes)+`"}`, "allowed")
-	for _, subject := range []string{"config.put", "config.get", "config.put.a.b", "config.foo.a", "link.foo", "host.foo." + hostKey, "component.fly." + hostKey, "label.get." + hostKey} {
+	for _, subject := range []string{"config.put", "config.get.a.b", "config.put.a.b", "config.foo.a", "link.foo", "host.foo." + hostKey, "component.fly." + hostKey, "label.get." + hostKey} {
 		r.fails(subject, `{}`, "unsupported subject")
 	}
 }
