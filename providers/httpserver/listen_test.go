@@ -323,6 +323,53 @@ func TestListener_otherSettings(t *testing.T) {
 	}
 }
 
+// The first request of a connection that was accepted under the settings of before
+// is answered, whether it has begun or not. Idle ones are closed.
+func TestListener_otherSettings_firstRequest(t *testing.T) {
+	r := newRig(t)
+	at := freePort(t)
+	r.actor("a", named("a"))
+	if err := r.SetLinks(t.Context(), []lattice.Link{linkAt("a", at, "")}); err != nil {
+		t.Fatal(err)
+	}
+	var conns [3]net.Conn // that is idle, has begun a request, and has said nothing
+	for i, text := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HT", ""} {
+		c, err := net.Dial("tcp", at)
+		if err == nil {
+			_, err = io.WriteString(c, text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns[i] = c
+	}
+	idle := bufio.NewReader(conns[0])
+	if resp, err := http.ReadResponse(idle, nil); err != nil || resp.StatusCode != 200 {
+		t.Fatalf("got %v, %v", resp, err)
+	} else if _, err := io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	l := r.listeners()[0]
+	r.eventually("all are accepted", func() bool { return len(l.front.room) == len(conns) })
+	if err := r.SetLinks(t.Context(), []lattice.Link{linkAt("a", at, `"max_connections":7`)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.ReadByte(); err != io.EOF { // the server of before is ending
+		t.Errorf("an idle connection: %v", err)
+	}
+	for i, text := range []string{"TP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		c := conns[i+1]
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 200 || !resp.Close {
+			t.Errorf("connection %d: got %v, %v", i+1, resp, err)
+		}
+	}
+}
+
 // A pause ends when nobody is inside, or with its context.
 func TestPause_waits(t *testing.T) {
 	r := newRig(t)

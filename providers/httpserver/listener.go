@@ -209,6 +209,7 @@ type front struct {
 	ends  chan struct{}
 	once  sync.Once
 	http  *http.Server
+	owed  atomic.Int64 // connections from which a request may come that nobody handles yet
 }
 
 // newFront makes a front as l.how says. l.mu is held.
@@ -229,6 +230,17 @@ func (l *listener) newFront() (*front, error) {
 		ErrorLog: slog.NewLogLogger(l.p.log.Handler(), slog.LevelDebug), DisableGeneralOptionsHandler: true,
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: idleTimeout, WriteByteTimeout: httpsettings.Default().WriteTimeout},
 		BaseContext: func(net.Listener) context.Context { return base },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, connOf(c))
+		},
+		ConnState: func(c net.Conn, s http.ConnState) {
+			switch s {
+			case http.StateActive: // its request is being read
+				connOf(c).owe(true)
+			case http.StateIdle:
+				connOf(c).owe(false)
+			}
+		},
 	}
 	return f, nil
 }
@@ -246,12 +258,30 @@ func (f *front) run() {
 	// for one that was on its way, and Close would hang up on it.
 	<-served
 	base := f.http.BaseContext(f)
+	f.lastRequests(base)
 	patient, cancel := context.WithCancel(context.WithoutCancel(base))
 	defer cancel()
 	// Calls that end with base still have to be answered.
 	defer context.AfterFunc(base, func() { time.AfterFunc(lastWords, cancel) })()
 	_ = f.http.Shutdown(patient)
 	_ = f.http.Close()
+}
+
+// lastRequests waits until every request that is on its way is with its handler:
+// Shutdown hangs up on one that it has not handed on, even on the first of a
+// connection. What is idle is closed, and who has said nothing for five seconds.
+func (f *front) lastRequests(base context.Context) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		f.http.SetKeepAlivesEnabled(false)
+		if f.owed.Load() == 0 {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-base.Done():
+			return
+		}
+	}
 }
 
 // retire has run end. Connections are taken no more.
@@ -265,6 +295,7 @@ func (f *front) take(c net.Conn) bool {
 		return false
 	}
 	counted := &conn{Conn: c, front: f}
+	counted.owe(true)
 	f.l.p.metrics.connections.Inc()
 	var given net.Conn = counted
 	if f.tls != nil {
@@ -301,6 +332,30 @@ type conn struct {
 	net.Conn
 	front *front
 	once  sync.Once
+	owed  atomic.Bool // counted in the front's
+}
+
+// connKey is that of its conn in the context of a request.
+type connKey struct{}
+
+// connOf is what take made of a connection.
+func connOf(c net.Conn) *conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return c.(*conn)
+}
+
+// owe notes whether a request may come that nobody handles yet.
+func (c *conn) owe(v bool) {
+	if c.owed.Swap(v) == v {
+		return
+	}
+	if v {
+		c.front.owed.Add(1)
+	} else {
+		c.front.owed.Add(-1)
+	}
 }
 
 func (c *conn) Close() error {
@@ -310,6 +365,7 @@ func (c *conn) Close() error {
 
 func (c *conn) leave() {
 	c.once.Do(func() {
+		c.owe(false)
 		<-c.front.room
 		c.front.l.p.metrics.connections.Dec()
 	})

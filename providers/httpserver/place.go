@@ -56,6 +56,7 @@ const refusedBody = time.Second
 
 // ServeHTTP answers a request of any place of the listener.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Context().Value(connKey{}).(*conn).owe(false)
 	p := f.l.p
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(httpsettings.Default().WriteTimeout)) // there is one for HTTP on sockets
