@@ -20,6 +20,10 @@ const maxControlLine = 16 << 10
 // into a line with the rest: the server ends a connection for a longer one.
 const MaxSubject = maxControlLine - 1024
 
+// maxClosedClients is how many connections that are gone the server remembers, for
+// questions that nobody asks here: the fewest it can.
+const maxClosedClients = 1
+
 // startTimeout is how long the embedded server may take to listen.
 const startTimeout = 5 * time.Second
 
@@ -60,6 +64,7 @@ func newEmbedded(o *Options) (*embedded, error) {
 
 		PingInterval:          o.Hub.Ping,
 		MaxPingsOut:           2,
+		MaxClosedClients:      maxClosedClients,
 		DisableShortFirstPing: true,
 		DontListen:            true, // until listen
 	}

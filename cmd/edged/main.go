@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"strings"
 	"syscall"
 
@@ -32,13 +33,16 @@ const (
 	exitStore       = 5 // locked or unusable
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	goruntime.MemProfileRate = 0 // nobody can ask for the profile, and it has its price in memory
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run is main, for tests too.
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := newRoot()
+	root := newRoot(args)
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -118,7 +122,9 @@ func codeOf(err error) int {
 	return exitFailed
 }
 
-func newRoot() *cobra.Command {
+// newRoot makes the command for args. The two verbs that a box runs are made without
+// the others, and keep nothing of them in memory.
+func newRoot(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "edged",
 		Short: "An edge appliance in one program",
@@ -132,6 +138,14 @@ with a NATS hub when there is a link.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageOf(cmd, err) })
+	switch {
+	case len(args) > 0 && args[0] == runVerb:
+		root.AddCommand(newRun())
+		return root
+	case len(args) > 0 && args[0] == compileVerb:
+		root.AddCommand(newCompile())
+		return root
+	}
 	root.AddCommand(
 		newRun(), newCheck(), newStatus(), newStream(), newSubscription(), newActor(), newProvider(), newState(), newBlob(), newCall(), newDLQ(), newGPIO(), newReload(), newStore(),
 		newHub(), newPush(), newHost(), newLink(), newConfig(), newLabel(), newEvents(), newKeys(), newSign(), newInspect(), newDemo(), newSelftest(), newVersion(), newCompile(),

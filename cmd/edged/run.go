@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edged-io/edged/internal/cgroup"
+	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/internal/config"
 	"github.com/edged-io/edged/internal/logtext"
 	"github.com/edged-io/edged/internal/node"
@@ -28,10 +29,13 @@ func configFlag(cmd *cobra.Command, path *string) {
 	_ = cmd.MarkFlagFilename("config", "toml")
 }
 
+// runVerb is the verb that runs the box.
+const runVerb = "run"
+
 func newRun() *cobra.Command {
 	var path, level string
 	cmd := &cobra.Command{
-		Use: "run", Short: "Run the box", Args: usage(cobra.NoArgs),
+		Use: runVerb, Short: "Run the box", Args: usage(cobra.NoArgs),
 		Long: `Run the box until SIGTERM or SIGINT. SIGHUP reads the apps folder again.
 
 The log goes to standard error. When the box serves, with the apps that were
@@ -66,6 +70,9 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 }
 
 func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer) error {
+	var tables sync.WaitGroup
+	tables.Go(claims.Prepare) // on another core, while files are read
+	defer tables.Wait()
 	d, err := config.LoadDevice(path)
 	if err != nil {
 		return err

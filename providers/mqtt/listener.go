@@ -116,6 +116,7 @@ type ListenerStats struct {
 
 // NewListener takes the address and loads sessions and retained messages. It accepts nobody before Run.
 func NewListener(o ListenerOptions) (*Listener, error) {
+	slimCodec()
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
