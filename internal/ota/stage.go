@@ -53,14 +53,15 @@ func (d disk) staged(desired Desired) Staged {
 	}
 }
 
-// create makes the folders, durably.
+// create makes the folders. Their names are made durable with the first app in them,
+// so that no start waits for the disk.
 func (d disk) create() error {
 	for _, dir := range []string{d.appsDir(), filepath.Join(d.root, artifactsDir)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
-	return atomicfile.SyncDir(d.root)
+	return nil
 }
 
 // intact says whether the folder of desired holds exactly its files. It reads all
@@ -105,7 +106,7 @@ func (d disk) stage(desired Desired) error {
 	if err := os.Rename(temp, s.Dir); err != nil {
 		return fmt.Errorf("stage %s: %w", s.App, err)
 	}
-	if err := errors.Join(atomicfile.SyncDir(d.appDir(s.App)), atomicfile.SyncDir(d.appsDir())); err != nil {
+	if err := errors.Join(atomicfile.SyncDir(d.appDir(s.App)), atomicfile.SyncDir(d.appsDir()), atomicfile.SyncDir(d.root)); err != nil {
 		return fmt.Errorf("stage %s: %w", s.App, err)
 	}
 	return nil
