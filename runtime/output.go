@@ -37,8 +37,13 @@ type lineWriter struct {
 
 // keep keeps what a guest says for the error, if the call ends in a trap.
 func (w *lineWriter) keep(p []byte) {
-	w.tail = append(w.tail, p[max(0, len(p)-maxOutputBytes):]...)
-	w.tail = w.tail[max(0, len(w.tail)-maxOutputBytes):]
+	p = p[max(0, len(p)-maxOutputBytes):]
+	// Moved to the front, since what is cut off there is lost to the next append: a
+	// guest that does nothing but log had it make a new one for every line.
+	if over := len(w.tail) + len(p) - maxOutputBytes; over > 0 {
+		w.tail = append(w.tail[:0], w.tail[over:]...)
+	}
+	w.tail = append(w.tail, p...)
 }
 
 // said is what a guest said last. Of a report that is longer than what is kept
