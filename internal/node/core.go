@@ -54,12 +54,27 @@ func (c *core) connect(n *Node) (*nats.Conn, error) {
 	if c.conn != nil {
 		return c.conn, nil
 	}
-	conn, err := n.broker.ConnectApp(nats.Name("messaging"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
+	conn, err := n.broker.ConnectApp(nats.Name("messaging"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ClosedHandler(n.lostCore))
 	if err != nil {
 		return nil, err
 	}
 	c.conn = conn
 	return conn, nil
+}
+
+// lostCore makes the subscriptions anew, on another connection. A client that lost
+// its server comes back by itself, but what the server finds wrong with the protocol
+// ends the connection for good.
+func (n *Node) lostCore(conn *nats.Conn) {
+	c := &n.core
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.conn != conn {
+		return
+	}
+	n.log.Error("the connection that actors send and ask over was ended, and is made anew", "err", conn.LastError())
+	c.conn, c.runs = nil, nil
+	n.settleCore()
 }
 
 func (c *core) close() {

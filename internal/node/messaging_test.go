@@ -98,6 +98,32 @@ func TestNode_messaging_longSubject(t *testing.T) {
 	r.sees("a", "one", nobody, tooLong, "answer: 42")
 }
 
+// A connection that the server has ended for good is made anew, with what was
+// subscribed on it.
+func TestNode_messaging_connectionLost(t *testing.T) {
+	r := newRig(t, unsigned)
+	r.probe("a", "1", keeps+subscribes("one", `subject = "tell.>"`), "one")
+	r.start()
+	conn, err := r.coreConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Publish(strings.Repeat("s", 2*broker.MaxSubject), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("another connection", func() bool {
+		now, err := r.coreConn()
+		return err == nil && now != conn
+	})
+	reply, err := r.local().Request("tell.me", []byte("echo"), patience)
+	if err != nil || string(reply.Data) != "echo of tell.me" {
+		t.Errorf("got %v, %v", reply, err)
+	}
+	if _, problems := r.health.problems(); len(problems) != 0 {
+		t.Errorf("problems %v", problems)
+	}
+}
+
 // What a stream keeps waits for the actor, over restarts; a queue shares it.
 func TestNode_messaging_durable(t *testing.T) {
 	r := newRig(t, unsigned)
