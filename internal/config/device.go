@@ -54,7 +54,7 @@ type Lattice struct {
 	Control         bool     `toml:"control" default:"true"`        // control tools may ask and change what runs
 	AllowRepeats    bool     `toml:"allow_repeats" default:"false"` // an invocation may come again
 	// ProviderObjects lets providers that are programs use the object store of the lattice.
-	ProviderObjects bool `toml:"provider_objects" default:"false"`
+	ProviderObjects bool `toml:"provider_objects" default:"true"`
 }
 
 // NATS is the listener for local NATS clients. An empty Listen means none.

@@ -108,7 +108,7 @@ func TestLoadDevice_defaults(t *testing.T) {
 		Policy:     config.Policy{Timeout: time.Second},
 
 		Device:  config.Identity{ID: "press-7", StateDir: filepath.Join(dir, "state")},
-		Lattice: config.Lattice{Name: "default", Control: true},
+		Lattice: config.Lattice{Name: "default", Control: true, ProviderObjects: true},
 		NATS:    config.NATS{Listen: "127.0.0.1:4222"},
 		Apps:    config.Apps{Dir: filepath.Join(dir, "apps")},
 		Store:   config.Store{MaxBytes: 1 << 30},

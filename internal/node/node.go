@@ -128,10 +128,12 @@ type Node struct {
 	apply     gate       // held while apps change
 	telling   sync.Mutex // held while addresses are written
 	apps      appSet
-	processes *child.Manager      // providers that are programs of their own
-	provided  map[string]provided // those of apps, by id; apply guards it
-	bridge    bridges
-	core      core
+	processes *child.Manager // providers that are programs of their own
+	// providersChanged tells runObjects; it has room for one.
+	providersChanged chan struct{}
+	provided         map[string]provided // those of apps, by id; apply guards it
+	bridge           bridges
+	core             core
 
 	metadata  *metadata.Metadata
 	commanded commanded

@@ -8,14 +8,14 @@ import (
 // objectsPause is how long the box waits until it tries again to make the object store.
 const objectsPause = time.Minute
 
-// runObjects makes the object store of the lattice at each connect with the hub, for the
-// providers, which may use it and not make it.
+// runObjects makes the object store of the lattice when there is a hub and a provider
+// that is a program, and again at each connect: the providers may use it and not make it.
 func (n *Node) runObjects(ctx context.Context) error {
 	failing := false
 	for ctx.Err() == nil {
 		up, changed := n.broker.LinkState()
 		pause := time.NewTimer(objectsPause)
-		if up {
+		if up && len(n.processes.Running()) > 0 {
 			err := n.lattice.MakeBucket(ctx)
 			if err != nil && ctx.Err() == nil && !failing {
 				n.log.Warn("providers have no place for large payloads; edged hub permissions prints what a box needs", "err", err)
@@ -23,10 +23,11 @@ func (n *Node) runObjects(ctx context.Context) error {
 			failing = err != nil
 		}
 		if !failing {
-			pause.Stop() // until the link goes or comes
+			pause.Stop() // until the link or the providers change
 		}
 		select {
 		case <-changed:
+		case <-n.providersChanged:
 		case <-pause.C:
 		case <-ctx.Done():
 		}

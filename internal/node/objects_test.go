@@ -15,19 +15,16 @@ import (
 )
 
 // A provider of the SDK takes large payloads and answers with them, with nothing but what
-// edged hub permissions prints for the box; the box has made the object store.
+// edged hub permissions prints for the box; the box makes the object store when there is
+// a provider.
 func TestNode_provider_largePayloads(t *testing.T) {
 	leaf, admin := strictHub(t, map[string]string{"box": "plant"})
-	r := newBox(t, "box", unsigned+fmt.Sprintf("[hub]\nurl = \"nats-leaf://box:x@%s\"\n[lattice]\nname = \"plant\"\nprovider_objects = true\n", leaf))
+	r := newBox(t, "box", unsigned+fmt.Sprintf("[hub]\nurl = \"nats-leaf://box:x@%s\"\n[lattice]\nname = \"plant\"\n", leaf))
 	r.start()
 	js, err := jetstream.NewWithDomain(admin, "hub")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the box has made the object store", func() bool {
-		_, err := js.ObjectStore(t.Context(), "plant")
-		return err == nil
-	})
 	key := seed(t, claims.Service).Key().String()
 	l := lattice.Link{Actor: seed(t, claims.Module).Key().String(), Contract: "acme:echo", Name: "default", Provider: key}
 	r.bus.SetGrant(l.Actor, lattice.Grant{Signed: true, Contracts: []string{l.Contract}})
@@ -39,6 +36,10 @@ func TestNode_provider_largePayloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.eventually("the box has made the object store", func() bool {
+		_, err := js.ObjectStore(t.Context(), "plant")
+		return err == nil
+	})
 	data, err := provider.ParseHostData(string(line))
 	if err != nil {
 		t.Fatal(err)

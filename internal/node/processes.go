@@ -30,6 +30,7 @@ func (n *Node) openProcesses() (err error) {
 	if n.o.Device.Hub != nil {
 		o.JetStreamDomain = n.o.Device.Hub.JetStreamDomain
 	}
+	n.providersChanged = make(chan struct{}, 1)
 	n.processes, err = child.New(o)
 	return err
 }
@@ -86,6 +87,10 @@ func (n *Node) processChanged(s child.Status) {
 		n.health.degrade("provider", name, errors.New("not well: "+s.HealthText))
 	case s.Health == child.Healthy || s.State == child.Stopped: // one that was just started again is not well yet
 		n.health.recover("provider", name)
+	}
+	select {
+	case n.providersChanged <- struct{}{}:
+	default: // runObjects has not taken the last one yet
 	}
 	n.hostChanged()
 }

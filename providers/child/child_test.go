@@ -124,14 +124,14 @@ func TestManager_confined_objects(t *testing.T) {
 	b.linked(l)
 	for _, api := range []string{"$JS.API.", "$JS.hub.API."} {
 		for _, try := range []string{
-			"STREAM.CREATE.OBJ_home", "STREAM.UPDATE.OBJ_home", "STREAM.DELETE.OBJ_home", "STREAM.PURGE.EDGE_UP", "STREAM.NAMES", "CONSUMER.CREATE.OBJ_home",
+			"STREAM.CREATE.OBJ_home", "STREAM.UPDATE.OBJ_home", "STREAM.DELETE.OBJ_home", "STREAM.PURGE.EDGE_UP", "STREAM.NAMES",
 			"CONSUMER.CREATE.OBJ_home.x", "CONSUMER.CREATE.OBJ_home.x.$O.home.>", "CONSUMER.DURABLE.CREATE.OBJ_home.x", "CONSUMER.CREATE.KV_LATTICEDATA_home.x.$KV.>",
 		} {
 			if _, err := b.call(l, "Test.Try", "p"+api+try); err == nil || !strings.Contains(err.Error(), "ermissions") {
 				t.Errorf("%s: %v", try, err)
 			}
 		}
-		for _, try := range []string{"STREAM.INFO.OBJ_home", "DIRECT.GET.OBJ_home.$O.home.M.eA==", "CONSUMER.CREATE.OBJ_home.x.$O.home.C.x", "STREAM.PURGE.OBJ_home"} {
+		for _, try := range []string{"STREAM.INFO.OBJ_home", "DIRECT.GET.OBJ_home.$O.home.M.eA==", "CONSUMER.CREATE.OBJ_home.x.$O.home.C.x", "CONSUMER.CREATE.OBJ_home", "STREAM.PURGE.OBJ_home"} {
 			if _, err := b.call(l, "Test.Try", "p"+api+try); err != nil {
 				t.Errorf("%s: %v", try, err)
 			}

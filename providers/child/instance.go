@@ -152,7 +152,8 @@ func (m *Manager) objects() []string {
 			all = append(all, a+verb+bucket)
 		}
 		all = append(all,
-			a+"DIRECT.GET."+bucket+"."+meta+"*", a+"CONSUMER.CREATE."+bucket+".*."+chunks+"*",
+			a+"DIRECT.GET."+bucket+"."+meta+"*",
+			a+"CONSUMER.CREATE."+bucket+".*."+chunks+"*", a+"CONSUMER.CREATE."+bucket, // the second of clients from before NATS 2.9
 			a+"CONSUMER.INFO."+bucket+".*", a+"CONSUMER.DELETE."+bucket+".*", a+"CONSUMER.MSG.NEXT."+bucket+".*",
 		)
 	}
