@@ -22,9 +22,14 @@ import (
 type fair struct {
 	cores int
 
+	// contended says that calls of an actor that has had much need a permit to
+	// begin. It may be so for a moment too long, until begin looks.
+	contended atomic.Bool
+
 	mu      sync.Mutex // guards what follows, and the fields of runners and shares
 	holders []*runner  // at most cores
 	queue   []*runner  // in the order in which they came
+	greedy  []*share   // those that are, or were when they were seen last
 	keeping bool       // keep runs
 
 	keepers sync.WaitGroup // at most one
@@ -48,7 +53,7 @@ const (
 
 // A share is what an actor has had of the cores.
 type share struct {
-	greedy atomic.Bool // it has had so much that its calls need a permit to begin
+	greedy atomic.Bool // it has had so much that its calls may need a permit to begin
 
 	had  int64 // nanoseconds, half of which is forgotten after each halfLife
 	seen int64 // by clock, when had was right
@@ -67,9 +72,11 @@ type runner struct {
 	share    *share
 	first    int64 // by clock, the first tick of the call; 0 before
 	asked    bool  // for a permit, in this call
+	long     bool  // it has asked since it has gone for a slice
 	holds    bool  // one
 	since    int64 // when it got it, or gave way last
 	ran      int64 // nanoseconds of this call
+	charged  int64 // by clock, up to when its actor was charged for this call, if it has asked; its own
 	inHost   bool  // it waits for a host call, perhaps
 	hostSeen bool  // and did when keep looked last
 	ctx      context.Context
@@ -90,11 +97,18 @@ func (f *fair) breathe(r *runner, from, now int64) {
 		return
 	}
 	f.mu.Lock()
+	if r.asked {
+		from = r.charged
+	}
 	r.asked = true
+	if !r.long && now-r.first >= int64(sliceTime) {
+		r.long = true
+		f.contended.Store(true)
+	}
 	ran := min(now-max(from, r.first), int64(keepEvery))
 	r.ran += ran
-	r.share.had = r.share.at(now) + ran
-	r.share.greedy.Store(r.share.had > greed)
+	r.charged = now
+	f.add(r.share, now, ran)
 	over := now-r.since >= int64(sliceTime)
 	switch {
 	case r.holds && (!over || len(f.queue) == 0 || !f.next(now).before(r, now)):
@@ -129,29 +143,59 @@ func (f *fair) breathe(r *runner, from, now int64) {
 	}
 	f.mu.Unlock()
 	<-r.wake
+	r.charged = clock()
 }
 
-// begin is before a call of an actor that may have had much. deadline is when it
-// has to begin at the latest.
+// begin is before a call of an actor that has had much, while there is somebody
+// else. limit is for how long it may have to wait.
 func (f *fair) begin(ctx context.Context, r *runner, limit time.Duration) {
 	now := clock()
 	f.mu.Lock()
-	still := r.share.at(now) > greed
-	r.share.greedy.Store(still)
+	f.add(r.share, now, 0)
+	need := r.share.greedy.Load() && f.contends(r.share, now)
 	f.mu.Unlock()
-	if still {
+	if need {
 		r.ctx, r.deadline = ctx, now+int64(limit)
-		r.first, r.asked = now, true
+		r.first, r.charged, r.asked = now, now, true
 		f.breathe(r, now, now)
 	}
 }
 
-// charge is for what an actor has had outside of calls.
+// contends says whether somebody beside the short calls of an actor wants much:
+// another actor, or a long call of its own. f.mu is held.
+func (f *fair) contends(s *share, now int64) bool {
+	for _, o := range slices.Clone(f.greedy) {
+		if f.add(o, now, 0); o != s && o.greedy.Load() {
+			return true
+		}
+	}
+	long := func(r *runner) bool { return r.long || r.share != s }
+	is := slices.ContainsFunc(f.holders, long) || slices.ContainsFunc(f.queue, long)
+	f.contended.Store(is)
+	return is
+}
+
+// charge is for what an actor has had outside of calls, or in calls that were too
+// short to be seen.
 func (f *fair) charge(s *share, now, ran int64) {
 	f.mu.Lock()
-	s.had = s.at(now) + ran
-	s.greedy.Store(s.had > greed)
+	f.add(s, now, ran)
 	f.mu.Unlock()
+}
+
+// add adds to what an actor has had. f.mu is held.
+func (f *fair) add(s *share, now, ran int64) {
+	s.had = s.at(now) + ran
+	is := s.had > greed
+	if s.greedy.Swap(is) == is {
+		return
+	}
+	if is {
+		f.greedy = append(f.greedy, s)
+		f.contended.Store(true)
+	} else {
+		f.greedy = slices.DeleteFunc(f.greedy, func(o *share) bool { return o == s })
+	}
 }
 
 // next is who of those that wait goes first. f.mu is held, and somebody waits.
@@ -268,14 +312,16 @@ func (f *fair) end(r *runner) {
 		return
 	}
 	if r.asked {
+		now := clock()
 		f.mu.Lock()
+		f.add(r.share, now, min(now-r.charged, int64(keepEvery)))
 		if r.holds {
 			f.drop(r)
-			f.grant(clock())
+			f.grant(now)
 		}
 		f.mu.Unlock()
 	}
-	r.first, r.ran, r.asked, r.inHost, r.ctx = 0, 0, false, false, nil
+	r.first, r.ran, r.asked, r.long, r.inHost, r.ctx = 0, 0, false, false, false, nil
 }
 
 // close waits for what still looks after calls, which have all ended.

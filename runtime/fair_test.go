@@ -173,6 +173,45 @@ func TestFair_waitEnds(t *testing.T) {
 	f.close()
 }
 
+// The short calls of an actor that has had much need a permit as long as anybody
+// else wants much, and pay for what they take.
+func TestFair_shortCalls(t *testing.T) {
+	f, now := newFair(2), clock()
+	much := &share{seen: now}
+	f.charge(much, now, int64(time.Hour))
+	short := func() *runner {
+		r := callOf(much)
+		f.begin(t.Context(), r, time.Hour)
+		return r
+	}
+	if !much.greedy.Load() || !f.contended.Load() {
+		t.Fatal("what an actor was charged is not seen")
+	}
+	if r := short(); r.asked || f.contended.Load() {
+		t.Error("it needs a permit, and is alone")
+	}
+	other := callOf(&share{seen: now})
+	hold(f, now, other)
+	if !f.contended.Load() {
+		t.Fatal("a long call is not seen")
+	}
+	r := short()
+	if !r.holds {
+		t.Error("it needs no permit beside another actor's long call")
+	}
+	f.end(other)
+	if next := short(); next.asked || f.contended.Load() {
+		t.Error("it needs a permit beside its own short calls")
+	}
+	f.end(r)
+	rival := &share{seen: now}
+	f.charge(rival, now, int64(time.Hour))
+	if r := short(); !r.holds {
+		t.Error("it needs no permit beside an actor that has had as much")
+	}
+	f.close()
+}
+
 // Many at once, for the race detector: permits are neither lost nor made.
 func TestFair_many(t *testing.T) {
 	const cores = 2

@@ -42,6 +42,7 @@ type instance struct {
 	left      bool // because its caller did not wait
 
 	calls uint64 // that it has served; told to others in its slot
+	short shortCalls
 
 	// What the statistics read; it is written here only.
 	guestErrors, steps atomic.Uint64
@@ -54,6 +55,7 @@ type instance struct {
 	runner      runner
 	breathed    int64 // by clock, when it was given the core last; 0 before
 	hosted      int64 // nanoseconds in host calls since
+	waited      int64 // nanoseconds in long host calls, beyond hostTime of each
 
 	// The slots of the call in progress.
 	ctx          context.Context // the caller's
@@ -172,12 +174,21 @@ func (in *instance) end() {
 // followed by end.
 func (in *instance) serve(ctx context.Context, dst []byte, operation string, payload []byte) ([]byte, error) {
 	in.begin(ctx, dst, operation, payload)
-	if in.runner.share.greedy.Load() {
+	if in.runner.share.greedy.Load() && in.actor.host.fair.contended.Load() {
 		in.actor.host.fair.begin(ctx, &in.runner, in.actor.limits.Time)
+	}
+	if in.short.sample {
+		in.short.begin(in)
 	}
 	in.stack[0], in.stack[1] = uint64(len(operation)), uint64(len(payload))
 	err := in.call.CallWithStack(&in.engine, in.stack[:])
 	in.calls++
+	if in.short.began != 0 {
+		in.short.end(in)
+	}
+	if in.runner.asked {
+		in.short.settled++
+	}
 	if in.actor.limits.Steps > 0 {
 		in.ran(int32(in.counter.Get()))
 	}
@@ -266,6 +277,7 @@ func (in *instance) callHost(binding, namespace, operation string, payload []byt
 	after := clock()
 	in.stopIfOver(after)
 	// A guest that does nothing but ask comes here more often than to a tick.
+	in.waited += max(after-now-int64(hostTime), 0)
 	if in.hosted += min(after-now, int64(sliceTime)); in.hosted >= int64(sliceTime) {
 		in.hosted = 0
 		in.breathe(after)

@@ -83,7 +83,8 @@ func (in *instance) tick(left int32) int32 {
 	in.slice.began = now
 	switch {
 	case in.breathed == 0: // a call that has just begun
-		in.breathed, in.runner.first = now, now
+		now = in.short.settle(in, now)
+		in.slice.began, in.breathed, in.runner.first = now, now, now
 	case now-in.breathed >= int64(sliceTime)/2: // of a fast guest, several slices
 		in.breathe(now)
 		in.slice.began = in.breathed
@@ -124,6 +125,7 @@ func nextSlice(s slice, now int64) int32 {
 // timers of a core that runs guests fire here only.
 func (in *instance) breathe(now int64) {
 	in.runner.ctx, in.runner.deadline = in.ctx, in.deadline
+	now = in.short.settle(in, now)
 	from := in.breathed
 	if from == 0 {
 		from = now - int64(sliceTime)
