@@ -204,7 +204,8 @@ func TestActor_Call_tableOffTheHeap(t *testing.T) {
 		}
 	}
 	goruntime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > far*4 {
+	// Raced, the engine makes what it appends to a table first.
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > far*4 && !raceEnabled {
 		t.Errorf("%d bytes of the Go heap for a table of %d entries", each, far)
 	}
 }
