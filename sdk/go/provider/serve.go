@@ -26,6 +26,8 @@ const (
 	grace    = time.Second // for calls under way when the provider is to stop
 )
 
+var errStopping = errors.New("the provider is being stopped, and has not begun with the call")
+
 // Host is the host of a provider, and the lattice behind it. Its methods may be called
 // from any goroutine.
 type Host struct {
@@ -108,6 +110,10 @@ func (h *Host) run(ctx context.Context) error {
 	changes := make(chan *nats.Msg, maxLinks) // both kinds through one, so that they stay in order
 	stops := make(chan *nats.Msg, maxLinks)
 	calls, err := h.conn.QueueSubscribe(root, "rpc", func(m *nats.Msg) { h.take(ctx, m) })
+	taken := make(chan struct{}) // closed when no more calls come
+	if err == nil {
+		calls.SetClosedHandler(func(string) { close(taken) })
+	}
 	_, err1 := h.conn.ChanSubscribe(root+".linkdefs.put", changes)
 	_, err2 := h.conn.ChanSubscribe(root+".linkdefs.del", changes)
 	_, err3 := h.conn.Subscribe(root+".health", func(m *nats.Msg) { _ = m.Respond(h.health(ctx)) })
@@ -127,10 +133,19 @@ func (h *Host) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	_ = calls.Unsubscribe() // others of the queue group take what comes from now on
-	close(h.ending)
 	late := time.AfterFunc(grace, cancel)
 	defer late.Stop()
+	// Others of the queue group take what comes from now on. What is here already is
+	// answered, as it waits for nobody else.
+	if h.conn.IsConnected() {
+		_ = calls.Drain()
+		select {
+		case <-taken:
+		case <-time.After(2 * grace): // NATS went away meanwhile
+		}
+	}
+	_ = calls.Unsubscribe() // fails for one that has been drained
+	close(h.ending)
 	h.serving.Wait()
 	if stop != nil {
 		_ = stop.Respond([]byte("shutting down")) // the host may be gone; that is no reason to stay
@@ -239,7 +254,8 @@ func (h *Host) take(ctx context.Context, m *nats.Msg) {
 	}
 	select {
 	case h.calls <- m:
-	case <-h.ending:
+	case <-ctx.Done():
+		h.answer(ctx, m)
 	}
 }
 
@@ -267,6 +283,9 @@ func (h *Host) serve(ctx context.Context, m *nats.Msg) (e wire.Call, reply []byt
 	e, err = wire.ReadCall(m.Data)
 	if err != nil {
 		return e, nil, fmt.Errorf("invocation makes no sense: %w", err)
+	}
+	if ctx.Err() != nil {
+		return e, nil, errStopping
 	}
 	check := func(payload []byte) error { return h.sessions.Check(&e, payload) }
 	if !wire.InSession(&e) {
