@@ -244,6 +244,49 @@ func TestHost_cache_otherVersion(t *testing.T) {
 	}
 }
 
+// Where two processes have one cache, the code of an entry may go while the other
+// loads it, whose engine then leaves that of the outline. Who has found the entry to
+// be whole before must not run it, nor say that it is.
+func TestHost_cache_changedMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+	code := compiled(t, dir)[0]
+	entry := filepath.Dir(filepath.Dir(code))
+	if ok, err := runtime.LoadEntry(t.Context(), entry, echoModule(), func() error { return os.Remove(code) }); ok || err != nil {
+		t.Fatalf("without its code: loaded %v, %v", ok, err)
+	}
+	hollow, err := os.ReadFile(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"of this program", "of another program"} {
+		call := func() {
+			a := load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+			if out, err := a.Call(t.Context(), "Echo", []byte("x")); err != nil || string(out) != "x" {
+				t.Errorf("%s: got %q, %v", name, out, err)
+			}
+		}
+		call() // makes the entry anew
+		if name == "of another program" {
+			outlines, err := filepath.Glob(filepath.Join(entry, "outline-*"))
+			if err != nil || len(outlines) != 1 {
+				t.Fatalf("outlines %q, %v, want one", outlines, err)
+			}
+			if err := os.Rename(outlines[0], outlines[0][:strings.LastIndexByte(outlines[0], '-')]+"0.wasm"); err != nil {
+				t.Fatal(err)
+			}
+			reseal(t, entry)
+		}
+		ok, err := runtime.LoadEntry(t.Context(), entry, echoModule(), func() error {
+			return errors.Join(os.Remove(code), os.WriteFile(code, hollow, 0o600))
+		})
+		if ok || err != nil {
+			t.Errorf("%s: loaded %v, %v", name, ok, err)
+		}
+		call()
+	}
+}
+
 // reseal writes the sum of an entry.
 func reseal(t *testing.T, entry string) {
 	t.Helper()

@@ -53,19 +53,20 @@ func (c *codeCache) compileIn(ctx context.Context, entry, digest string, wasm []
 // load makes a module of what an entry has: nil where that is nothing, or not
 // what this program would put there.
 func (c *codeCache) load(ctx context.Context, entry, digest string, wasm []byte) (*module, error) {
-	files, err := verifyEntry(entry)
+	is, err := verifyEntry(entry)
 	if err != nil {
 		return nil, err
 	}
-	outline, err := outlineIn(entry, files, wasm)
+	return is.load(ctx, digest, wasm)
+}
+
+// load is what follows. Another process may change the entry at any time.
+func (e *wholeEntry) load(ctx context.Context, digest string, wasm []byte) (*module, error) {
+	outline, err := e.outline(wasm)
 	if err != nil || outline == nil {
 		return nil, err
 	}
-	before, err := statFiles(entry, files)
-	if err != nil {
-		return nil, err
-	}
-	cache, err := wazero.NewCompilationCacheWithDir(entry)
+	cache, err := wazero.NewCompilationCacheWithDir(e.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -73,18 +74,27 @@ func (c *codeCache) load(ctx context.Context, entry, digest string, wasm []byte)
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now()
+	_ = os.Chtimes(e.dir, now, now) // prune goes by the time; where none can be set, it removes nothing either
 	// An engine that did not find its code, since it is of another version or on
 	// another processor, has compiled the outline. That must not run.
-	now := time.Now()
-	files, err = entryFiles(entry)
-	after, statErr := statFiles(entry, files)
-	if err := errors.Join(err, statErr, os.Chtimes(entry, now, now)); err != nil { // prune goes by the time
+	same, err := e.unchanged()
+	if err != nil || !same {
 		return nil, errors.Join(err, m.close(ctx))
 	}
-	if !slices.EqualFunc(before, after, unchanged) {
-		return nil, m.close(ctx)
-	}
 	return m, nil
+}
+
+// unchanged says whether the files are still those whose sums were right.
+func (e *wholeEntry) unchanged() (bool, error) {
+	files, err := entryFiles(e.dir)
+	if err != nil || !slices.Equal(files, e.files) {
+		return false, err
+	}
+	now, err := statFiles(e.dir, files)
+	return slices.EqualFunc(now, e.infos, func(a, b fs.FileInfo) bool {
+		return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	}), err
 }
 
 func statFiles(entry string, files []string) (all []fs.FileInfo, err error) {
@@ -96,10 +106,6 @@ func statFiles(entry string, files []string) (all []fs.FileInfo, err error) {
 		all = append(all, info)
 	}
 	return all, nil
-}
-
-func unchanged(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Name() == b.Name() && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // fill compiles a module and puts its outline and its code in the place of an
@@ -161,28 +167,40 @@ func compileInto(ctx context.Context, dir, digest string, wasm []byte) (file str
 	return files[0], nil
 }
 
-// verifyEntry returns the files of an entry that is whole: those that its sum
-// lists, byte for byte. An entry that is not there is whole and empty.
-func verifyEntry(entry string) (files []string, err error) {
-	files, err = entryFiles(entry)
+// A wholeEntry has the files that its sum lists, byte for byte.
+type wholeEntry struct {
+	dir   string
+	files []string
+	infos []fs.FileInfo // of the files, from before their sums were taken
+	sum   string
+}
+
+// verifyEntry returns an entry if it is whole. One that is not there is whole and
+// empty.
+func verifyEntry(dir string) (*wholeEntry, error) {
+	files, err := entryFiles(dir)
 	if err != nil {
 		return nil, err
 	}
-	want, err := os.ReadFile(filepath.Join(entry, sumFile))
+	infos, err := statFiles(dir, files)
+	if err != nil {
+		return nil, err
+	}
+	want, err := os.ReadFile(filepath.Join(dir, sumFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		want, err = nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	have, err := sumOf(entry, files)
+	have, err := sumOf(dir, files)
 	if err != nil {
 		return nil, err
 	}
 	if have != string(want) {
 		return nil, errors.New("its files are not those that were written")
 	}
-	return files, nil
+	return &wholeEntry{dir, files, infos, have}, nil
 }
 
 // seal writes the sum of an entry.

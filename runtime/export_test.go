@@ -1,6 +1,11 @@
 package runtime
 
-import "github.com/tetratelabs/wazero/api"
+import (
+	"context"
+	"errors"
+
+	"github.com/tetratelabs/wazero/api"
+)
 
 // Interpret has all hosts that are made from now on interpret their guests,
 // until the function that it returns is called.
@@ -49,4 +54,21 @@ func CallStackBytes(a *Actor) int {
 	in := a.pool.take()
 	defer a.pool.put(in)
 	return in.stackBytes()
+}
+
+// LoadEntry loads from an entry of a cache that another process changes in
+// between, when it has been found to be whole, and says whether it has loaded.
+func LoadEntry(ctx context.Context, entry string, wasm []byte, between func() error) (bool, error) {
+	is, err := verifyEntry(entry)
+	if err == nil {
+		err = between()
+	}
+	if err != nil {
+		return false, err
+	}
+	m, err := is.load(ctx, "", wasm)
+	if m == nil {
+		return false, err
+	}
+	return true, errors.Join(err, m.close(ctx))
 }

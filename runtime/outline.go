@@ -3,12 +3,13 @@ package runtime
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/edged-io/edged/internal/atomicfile"
 )
 
 // outlineOf is a rewritten module without its code: each function traps at once.
@@ -61,15 +62,15 @@ func outlineFile(metered []byte) string {
 
 func outlineOfProgram() string { return "-" + program() + ".wasm" }
 
-// outlineIn reads the outline in an entry with these files, if it is of what this
-// program's rewriter makes of wasm; else it returns nil. It is if this program
-// made it, and nothing has to be rewritten to know. One that another program made
-// of the same is taken over, with its new name in files.
-func outlineIn(entry string, files []string, wasm []byte) ([]byte, error) {
-	if len(files) != 2 || !strings.HasPrefix(files[0], outlinePrefix) {
+// outline reads the outline in an entry, if it is of what this program's rewriter
+// makes of wasm; else it returns nil. It is if this program made it, and nothing
+// has to be rewritten to know. One that another program made of the same is taken
+// over, with its new name in the sum.
+func (e *wholeEntry) outline(wasm []byte) ([]byte, error) {
+	if len(e.files) != 2 || !strings.HasPrefix(e.files[0], outlinePrefix) {
 		return nil, nil
 	}
-	name := files[0]
+	name := e.files[0]
 	if program() == "" || !strings.HasSuffix(name, outlineOfProgram()) {
 		metered, err := rewrite(wasm)
 		if err != nil {
@@ -80,11 +81,21 @@ func outlineIn(entry string, files []string, wasm []byte) ([]byte, error) {
 			return nil, nil
 		}
 		if name != ours {
-			if err := errors.Join(os.Rename(filepath.Join(entry, name), filepath.Join(entry, ours)), seal(entry)); err != nil {
+			if err := e.rename(ours); err != nil {
 				return nil, err
 			}
-			files[0], name = ours, ours
 		}
 	}
-	return os.ReadFile(filepath.Join(entry, name))
+	return os.ReadFile(filepath.Join(e.dir, e.files[0]))
+}
+
+// rename gives the outline another name. The sum is still of what was verified,
+// and not of what somebody may have put there since.
+func (e *wholeEntry) rename(name string) error {
+	if err := os.Rename(filepath.Join(e.dir, e.files[0]), filepath.Join(e.dir, name)); err != nil {
+		return err
+	}
+	e.sum = strings.Replace(e.sum, " "+e.files[0]+"\n", " "+name+"\n", 1)
+	e.files[0] = name
+	return atomicfile.WriteFile(filepath.Join(e.dir, sumFile), []byte(e.sum), 0o600)
 }
