@@ -407,8 +407,7 @@ func (w *groupWrite) keepFrom(s *stream) (uint64, bool) {
 // trimIDs forgets the oldest identities beyond what a stream remembers.
 func (w *groupWrite) trimIDs(tx *bolt.Tx, s *stream) error {
 	w.db.mu.Lock()
-	excess := min(max(0, len(s.idOrder)-s.config.remembers()), trimLimit)
-	old := s.idOrder[:excess:excess]
+	old := s.ids.oldest(min(max(0, s.ids.len()-s.config.remembers()), trimLimit))
 	w.db.mu.Unlock()
 	ids := tx.Bucket(bucketIDs)
 	for _, e := range old {
@@ -435,7 +434,7 @@ func (w *groupWrite) apply() {
 		s.bytes -= c.gone.bytes - c.shed.bytes
 		s.shed.msgs -= c.shed.msgs
 		s.shed.bytes -= c.shed.bytes
-		s.forget(c.forget)
+		s.ids.forgetOldest(c.forget)
 		for i, n := range c.lost {
 			s.lost[i] -= n
 		}

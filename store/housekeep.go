@@ -103,7 +103,7 @@ func (db *DB) dueStreams(age time.Duration) (due []*stream) {
 		held := counters{msgs: s.heldMsgs() + s.parked.stored, bytes: s.heldBytes() + s.parked.storedBytes}
 		_, dropping := overLimit(&s.config, &held, 0, 0)
 		switch {
-		case !inHeld && len(s.idOrder) > s.config.remembers() && s.idOrder[0].seq <= s.disk.last: // it is to remember less than before
+		case !inHeld && s.ids.len() > s.config.remembers() && s.ids.at(0).seq <= s.disk.last: // it is to remember less than before
 			due = append(due, s)
 		case s.disk.msgs == 0:
 		case !inHeld && (consumed && s.disk.first < keep || dropping || s.shed.msgs > 0):

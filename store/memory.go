@@ -145,11 +145,11 @@ func (db *DB) trimMemory(s *stream, age time.Duration) {
 // forgetMemory forgets the oldest identities beyond what a stream in memory
 // remembers, but for those on disk, from before (trimIDs).
 func (s *stream) forgetMemory() {
-	n, excess := 0, len(s.idOrder)-s.config.remembers()
-	for n < excess && s.idOrder[n].seq > s.disk.last && s.idOrder[n].seq <= s.tail.last {
+	n, excess := 0, s.ids.len()-s.config.remembers()
+	for n < excess && s.ids.at(n).seq > s.disk.last && s.ids.at(n).seq <= s.tail.last {
 		n++
 	}
-	s.forget(max(n, 0))
+	s.ids.forgetOldest(max(n, 0))
 }
 
 // ageMemory removes what grew too old from streams in memory.
@@ -227,7 +227,7 @@ func (w *groupWrite) keepMoved(tx *bolt.Tx) error {
 // keepIDs writes the identities that s remembers of messages up to last.
 func (w *groupWrite) keepIDs(tx *bolt.Tx, s *stream, last uint64) error {
 	w.db.mu.Lock()
-	ids := slices.Clone(s.idOrder[:sort.Search(len(s.idOrder), func(i int) bool { return s.idOrder[i].seq > last })])
+	ids := s.ids.oldest(sort.Search(s.ids.len(), func(i int) bool { return s.ids.at(i).seq > last }))
 	w.db.mu.Unlock()
 	b := tx.Bucket(bucketIDs)
 	for len(ids) > 0 {

@@ -282,7 +282,7 @@ func (db *DB) loadIDs(tx *bolt.Tx, byID map[uint32]*stream) error {
 			return fmt.Errorf("identity of message under key %x: %w", k, ErrDamaged)
 		}
 		for h := range slices.Chunk(body, len(idHash{})) {
-			s.remember(idHash(h), seq)
+			s.ids.add(idHash(h), seq)
 		}
 		return nil
 	})

@@ -190,7 +190,7 @@ func (db *DB) place(t *Turn) {
 		}
 		p.remembered = p.identities(s)
 		for _, h := range p.remembered {
-			s.remember(h, s.last)
+			s.ids.add(h, s.last)
 		}
 		s.marks.raise(p.numbered, s.last)
 		if !p.given {

@@ -183,39 +183,23 @@ type stream struct {
 	bytes    int64
 	parked   parkedCount // of msgs and bytes
 	marks    watermarks
-	ids      map[idHash]uint64 // identity → sequence
-	idOrder  []idEntry         // the same, oldest first
+	ids      identities
 	watchers map[chan struct{}]struct{}
 	front    frame // the oldest message, as far as it grows old; only the writer looks
-}
-
-type idEntry struct {
-	seq  uint64
-	hash idHash
 }
 
 func newStream(id uint32, c StreamConfig) *stream {
 	return &stream{
 		id: id, config: c, disk: counters{first: 1},
-		ids: make(map[idHash]uint64), watchers: make(map[chan struct{}]struct{}),
+		watchers: make(map[chan struct{}]struct{}),
 	}
 }
 
 // rollback forgets what was queued.
 func (s *stream) rollback() {
 	s.last, s.msgs, s.bytes = s.lastSeq(), s.heldMsgs(), s.heldBytes()
-	n := len(s.idOrder)
-	for n > 0 && s.idOrder[n-1].seq > s.last {
-		n--
-		delete(s.ids, s.idOrder[n].hash)
-	}
-	s.idOrder = s.idOrder[:n]
+	s.ids.forgetBeyond(s.last)
 	s.marks.rollback()
-}
-
-func (s *stream) remember(h idHash, seq uint64) {
-	s.ids[h] = seq
-	s.idOrder = append(s.idOrder, idEntry{seq, h})
 }
 
 // repeated returns the sequence of the first message with the identity of p, if
@@ -223,7 +207,7 @@ func (s *stream) remember(h idHash, seq uint64) {
 // identity is forgotten, it is that of the producer's last one.
 func (s *stream) repeated(p *pendingMessage) (seq uint64, ok bool) {
 	for _, h := range p.identities(s) {
-		if seq, ok := s.ids[h]; ok {
+		if seq, ok := s.ids.find(h); ok {
 			return seq, true
 		}
 		if s.parked.ids[h] != nil {
@@ -234,18 +218,6 @@ func (s *stream) repeated(p *pendingMessage) (seq uint64, ok bool) {
 		return m.last, true
 	}
 	return 0, false
-}
-
-// forget lets go of the n oldest identities.
-func (s *stream) forget(n int) {
-	for _, e := range s.idOrder[:n] {
-		// With a memory that was switched off for a while the same identity can
-		// be there twice.
-		if s.ids[e.hash] == e.seq {
-			delete(s.ids, e.hash)
-		}
-	}
-	s.idOrder = s.idOrder[n:]
 }
 
 func (s *stream) wakeWatchers() {
