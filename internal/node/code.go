@@ -54,6 +54,13 @@ func (c *code) close(ctx context.Context) error {
 	return m.Close(ctx)
 }
 
+// isClosed says whether nobody is to call the actor any more.
+func (c *code) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
 // maxAwait is how long a call waits for code that is being compiled: longer than
 // most of it takes.
 const maxAwait = 10 * time.Second
@@ -125,6 +132,9 @@ func (a *actor) compiling() (part, name string) { return "actor", a.app + "/" + 
 // tellCompiling tells which actors have no code yet.
 func (n *Node) tellCompiling(late []*actor, of int) {
 	for i, a := range late {
+		if a.code.isClosed() { // its app was changed
+			continue
+		}
 		part, name := a.compiling()
 		n.health.degrade(part, name, fmt.Errorf("its code is not in the cache and is compiled now, as number %d of %d; its messages wait", of-len(late)+1+i, of))
 	}
@@ -167,6 +177,7 @@ func (n *Node) compileAll(ctx context.Context, late []*actor) (again []*actor) {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case a.code.isClosed(): // its app was changed
 		case errors.Is(err, runtime.ErrCompilerKilled):
 			part, name := a.compiling()
 			n.health.degrade(part, name, fmt.Errorf("%w. It is tried again, and its messages wait", err))

@@ -21,6 +21,7 @@ func compileAsTold(told, cache string) int {
 		return 1
 	}
 	name := filepath.Join(told, sha256Digest(wasm))
+	_ = os.WriteFile(name+".began", nil, 0o600)
 	var order []byte
 	for end := time.Now().Add(patience); len(order) == 0; <-time.After(5 * time.Millisecond) {
 		if order, _ = os.ReadFile(name); time.Now().After(end) { // it is not there yet
@@ -218,12 +219,23 @@ func TestNode_compilesFaulty(t *testing.T) {
 	r.sees("slow", "one", "first")
 }
 
-// An app that is taken away while it is compiled is gone.
+// An app that is taken away while it is compiled, or waits for it, is gone.
 func TestNode_compilesNoMore(t *testing.T) {
 	r := newColdRig(t)
-	r.compile(thermostat, "make")
+	r.probe("waits", "1", "", "one")
 	r.start()
-	r.handled("quick", 0)
+	if err := os.RemoveAll(r.path("apps", "waits")); err != nil {
+		t.Fatal(err)
+	}
+	r.reload()
+	r.compile(thermostat, "make")
+	r.eventually("the next one is compiled", func() bool {
+		_, err := os.Stat(r.order(probe) + ".began")
+		return err == nil
+	})
+	if got := strings.Join(r.Status().Problems, "\n"); strings.Contains(got, "waits") || !strings.Contains(got, "actor slow/one") {
+		t.Errorf("the problems are %s", got)
+	}
 	if err := os.RemoveAll(r.path("apps", "slow")); err != nil {
 		t.Fatal(err)
 	}
@@ -234,4 +246,31 @@ func TestNode_compilesNoMore(t *testing.T) {
 	r.publish("quick.1.temperature", 1)
 	r.handled("quick", 1)
 	r.eventually("nothing is compiled", func() bool { return len(r.compiling()) == 0 && len(r.Status().Problems) == 0 })
+}
+
+// A queue is served by the receivers that have their code, and rests once there are
+// none: what is delivered at most once is not lost with one that has none.
+func TestNode_compilesReceiver(t *testing.T) {
+	r := newColdRig(t)
+	queue := "queue = \"jobs/+/temperature\"\nqos = 0"
+	r.probe("slow", "1", kept("jobs", "")+pubsubLocal("one", queue), "one")
+	r.write("apps/quick/app.toml", "specversion = \"0.2\"\nname = \"quick\"\nversion = \"1\"\n[[actor]]\nname = \"thermostat\"\nmodule = \"thermostat.wasm\"\n"+
+		"limits = { memory = \"64MiB\", time = \"30s\" }\n[[capability]]\nname = \"keyvalue\"\n"+pubsubLocal("thermostat", queue))
+	r.compile(thermostat, "make")
+	r.start()
+	r.eventually("one has its code", func() bool { return slices.Equal(r.compiling(), []string{"slow/one"}) })
+	for i := range 6 {
+		r.publish("jobs.s.temperature", i)
+	}
+	r.handled("quick", 6)
+	if err := os.RemoveAll(r.path("apps", "quick")); err != nil {
+		t.Fatal(err)
+	}
+	r.reload()
+	r.tell("jobs.s.temperature", "first")
+	r.tell("jobs.s.temperature", "second")
+	r.stop()
+	r.compile(probe, "make")
+	r.start()
+	r.sees("slow", "one", "first", "second")
 }

@@ -165,11 +165,11 @@ func (n *Node) feed(w *wants, a *app, src source, f config.Feed) {
 	q := w.queues[f.Subscription]
 	switch {
 	case q != nil:
-		q.add(deliver)
+		q.add(a, deliver)
 		return
 	case src.Queue:
 		q = &queue{}
-		q.add(deliver)
+		q.add(a, deliver)
 		w.queues[f.Subscription], deliver = q, q.deliver
 	}
 	s.Deliver = deliver

@@ -27,7 +27,7 @@ func (n *Node) configure(ctx context.Context, streams []broker.Stream, subs []su
 
 // pause keeps messages and HTTP requests from the apps that next changes, or leaves out, and
 // waits until their handlers have ended: no turn sees half of a change. goOn ends
-// it for what is configured by then.
+// it for what is configured by then, and does not rest for code.
 func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err error) {
 	_, subs, err := n.wanted(old)
 	if err != nil {
@@ -40,8 +40,11 @@ func (n *Node) pause(ctx context.Context, old, next appSet) (goOn func(), err er
 		}
 	}
 	resume := func() {
+		_, now, _ := n.wanted(n.apps) // commit has said what is wrong
 		for _, name := range names {
-			_ = n.broker.Resume(name, nil) // not configured any more
+			if !slices.ContainsFunc(now, func(s subscription) bool { return s.Name == name && s.Paused }) {
+				_ = n.broker.Resume(name, nil) // not configured any more
+			}
 		}
 	}
 	if err := n.broker.Pause(ctx, names...); err != nil {
