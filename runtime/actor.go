@@ -199,6 +199,7 @@ func (a *Actor) Close(ctx context.Context) error {
 	var err error
 	a.released.Do(func() {
 		a.host.forget(a)
+		a.host.fair.forget(&a.share)
 		if err = a.host.release(ctx, a.module); err != nil {
 			err = fmt.Errorf("close actor %s: %w", a.identity, err)
 		}

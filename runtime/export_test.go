@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 )
@@ -71,4 +72,14 @@ func LoadEntry(ctx context.Context, entry string, wasm []byte, between func() er
 		return false, err
 	}
 	return true, errors.Join(err, m.close(ctx))
+}
+
+// Charge has an actor have had a core for so long.
+func Charge(a *Actor, d time.Duration) { a.host.fair.charge(&a.share, clock(), int64(d)) }
+
+// Greedy is how many actors have had much.
+func Greedy(h *Host) int {
+	h.fair.mu.Lock()
+	defer h.fair.mu.Unlock()
+	return len(h.fair.greedy)
 }

@@ -194,8 +194,20 @@ func (f *fair) add(s *share, now, ran int64) {
 		f.greedy = append(f.greedy, s)
 		f.contended.Store(true)
 	} else {
-		f.greedy = slices.DeleteFunc(f.greedy, func(o *share) bool { return o == s })
+		f.forgetGreed(s)
 	}
+}
+
+// forget is for an actor that is gone, which nothing is to keep.
+func (f *fair) forget(s *share) {
+	f.mu.Lock()
+	f.forgetGreed(s)
+	f.mu.Unlock()
+}
+
+// forgetGreed takes an actor from those that are greedy. f.mu is held.
+func (f *fair) forgetGreed(s *share) {
+	f.greedy = slices.DeleteFunc(f.greedy, func(o *share) bool { return o == s })
 }
 
 // next is who of those that wait goes first. f.mu is held, and somebody waits.

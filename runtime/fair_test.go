@@ -254,6 +254,17 @@ func TestFair_many(t *testing.T) {
 	}
 }
 
+// What an actor sleeps is no work that it had of a core.
+func TestInstance_sleep(t *testing.T) {
+	began := clock()
+	in := &instance{ctx: t.Context(), deadline: began + int64(time.Hour), actor: &Actor{host: &Host{fair: newFair(1)}}}
+	in.short.begin(in)
+	in.sleep(2 * time.Millisecond)
+	if took := clock() - began; in.waited < int64(2*time.Millisecond) || in.waited > took {
+		t.Errorf("has waited %d ns of %d, want what it slept", in.waited, took)
+	}
+}
+
 func TestShare_forgets(t *testing.T) {
 	s := share{had: 1000, seen: 100}
 	for _, c := range []struct{ later, want int64 }{{0, 1000}, {int64(halfLife) - 1, 1000}, {int64(halfLife), 500}, {3 * int64(halfLife), 125}, {1000 * int64(halfLife), 0}} {

@@ -55,7 +55,7 @@ type instance struct {
 	runner      runner
 	breathed    int64 // by clock, when it was given the core last; 0 before
 	hosted      int64 // nanoseconds in host calls since
-	waited      int64 // nanoseconds in long host calls, beyond hostTime of each
+	waited      int64 // nanoseconds asleep, and in long host calls beyond hostTime of each
 
 	// The slots of the call in progress.
 	ctx          context.Context // the caller's
@@ -299,7 +299,9 @@ func (in *instance) sleep(d time.Duration) {
 	case <-in.ctx.Done():
 	}
 	in.slice.began = 0
-	in.stopIfOver(clock())
+	after := clock()
+	in.waited += after - now
+	in.stopIfOver(after)
 }
 
 // outgrown says whether the instance makes room for a fresh one: a memory never

@@ -85,3 +85,19 @@ func TestHost_Call_sharesCores(t *testing.T) {
 		})
 	}
 }
+
+// An actor that is gone is not kept in memory for what it has had.
+func TestActor_Close_isForgotten(t *testing.T) {
+	h := newHost(t, runtime.Options{})
+	a := load(t, h, echoModule(), runtime.Limits{})
+	runtime.Charge(a, time.Second)
+	if n := runtime.Greedy(h); n != 1 {
+		t.Fatalf("%d are greedy, want 1", n)
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := runtime.Greedy(h); n != 0 {
+		t.Errorf("%d are greedy, want none", n)
+	}
+}
