@@ -66,12 +66,18 @@ func (c *code) isClosed() bool {
 const maxAwait = 10 * time.Second
 
 // await returns the code, or runtime.ErrClosed if there will be none. A call that
-// does not wait long enough is errBusy: for a message it is no attempt.
+// does not wait long enough is errBusy: for a message it is no attempt. It waits for
+// half of the time that its caller has, so that one that is an actor gets the error,
+// and is not ended for its time.
 func (c *code) await(ctx context.Context) (*runtime.Actor, error) {
 	if m := c.runs.Load(); m != nil {
 		return m, nil
 	}
-	enough := time.NewTimer(maxAwait)
+	most := maxAwait
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/2)
+	}
+	enough := time.NewTimer(most)
 	defer enough.Stop()
 	select {
 	case <-c.done:
@@ -144,6 +150,7 @@ func (n *Node) tellCompiling(late []*actor, of int) {
 // other. Meanwhile the box serves, and streams take what comes for these actors.
 func (n *Node) runCompiling(ctx context.Context) error {
 	late := n.late // written at boot, before this runs
+	n.late = nil   // what is replaced later is not to be kept
 	if len(late) > 0 {
 		n.log.Info("actors that are not in the cache are compiled while the box serves", "actors", len(late))
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -170,6 +172,9 @@ func TestNode_compilesWhileItServes(t *testing.T) {
 		t.Errorf("the request got %s", got)
 	}
 	r.eventually("all is compiled", func() bool { return len(r.compiling()) == 0 && len(r.Status().Problems) == 0 })
+	if r.late != nil {
+		t.Errorf("%d actors are kept after they were compiled", len(r.late))
+	}
 	if n := r.Status().Dead; n > 0 {
 		t.Errorf("%d dead letters", n)
 	}
@@ -178,6 +183,17 @@ func TestNode_compilesWhileItServes(t *testing.T) {
 	if keys := r.compiling(); len(keys) > 0 {
 		t.Errorf("%q are compiled although they are in the cache", keys)
 	}
+}
+
+// A call that has a deadline gets its error before that.
+func TestCode_await_deadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), maxAwait/2)
+		defer cancel()
+		if _, err := newCode().await(ctx); !errors.Is(err, errBusy) || ctx.Err() != nil {
+			t.Errorf("got %v, and its time is over: %v", err, ctx.Err())
+		}
+	})
 }
 
 // A compiler that was killed for its memory is tried again, and messages wait.
