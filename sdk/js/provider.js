@@ -146,7 +146,7 @@ export class Host {
     calls.unsubscribe(); // others of the queue group take what comes from now on
     for (const end = Date.now() + grace; this.#busy > 0 && Date.now() < end; ) await sleep(10);
     asked?.respond("shutting down");
-    await this.nc.flush();
+    await Promise.race([this.nc.flush(), sleep(grace)]).catch(() => {}); // NATS may be away
   }
 
   #isMine(m) {

@@ -1,5 +1,6 @@
 // node --test; the tests of the module run it too.
 import assert from "node:assert/strict";
+import { createServer } from "node:net";
 import { test } from "node:test";
 import { checkPayload, checkToken, signCall, signer } from "./invocation.js";
 import { decode, encode } from "./msgpack.js";
@@ -80,4 +81,33 @@ test("a program that is to stop does not wait for NATS", async () => {
   stop.abort();
   await ended;
   await run(data, () => assert.fail("made without NATS"), AbortSignal.abort());
+});
+
+// A server of NATS that answers pings alone, and goes away.
+async function pinged() {
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("data", (b) => b.includes("PING\r\n") && socket.write("PONG\r\n"));
+    socket.write('INFO {"server_id":"x","version":"2.10.0","proto":1,"headers":true,"max_payload":1048576}\r\n');
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const goAway = () => [server.close(), ...[...sockets].map((s) => s.destroy())];
+  return { url: `nats://127.0.0.1:${server.address().port}`, goAway };
+}
+
+test("a provider that is to stop while NATS is away does so", async () => {
+  const { url, goAway } = await pinged();
+  const stop = new AbortController();
+  const data = { lattice_rpc_prefix: "default", link_name: "default", provider_key: provider, lattice_rpc_url: url };
+  let closed = false;
+  const make = async (host) => {
+    goAway();
+    for await (const { type } of host.nc.status()) if (type === "disconnect") break;
+    stop.abort();
+    return { close: async () => void (closed = true) };
+  };
+  await run(data, make, stop.signal);
+  assert.ok(closed);
 });
