@@ -244,6 +244,26 @@ func TestHost_cache_otherVersion(t *testing.T) {
 	}
 }
 
+// In an image all files may have one time, and two builds may have one size: what
+// one rewrote must not pass for what the other would.
+func TestHost_cache_program(t *testing.T) {
+	var names []string
+	for _, build := range []string{"one", "two", "two"} {
+		path := filepath.Join(t.TempDir(), "edged")
+		if err := errors.Join(os.WriteFile(path, []byte("ELF "+build), 0o700), os.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0))); err != nil {
+			t.Fatal(err)
+		}
+		name, err := runtime.ProgramFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if names[0] == names[1] || names[1] != names[2] {
+		t.Errorf("got %q, want two of one build", names)
+	}
+}
+
 // Where two processes have one cache, the code of an entry may go while the other
 // loads it, whose engine then leaves that of the outline. Who has found the entry to
 // be whole before must not run it, nor say that it is.

@@ -83,3 +83,6 @@ func Greedy(h *Host) int {
 	defer h.fair.mu.Unlock()
 	return len(h.fair.greedy)
 }
+
+// ProgramFile is what a program is told from others by.
+func ProgramFile(path string) (string, error) { return programFile(path) }

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,18 +41,40 @@ func outlineOf(metered []byte) []byte {
 // program is what this program is told from others by. It is "" where that
 // cannot be said.
 var program = sync.OnceValue(func() string {
-	info, err := os.Stat("/proc/self/exe") // this program, also after an update of the file
-	if err != nil {
-		name, noName := os.Executable()
-		if noName != nil {
-			return ""
-		}
-		if info, err = os.Stat(name); err != nil {
-			return ""
-		}
+	name, err := programFile("/proc/self/exe") // this program, also after an update of the file
+	if err == nil {
+		return name
 	}
-	return fmt.Sprintf("%x-%x", info.Size(), info.ModTime().UnixNano())
+	path, err := os.Executable()
+	if err == nil {
+		name, err = programFile(path)
+	}
+	if err != nil {
+		return ""
+	}
+	return name
 })
+
+// programFile tells a program by its size, its time and the identity of the build,
+// which is in its beginning: images give all their files one time, and sizes are
+// rounded.
+func programFile(path string) (name string, err error) {
+	const beginning = 64 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	hash := crc32.New(castagnoli)
+	if _, err := io.Copy(hash, io.LimitReader(f, beginning)); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x-%x%08x", info.Size(), info.ModTime().UnixNano(), hash.Sum32()), nil
+}
 
 // outlinePrefix begins the name of the file with an outline: what it was made of
 // and the program that made it follow.
