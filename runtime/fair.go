@@ -161,17 +161,29 @@ func (f *fair) begin(ctx context.Context, r *runner, limit time.Duration) {
 	}
 }
 
-// contends says whether somebody beside the short calls of an actor wants much:
-// another actor, or a long call of its own. f.mu is held.
-func (f *fair) contends(s *share, now int64) bool {
-	for _, o := range slices.Clone(f.greedy) {
-		if f.add(o, now, 0); o != s && o.greedy.Load() {
-			return true
+// contends says whether short calls of an actor have to go in turn with others:
+// those of an actor that has not had twice as much, or a long call of its own. Who
+// has had little beside all others would go first anyway. f.mu is held.
+func (f *fair) contends(s *share, now int64) (is bool) {
+	others := false
+	see := func(o *share) {
+		if o != s {
+			others = true
+			is = is || o.at(now) < 2*s.at(now)
 		}
 	}
-	long := func(r *runner) bool { return r.long || r.share != s }
-	is := slices.ContainsFunc(f.holders, long) || slices.ContainsFunc(f.queue, long)
-	f.contended.Store(is)
+	for _, o := range slices.Clone(f.greedy) {
+		if f.add(o, now, 0); o.greedy.Load() {
+			see(o)
+		}
+	}
+	for _, all := range [][]*runner{f.holders, f.queue} {
+		for _, r := range all {
+			see(r.share)
+			is = is || r.share == s && r.long
+		}
+	}
+	f.contended.Store(others || is)
 	return is
 }
 

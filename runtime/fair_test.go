@@ -199,15 +199,20 @@ func TestFair_shortCalls(t *testing.T) {
 	if !r.holds {
 		t.Error("it needs no permit beside another actor's long call")
 	}
+	other.share.had = 4 * int64(time.Hour)
+	if next := short(); next.asked || !f.contended.Load() {
+		t.Error("it needs a permit beside an actor that has had more")
+	}
+	other.share.had = 0
 	f.end(other)
 	if next := short(); next.asked || f.contended.Load() {
 		t.Error("it needs a permit beside its own short calls")
 	}
 	f.end(r)
 	rival := &share{seen: now}
-	f.charge(rival, now, int64(time.Hour))
+	f.charge(rival, now, int64(time.Minute))
 	if r := short(); !r.holds {
-		t.Error("it needs no permit beside an actor that has had as much")
+		t.Error("it needs no permit beside another actor that has had much")
 	}
 	f.close()
 }

@@ -40,14 +40,14 @@ func (s *shortCalls) end(in *instance) {
 // a long call does, and returns what the clock says then.
 func (s *shortCalls) settle(in *instance, now int64) int64 {
 	since := now - s.at
-	if since < int64(sliceTime) || in.runner.first != 0 {
+	if since < int64(sliceTime) || in.runner.first != 0 || s.began != 0 {
 		return now
 	}
 	if ran := min(int64(in.calls-s.settled)*s.took, since); ran > 0 {
 		in.actor.host.fair.charge(&in.actor.share, now, ran)
 	}
-	s.settled, s.at = in.calls, now
-	s.sample = s.began == 0
+	s.settled, s.sample = in.calls, true
 	goruntime.Gosched()
-	return clock()
+	s.at = clock() // not to count what others do meanwhile
+	return s.at
 }
