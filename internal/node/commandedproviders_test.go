@@ -201,8 +201,9 @@ func TestCommanded_provider_stoppedWhileStarted(t *testing.T) {
 	close(answer)
 	r.must(<-stopped)
 	r.commanded.archives.Lock() // what tries to start it has done so
+	all := r.processes.Running()
 	r.commanded.archives.Unlock()
-	if all := r.processes.Running(); len(all) != 0 || len(r.held().Providers) != 0 {
+	if len(all) != 0 || len(r.held().Providers) != 0 {
 		t.Errorf("runs %+v, kept %+v", all, r.held().Providers)
 	}
 }
