@@ -240,6 +240,7 @@ func TestMetadata_hubLost(t *testing.T) {
 	b.line.set(false)
 	b.delete(link("two", ""))
 	a.line.set(false)
+	eventually(t, "the box does not notice that the line is down", func() bool { return !a.Status().Synced })
 	h.stop()
 	h.opts.StoreDir = t.TempDir()
 	h.start()
