@@ -362,9 +362,7 @@ func TestCommanded_links(t *testing.T) {
 			t.Errorf("link %+v is still there", l)
 		}
 	}
-	if len(r.http.Listeners()) != 0 {
-		t.Errorf("listeners %+v", r.http.Listeners())
-	}
+	r.eventually("the listener is gone", func() bool { return len(r.http.Listeners()) == 0 })
 }
 
 // Labels, configurations and logins come back; labels follow the device file where nobody has put others. No login is in the log.

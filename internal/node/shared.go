@@ -191,10 +191,14 @@ func (n *Node) sharePut(ctx context.Context, failed map[string]error) {
 		}
 		if err == nil {
 			err = n.keep(ctx, func(next *held) error {
-				if is, ok := next.Links[at]; ok {
-					is.Shared = now
-					next.Links[at] = is
+				is, ok := next.Links[at]
+				if !ok { // it was deleted while it was told
+					gone := newHeldLink(control.Link{Link: now.link(l.Contract, l.Name)})
+					next.Deleted[gone.key()] = gone
+					return nil
 				}
+				is.Shared = now
+				next.Links[at] = is
 				return nil
 			})
 		}
