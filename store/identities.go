@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"hash/maphash"
 	"math/bits"
 )
@@ -121,4 +122,11 @@ func (d *identities) grow() {
 		bigger.add(e.hash, e.seq)
 	}
 	*d = bigger
+}
+
+type idHash [16]byte
+
+func hashID(id string) idHash {
+	sum := sha256.Sum256([]byte(id))
+	return idHash(sum[:16])
 }

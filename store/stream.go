@@ -1,109 +1,17 @@
 package store
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// Message is what a stream holds. Header and Data are opaque to the store.
-type Message struct {
-	Stream  string // set by the store
-	Seq     uint64 // set by the store: 1, 2, 3, … in each stream
-	Subject string // at most 65535 bytes
-	Header  []byte // kept as it is
-	Data    []byte // kept as it is
-	ID      string // identity by which a repeat is recognised in the stream; "" for none. Not read back.
-	// Time is when it was stored. The store sets it when it is zero, and corrects
-	// what it set once more is known of when that was; else it stays as it is,
-	// and Trust with it.
-	Time  time.Time
-	Trust TimeTrust // how far Time can be trusted
-	// TTL is how long the message is of use, from when it is published; 0 is for
-	// ever. Read back, it is what is left, and negative when it is over. The time
-	// that the box was off counts once it is known.
-	TTL time.Duration
-	// NotBefore and Delay park the message: it enters its stream, and gets its
-	// sequence, at that time, or when so much time has passed since it was
-	// published. Give one of them. A time that is past changes nothing. What is
-	// parked is on disk, whatever the durability of its stream. Neither is read
-	// back.
-	NotBefore time.Time
-	Delay     time.Duration
-	// Producer and ProducerSeq number the messages of a producer, upwards; gaps
-	// are fine. The highest number is remembered for ever, and a message with that
-	// or a lower one is a repeat. 0 is for none. In a stream in memory it is
-	// remembered as long as the messages are. Neither is read back.
-	Producer    string // at most 4096 bytes
-	ProducerSeq uint64
-}
-
-// check refuses what can not be stored as it is.
-func (m *Message) check() error {
-	if y := m.Time.Year(); !m.Time.IsZero() && (y < 1700 || y > 2200) {
-		return fmt.Errorf("its time %s is out of range", m.Time.Format(time.RFC3339))
-	}
-	if m.Trust < TimeUnknown || m.Trust > TimeSynced {
-		return fmt.Errorf("its time has no trust %d", int(m.Trust))
-	}
-	return errors.Join(m.checkDelay(), m.checkProducer())
-}
-
-// OnFull says what a full stream does with one more message.
-type OnFull int
-
 // A full stream refuses what comes (the publisher is told, with ErrFull), or
 // drops what is oldest, counted in StreamInfo.Dropped.
-const (
-	Reject OnFull = iota
-	DropOldest
-)
-
-// StreamConfig describes a stream. Limits of 0 mean none but the store's own.
-type StreamConfig struct {
-	Name     string        `json:"name"`
-	MaxBytes int64         `json:"max_bytes,omitempty"`
-	MaxMsgs  int64         `json:"max_msgs,omitempty"`
-	MaxAge   time.Duration `json:"max_age,omitempty"` // the time that the box was off counts once it is known
-	OnFull   OnFull        `json:"on_full,omitempty"`
-	// Durability says when a publisher is told that its message is stored.
-	Durability Durability `json:"durability,omitempty"`
-	// BatchFor is how long a message of a Batch stream may be in memory alone.
-	BatchFor time.Duration `json:"batch_for,omitempty"`
-	// Priority is from 0 to 9. Streams of priority 9, for control and alarms,
-	// have room of their own when the store or the disk is full.
-	Priority int `json:"priority,omitempty"`
-	// Dedupe is how many identities of messages are remembered, so that a
-	// repeat is recognised: 0 means 65,536, -1 none, and at most 1<<20, which
-	// costs about 80 MiB of memory.
-	Dedupe int `json:"dedupe,omitempty"`
-}
-
-// MaxPriority is the priority of control and alarms.
-const MaxPriority = 9
-
-// check refuses what can not be meant.
-func (c *StreamConfig) check() error {
-	switch {
-	case c.Name == "" || len(c.Name) > 255:
-		return fmt.Errorf("stream %q: name of %d bytes", c.Name, len(c.Name))
-	case c.MaxBytes < 0 || c.MaxMsgs < 0 || c.MaxAge < 0:
-		return fmt.Errorf("stream %s: a limit is negative", c.Name)
-	case c.Priority < 0 || c.Priority > MaxPriority:
-		return fmt.Errorf("stream %s: priority %d is not one of 0 to %d", c.Name, c.Priority, MaxPriority)
-	case c.Dedupe < -1 || c.Dedupe > maxDedupe:
-		return fmt.Errorf("stream %s: dedupe %d is not one of -1 to %d", c.Name, c.Dedupe, maxDedupe)
-	}
-	return c.checkDurability()
-}
-
 // Reasons for which a message leaves a stream before all its readers had it.
 // The numbers are on disk.
 const (
@@ -131,30 +39,6 @@ type StreamInfo struct {
 	Dropped map[string]uint64
 	// Risk is zero for a stream that is Synced.
 	Risk Risk
-}
-
-// How many identities of messages a stream remembers: by default, and at most.
-const (
-	defaultDedupe = 1 << 16
-	maxDedupe     = 1 << 20
-)
-
-// remembers is how many identities the stream remembers.
-func (c *StreamConfig) remembers() int {
-	switch {
-	case c.Dedupe < 0:
-		return 0
-	case c.Dedupe == 0:
-		return defaultDedupe
-	}
-	return c.Dedupe
-}
-
-type idHash [16]byte
-
-func hashID(id string) idHash {
-	sum := sha256.Sum256([]byte(id))
-	return idHash(sum[:16])
 }
 
 type streamRecord struct {

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/edged-io/edged/internal/claims"
-	"github.com/edged-io/edged/lattice"
 )
 
 // This file is what both versions do with a state: what they accept, and what is done in a lane once it is accepted.
@@ -25,91 +23,6 @@ func ofApp(what, app string) error {
 		return nil
 	}
 	return fmt.Errorf("%s belongs to the app %s; change the app instead", what, app)
-}
-
-// actors are the entries of an actor, by its id or key.
-func (st State) actors(id string) []Actor {
-	var found []Actor
-	for _, a := range st.Actors {
-		if a.ID == id || a.Key == id {
-			found = append(found, a)
-		}
-	}
-	return found
-}
-
-// stoppable is the state with what is to run and can not.
-func (st State) stoppable() State {
-	st.Actors, st.Providers = slices.Concat(st.Actors, st.LeftOut), slices.Concat(st.Providers, st.LeftOutProviders)
-	return st
-}
-
-// actorsFrom are the entries of the actor that runs from a reference.
-func (st State) actorsFrom(ref string) []Actor {
-	for _, a := range st.Actors {
-		if a.Ref == ref {
-			return st.actors(a.ID)
-		}
-	}
-	return nil
-}
-
-// providers are those with an id or key; all of them where link is "".
-func (st State) providers(id, link string) []Provider {
-	var found []Provider
-	for _, p := range st.Providers {
-		if (p.ID == id || p.Key == id) && (link == "" || p.LinkName == link) {
-			found = append(found, p)
-		}
-	}
-	return found
-}
-
-// key is the key behind an id, or the id itself where nothing of that id runs here.
-func (st State) key(id string) string {
-	for _, a := range st.Actors {
-		if a.ID == id {
-			return a.Key
-		}
-	}
-	for _, p := range st.Providers {
-		if p.ID == id {
-			return p.Key
-		}
-	}
-	return id
-}
-
-// entry is the one with exactly these annotations, and its instances.
-func entry(actors []Actor, annotations map[string]string) (Actor, bool) {
-	for _, a := range actors {
-		if maps.Equal(a.Annotations, annotations) {
-			return a, true
-		}
-	}
-	return Actor{}, false
-}
-
-// includes says that all has each of some.
-func includes(all, some map[string]string) bool {
-	for k, v := range some {
-		if got, ok := all[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
-}
-
-// missing names a configuration that is not there.
-func (st State) missing(lists ...[]string) error {
-	for _, names := range lists {
-		for _, name := range names {
-			if _, ok := st.Config[name]; !ok {
-				return fmt.Errorf("configuration %.80q not found; put it first", name)
-			}
-		}
-	}
-	return nil
 }
 
 // scale accepts a number of instances for one entry. add says that they come on top of those that run.
@@ -313,16 +226,6 @@ func (s *Service) change(ctx context.Context, f func(context.Context) error) err
 	return nil
 }
 
-// sameLink finds the link that has the actor, contract and name of l, whether they name the actor by id or by key.
-func (st State) sameLink(l lattice.Link) (Link, bool) {
-	for _, other := range st.Links {
-		if st.key(other.Actor) == st.key(l.Actor) && other.Contract == l.Contract && other.Name == l.Name {
-			return other, true
-		}
-	}
-	return Link{}, false
-}
-
 // putLink puts a link. The one it takes the place of keeps how it names its actor, so that it is one link and not two.
 func (s *Service) putLink(ctx context.Context, l Link) error {
 	st := s.host.State()
@@ -477,6 +380,3 @@ func (s *Service) stopHost(body []byte) (other bool, err error) {
 
 // maxStop is the longest time that a host is given to stop.
 const maxStop = 10 * time.Minute
-
-// fits says that this host has the labels that an auction asks for.
-func (st State) fits(constraints map[string]string) bool { return includes(st.Labels, constraints) }

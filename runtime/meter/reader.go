@@ -150,3 +150,47 @@ func (r *reader) name() []byte {
 	}
 	return b
 }
+
+func (r *reader) valueType() byte {
+	t := r.byte()
+	r.checkType(t, r.at-1)
+	return t
+}
+
+func (r *reader) checkType(t byte, at int) {
+	switch t {
+	case typeI32, typeI64, typeF32, typeF64, typeV128, typeFuncref, typeExternref, typeExnref:
+	case 0x63, 0x64:
+		r.fail(ErrMalformed, at, "a typed reference (%#x); the proposal is not supported", t)
+	default:
+		r.fail(ErrMalformed, at, "a value type %#x", t)
+	}
+}
+
+// limits reads the least and the most of a table or a memory.
+func (r *reader) limits(what string) (least, most uint32, bounded bool) {
+	at := r.at
+	switch flags := r.byte(); {
+	case flags == 0:
+		return r.u32(), 0, false
+	case flags == 1:
+		least, most = r.u32(), r.u32()
+		if most < least {
+			r.fail(ErrMalformed, at, "a %s with a minimum of %d and a maximum of %d", what, least, most)
+		}
+		return least, most, true
+	case flags == 2, flags == 3:
+		r.fail(ErrMalformed, at, "a shared %s; threads are not supported", what)
+	case flags&4 != 0:
+		r.fail(ErrMalformed, at, "a %s with 64-bit addresses; the proposal is not supported", what)
+	default:
+		r.fail(ErrMalformed, at, "limits of a %s of kind %#x", what, flags)
+	}
+	return 0, 0, false
+}
+
+func (r *reader) tagAttribute() {
+	if a := r.byte(); a != 0 {
+		r.fail(ErrMalformed, r.at-1, "a tag with attribute %#x", a)
+	}
+}
