@@ -123,14 +123,27 @@ func (b *box) process() *process {
 	return b.run
 }
 
-// up starts the process and waits until it is ready.
+// up starts the process and waits until it answers.
 func (b *box) up(env ...string) *process {
 	b.t.Helper()
 	p := b.start(env...)
+	b.serves(p)
+	return p
+}
+
+// serves waits until the process is ready and its actors have their code: a call that waits for a slow compiler is refused.
+func (b *box) serves(p *process) {
+	b.t.Helper()
 	if !b.ready(p) {
 		b.t.Fatalf("%s ended before it was ready: %v", b.device, p.cmd.ProcessState)
 	}
-	return p
+	eventually(b.t, b.device+" has compiled its actors", func() (bool, string) {
+		var late []string
+		for _, a := range b.status().Apps {
+			late = append(late, a.Compiling...)
+		}
+		return len(late) == 0, strings.Join(late, ", ")
+	})
 }
 
 // ready waits until the process has said so; false says that it ended before.
@@ -230,6 +243,7 @@ type status struct {
 		Running               struct{ Version string }
 	}
 	Streams []streamStatus
+	Apps    []struct{ Compiling []string }
 	Turns   []struct {
 		Actor, Version string
 		Turns          int
