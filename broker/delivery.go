@@ -45,7 +45,7 @@ type delivery struct {
 		more     bool // there may be something to read
 		letters  bool // there may be dead letters to hand out once more
 		broken   bool // the store or the subscription is gone
-		full     bool // the last commit found no room
+		full     bool // the last attempt found no room, or what it needs is not there yet
 		inFlight int
 		nobody   bool // there is a message to push, and nobody is subscribed
 		results  chan result

@@ -44,7 +44,7 @@ func (d *delivery) acked(r result) {
 	l := &d.loop
 	if l.full {
 		l.full = false
-		d.log.Info("store has room again")
+		d.log.Info("handlers go on")
 	}
 	if r.it.letter == 0 {
 		l.above[r.it.seq] = struct{}{}
@@ -145,7 +145,7 @@ func (d *delivery) later(r result) {
 	l := &d.loop
 	if !l.full {
 		l.full = true
-		d.log.Warn("no room for what handlers publish; messages wait", "err", r.err)
+		d.log.Warn("handlers can not go on for now; messages wait", "err", r.err)
 	}
 	d.keepAnswer(r)
 	r.it.pause = min(max(2*r.it.pause, leastPause), fullPause)

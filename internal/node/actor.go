@@ -136,6 +136,7 @@ func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) 
 	a.meter = n.meterNamed(a.key, a.title())
 	if n.booting && n.runtime.NeedsCompiler(wasm) {
 		n.late = append(n.late, a)
+		n.compiles.Store(true)
 		return a, nil
 	}
 	return a, n.load(ctx, a, wasm)
@@ -220,8 +221,10 @@ func (n *Node) serve(a *actor) lattice.Handler {
 			t.Bound()
 		}
 		outside := inv.Origin == (lattice.Entity{})
-		m, err := a.code.await(ctx)
+		ctx, missing := n.withMissing(ctx)
+		m, err := a.code.await(ctx, n.maxAwait)
 		if errors.Is(err, errBusy) {
+			missing.note()
 			return nil, fmt.Errorf("actor %s: %s: %w", a.key, inv.Operation, err)
 		}
 		var reply []byte
@@ -237,7 +240,7 @@ func (n *Node) serve(a *actor) lattice.Handler {
 			err = fmt.Errorf("%w: %w", err, errBusy)
 		}
 		if err != nil {
-			err = n.blame(a, inv.Operation, err)
+			err = n.blame(a, inv.Operation, missing.excuse(err))
 			if !outside {
 				n.failures.nested(ctx, n.actorTitle(inv.Origin.Key), err)
 			}
@@ -255,7 +258,8 @@ func (n *Node) serve(a *actor) lattice.Handler {
 // turn of ctx, and does what it answers.
 func (n *Node) deliver(key, operation string) func(context.Context, broker.Message, int) error {
 	return func(ctx context.Context, m broker.Message, _ int) error {
-		reply, err := n.bus.Call(withHandled(ctx, m), lattice.Invocation{
+		ctx, missing := n.withMissing(withHandled(ctx, m))
+		reply, err := n.bus.Call(ctx, lattice.Invocation{
 			Target: lattice.Entity{Key: key}, Operation: operation,
 			Payload: pubsub.AppendEvent(nil, n.pubsub.Event(m)),
 		})
@@ -267,6 +271,9 @@ func (n *Node) deliver(key, operation string) func(context.Context, broker.Messa
 			return n.blameKey(key, operation, err, "")
 		}
 		if err := act(v); err != nil {
+			if v.Action == "retry" {
+				err = missing.excuse(err)
+			}
 			return n.blameKey(key, operation, err, v.Action)
 		}
 		return nil

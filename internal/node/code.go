@@ -61,19 +61,18 @@ func (c *code) isClosed() bool {
 	return c.closed
 }
 
-// maxAwait is how long a call waits for code that is being compiled: longer than
-// most of it takes.
+// maxAwait is how long a call usually waits for code that is being compiled: longer
+// than most of it takes.
 const maxAwait = 10 * time.Second
 
 // await returns the code, or runtime.ErrClosed if there will be none. A call that
 // does not wait long enough is errBusy: for a message it is no attempt. It waits for
 // half of the time that its caller has, so that one that is an actor gets the error,
-// and is not ended for its time.
-func (c *code) await(ctx context.Context) (*runtime.Actor, error) {
+// and is not ended for its time; and for most.
+func (c *code) await(ctx context.Context, most time.Duration) (*runtime.Actor, error) {
 	if m := c.runs.Load(); m != nil {
 		return m, nil
 	}
-	most := maxAwait
 	if end, ok := ctx.Deadline(); ok {
 		most = min(most, time.Until(end)/2)
 	}
@@ -90,6 +89,40 @@ func (c *code) await(ctx context.Context) (*runtime.Actor, error) {
 		return m, nil
 	}
 	return nil, runtime.ErrClosed
+}
+
+// missing notes whether a call, or one that is made in it, met code that is being
+// compiled. A nil one notes nothing.
+type missing struct{ noted atomic.Bool }
+
+type missingKey struct{}
+
+// withMissing returns the missing of ctx, or a context with one; nil once all code is
+// there.
+func (n *Node) withMissing(ctx context.Context) (context.Context, *missing) {
+	if !n.compiles.Load() {
+		return ctx, nil
+	}
+	if m, ok := ctx.Value(missingKey{}).(*missing); ok {
+		return ctx, m
+	}
+	m := new(missing)
+	return context.WithValue(ctx, missingKey{}, m), m
+}
+
+func (m *missing) note() {
+	if m != nil {
+		m.noted.Store(true)
+	}
+}
+
+// excuse makes err errBusy if code was missing: guests know only the text of what
+// another actor answered, and none of them is to blame.
+func (m *missing) excuse(err error) error {
+	if m == nil || !m.noted.Load() {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, errBusy)
 }
 
 // isCompiling says whether some of the code of an app is not there yet.
@@ -168,6 +201,7 @@ func (n *Node) runCompiling(ctx context.Context) error {
 			return nil
 		}
 	}
+	n.compiles.Store(false)
 	<-ctx.Done()
 	return nil
 }

@@ -190,10 +190,36 @@ func TestCode_await_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), maxAwait/2)
 		defer cancel()
-		if _, err := newCode().await(ctx); !errors.Is(err, errBusy) || ctx.Err() != nil {
+		if _, err := newCode().await(ctx, maxAwait); !errors.Is(err, errBusy) || ctx.Err() != nil {
 			t.Errorf("got %v, and its time is over: %v", err, ctx.Err())
 		}
 	})
+}
+
+// A message whose actor calls one that is being compiled waits, as one for that actor
+// does, also where a single attempt is all that it has.
+func TestNode_compilesCallee(t *testing.T) {
+	r := newColdRig(t)
+	more := ""
+	for _, how := range []string{"need", "need-or-retry"} {
+		more += kept(how, "") + "[[subscription]]\nname = \"a-" + how + "\"\nstream = \"" + how + "\"\nactor = \"" + how + "\"\nmax_deliver = 1\n"
+	}
+	r.probe("a", "1", more, "need", "need-or-retry") // the first to be compiled
+	r.beforeReady = func() { r.maxAwait = time.Millisecond }
+	r.compile(probe, "make")
+	r.start()
+	for _, how := range []string{"need", "need-or-retry"} {
+		r.tell(how+".x", "!"+how+" quick/thermostat Actor.HealthRequest")
+	}
+	r.eventually("both were tried, and tried again", func() bool {
+		return strings.Count(r.log.String(), "handlers can not go on") == 2
+	})
+	if s := r.Status(); s.Dead > 0 || strings.Contains(strings.Join(s.Problems, "\n"), "a/need") {
+		t.Errorf("%d dead letters, problems %q", s.Dead, s.Problems)
+	}
+	r.compile(thermostat, "make")
+	r.sees("a", "need", "got it")
+	r.sees("a", "need-or-retry", "got it")
 }
 
 // A compiler that was killed for its memory is tried again, and messages wait.

@@ -122,10 +122,10 @@ func isBlamed(err error) bool {
 func (a *actor) who() string { return "actor " + a.title() + " " + a.version + ": " }
 
 // blame makes err one of an actor's, and notes it. A caller that went away, or a
-// box without memory, is not the actor's fault.
+// box that has no memory or not all code yet, is not the actor's fault.
 func (n *Node) blame(a *actor, operation string, err error) error {
 	b := &blamed{cause: err, actor: a, operation: operation}
-	if errors.Is(err, context.Canceled) || errors.Is(err, runtime.ErrClosed) || errors.Is(err, runtime.ErrHostMemory) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, runtime.ErrClosed) || errors.Is(err, errBusy) {
 		b.quiet = true
 		return b
 	}

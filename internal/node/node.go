@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -123,6 +124,8 @@ type Node struct {
 
 	booting      bool          // code that is not in the cache comes later; apply guards it
 	late         []*actor      // whose code does; written at boot
+	compiles     atomic.Bool   // some of it is not there yet
+	maxAwait     time.Duration // of a call
 	compileAgain time.Duration // after a compiler was killed
 
 	apply     gate       // held while apps change
@@ -163,6 +166,7 @@ func New(o Options) (_ *Node, err error) {
 		o:        o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), applied: make(chan struct{}), serving: make(chan struct{}),
 		core: core{up: make(chan struct{})}, apply: newGate(), started: o.Now(), stopping: make(chan time.Duration, 1),
+		maxAwait:     maxAwait,
 		compileAgain: compileAgainMin,
 	}
 	n.bus.SetLattice(d.Lattice.Name)

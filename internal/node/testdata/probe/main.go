@@ -113,6 +113,16 @@ func take(data string) error {
 	case "call": // a contract, without a payload
 		_, err := actor.Call(words[1], words[2], nil)
 		return errors.Join(noteError(err), note("called "+words[1]))
+	case "need": // of an actor: an operation, and to fail with it
+		if _, err := actor.Call(words[1], words[2], []byte{0x80}); err != nil {
+			return err
+		}
+		return note("got it")
+	case "need-or-retry":
+		if _, err := actor.Call(words[1], words[2], []byte{0x80}); err != nil {
+			return actor.Retry(0)
+		}
+		return note("got it")
 	case "echo": // of an actor: its key
 		reply, err := actor.Call(words[1], "Probe.Echo", []byte(words[2]))
 		return errors.Join(noteError(err), note("echo: "+string(reply)))
