@@ -125,9 +125,7 @@ func TestShare(t *testing.T) {
 		if p := box.Status().Problems; len(p) != 0 {
 			t.Errorf("problems %v", p)
 		}
-		if len(box.held().Deleted) != 0 {
-			t.Errorf("still to tell: %+v", box.held().Deleted)
-		}
+		box.eventually("nothing is left to tell", func() bool { return len(box.held().Deleted) == 0 })
 	}
 }
 
