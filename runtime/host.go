@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"path/filepath"
 	goruntime "runtime"
 	"slices"
 	"strings"
@@ -135,12 +136,36 @@ func (h *Host) needsCompiler(digest string) bool {
 func (h *Host) Load(ctx context.Context, identity string, wasm []byte, limits Limits) (*Actor, error) {
 	a, err := h.load(ctx, identity, wasm, limits.withDefaults())
 	if err != nil {
-		if strings.HasPrefix(err.Error(), "actor "+identity+": ") {
-			return nil, fmt.Errorf("load %w", err)
-		}
-		return nil, fmt.Errorf("load actor %s: %w", identity, err)
+		return nil, loadError(identity, err)
 	}
 	return a, nil
+}
+
+func loadError(identity string, err error) error {
+	if strings.HasPrefix(err.Error(), "actor "+identity+": ") {
+		return fmt.Errorf("load %w", err)
+	}
+	return fmt.Errorf("load actor %s: %w", identity, err)
+}
+
+// Compile has Options.Compiler put code of wasm into the cache, so that Load finds it
+// there, unless it is there already. Nothing of the module runs. Where there is no
+// compiler or no cache it does nothing, and Load compiles. Its errors are those of Load.
+func (h *Host) Compile(ctx context.Context, identity string, wasm []byte) error {
+	if !h.NeedsCompiler(wasm) {
+		return nil
+	}
+	select {
+	case h.compiling <- struct{}{}:
+		defer func() { <-h.compiling }()
+	case <-ctx.Done():
+		return loadError(identity, context.Cause(ctx))
+	}
+	if err := h.compileApart(ctx, wasm); err != nil {
+		return loadError(identity, err)
+	}
+	h.cache.prune(filepath.Join(h.cache.dir, digestOf(wasm)))
+	return nil
 }
 
 func (h *Host) load(ctx context.Context, identity string, wasm []byte, limits Limits) (*Actor, error) {

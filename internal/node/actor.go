@@ -103,31 +103,53 @@ func (n *Node) verifyApp(ctx context.Context, a *config.App) error {
 	})
 }
 
-// startActor makes an actor, loads its module and asks for its health. Nobody can
-// call it yet. At boot code that is not in the cache is left for runCompiling.
-func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) (*actor, error) {
+// readActor makes an actor whose identity is verified, and returns its module, which
+// is not loaded yet.
+func (n *Node) readActor(ctx context.Context, app *config.App, c config.Actor) (a *actor, wasm []byte, err error) {
 	path, err := n.code(ctx, app, c.Module, c.Ref)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	wasm, digest, err := readModule(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	a := &actor{
+	a = &actor{
 		config: c, app: app.Name, version: app.Version, path: path, digest: digest, key: app.Name + "/" + c.Name, commanded: app.Assembled,
 		code: newCode(),
 	}
 	if a.commanded && c.Module != moduleFile(digest) {
-		return nil, fmt.Errorf("actor %s: its module in %s is damaged: stop it and start it again", c.Name, app.Dir)
+		return nil, nil, fmt.Errorf("actor %s: its module in %s is damaged: stop it and start it again", c.Name, app.Dir)
 	}
 	if err := n.identify(ctx, a, wasm); err != nil {
-		return nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
+		return nil, nil, fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
 	}
 	if a.commanded && !a.isSigned() && !n.o.Device.Trust.AllowUnsigned {
-		return nil, fmt.Errorf("actor %s: set trust.allow_unsigned, or start a signed one: %w", c.Name, claims.ErrUnsigned)
+		return nil, nil, fmt.Errorf("actor %s: set trust.allow_unsigned, or start a signed one: %w", c.Name, claims.ErrUnsigned)
 	}
-	if err := a.checkMandate(app); err != nil {
+	return a, wasm, a.checkMandate(app)
+}
+
+// compile makes the code of the actors of an app that does not run yet, where it is
+// not in the cache.
+func (n *Node) compile(ctx context.Context, app *config.App) error {
+	for _, c := range app.Actors {
+		a, wasm, err := n.readActor(ctx, app, c)
+		if err != nil {
+			return err
+		}
+		if err := n.runtime.Compile(ctx, a.key, wasm); err != nil {
+			return fmt.Errorf("actor %s of app %s: %w", c.Name, app.Name, err)
+		}
+	}
+	return nil
+}
+
+// startActor makes an actor, loads its module and asks for its health. Nobody can
+// call it yet. At boot code that is not in the cache is left for runCompiling.
+func (n *Node) startActor(ctx context.Context, app *config.App, c config.Actor) (*actor, error) {
+	a, wasm, err := n.readActor(ctx, app, c)
+	if err != nil {
 		return nil, err
 	}
 	if err := n.permitActor(ctx, a); err != nil {

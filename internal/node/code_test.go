@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/edged-io/edged/internal/ota"
 )
 
 // compileAsTold is a compiler: what a file in the folder told says of the module, it
@@ -315,4 +317,37 @@ func TestNode_compilesReceiver(t *testing.T) {
 	r.compile(probe, "make")
 	r.start()
 	r.sees("slow", "one", "first", "second")
+}
+
+// A release that was pushed is compiled before its trial, which a power cut meanwhile
+// would count against it.
+func TestNode_compilesBeforeTrial(t *testing.T) {
+	r := newColdRig(t)
+	r.compile(thermostat, "make")
+	if err := os.Rename(r.path("apps", "slow"), r.path("pushed")); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	s := ota.Staged{App: "slow", Version: "1", Dir: r.path("pushed")}
+	ctx, cancel := context.WithCancel(t.Context())
+	admitted := make(chan error, 1)
+	go func() { admitted <- r.admitUpdate(ctx, s) }() // received from below
+	r.eventually("it is compiled", func() bool {
+		_, err := os.Stat(r.order(probe) + ".began")
+		return err == nil
+	})
+	cancel() // something newer is desired
+	if err := <-admitted; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	r.compile(probe, "faulty")
+	if err := r.admitUpdate(t.Context(), s); err == nil || err.Error() != "actor one of app slow: load actor slow/one: it is faulty" {
+		t.Errorf("got %v", err)
+	}
+	r.compile(probe, "make")
+	r.must(r.admitUpdate(t.Context(), s))
+	r.compile(probe, "not to be compiled again")
+	r.must(r.applyUpdate(t.Context(), s))
+	r.tell("slow.a", "first")
+	r.sees("slow", "one", "first")
 }

@@ -47,7 +47,8 @@ func (n *Node) runUpdates(ctx context.Context) error {
 	}
 }
 
-// admitUpdate refuses a release that this box could never run, and brings the code that it names by reference.
+// admitUpdate refuses a release that this box could never run, brings the code that it names by reference, and compiles it: that takes long, and
+// what ends the box meanwhile is not the release's fault, as it would be in a trial.
 func (n *Node) admitUpdate(ctx context.Context, s ota.Staged) error {
 	c, err := config.LoadApp(s.Dir)
 	if err != nil {
@@ -62,7 +63,7 @@ func (n *Node) admitUpdate(ctx context.Context, s ota.Staged) error {
 		}
 		return err
 	}
-	return nil
+	return n.compile(ctx, c)
 }
 
 func (n *Node) applyUpdate(ctx context.Context, s ota.Staged) error {

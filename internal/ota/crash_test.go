@@ -159,6 +159,18 @@ func TestAgent_trialThatKillsTheBox(t *testing.T) {
 	}
 }
 
+// What ends the box while a release is checked and compiled does not count as a trial.
+func TestAgent_killedWhileItIsAdmitted(t *testing.T) {
+	h := startHub(t, t.TempDir(), 0)
+	conn, dir := startBox(t, h.leaf), t.TempDir()
+	d := push(t, h, app(t, "app.toml", "v1"), "1")
+	for range 4 {
+		killAt(t, conn, dir, "staged saved")
+	}
+	startAgent(t, conn, dir, nil)
+	wantCommitted(t, h, d)
+}
+
 // What was staged is tried after a restart without a hub.
 func TestAgent_finishesWithoutHub(t *testing.T) {
 	h := startHub(t, t.TempDir(), 0)
