@@ -16,6 +16,9 @@ const (
 	ChunkBytes = 900 << 10        // more does not go into a message
 	ExtraTime  = 13 * time.Second // that a call with such a payload may take
 	maxPayload = 64 << 20         // more is not fetched
+
+	bucketTime  = 5 * time.Second // for the host to make the object store
+	bucketPause = 100 * time.Millisecond
 )
 
 // A Right says what a provider may do with the object store.
@@ -45,16 +48,29 @@ func NewObjects(conn *nats.Conn, lattice, domain string, right Right) (*Objects,
 	return &Objects{js, lattice, right}, err
 }
 
-// bucket is the one that all in the lattice share. Who needs it first, and may, creates it.
-func (o *Objects) bucket(ctx context.Context) (jetstream.ObjectStore, error) {
+// bucket is the one that all in the lattice share. Who needs it first, and may, creates
+// it; a box makes it soon after a provider is there.
+func (o *Objects) bucket(ctx context.Context) (bucket jetstream.ObjectStore, err error) {
 	if o.right == MayNot {
 		return nil, errNoObjects
 	}
-	bucket, err := o.js.ObjectStore(ctx, o.lattice)
-	if o.right == MayMake && errors.Is(err, jetstream.ErrBucketNotFound) {
-		bucket, err = o.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: o.lattice})
+	for end := time.Now().Add(bucketTime); ; {
+		bucket, err = o.js.ObjectStore(ctx, o.lattice)
+		if !errors.Is(err, jetstream.ErrBucketNotFound) {
+			return bucket, err
+		}
+		if o.right == MayMake {
+			return o.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: o.lattice})
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("the host has not made it: %w", err)
+		}
+		select {
+		case <-time.After(bucketPause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the host has not made it: %w", ctx.Err())
+		}
 	}
-	return bucket, err
 }
 
 // Put keeps a payload under a name.
