@@ -31,6 +31,7 @@ const maxPayload = 64 << 20; // that is fetched from there
 const maxHostData = 16 << 20;
 const retry = 1000; // ms until NATS that is not there is tried again
 const grace = 1000; // ms for calls under way when the provider is to stop
+const bucketTime = 5000; // ms for the box to make the object store
 
 /** An operation that the contract does not have. */
 export class Unknown extends Error {
@@ -98,8 +99,9 @@ export async function run(data, make, signal) {
 export class Host {
   #links = new Map(); // by actor
   #refused = new Map(); // why putLink refused, by actor
-  #busy = 0;
+  #busy = new Set(); // for each call what ends it
   #waiting = []; // calls without room
+  #ending; // why no call is served any more
 
   constructor(data) {
     this.data = data;
@@ -144,7 +146,10 @@ export class Host {
       this.nc.closed().then(() => stop());
     });
     calls.unsubscribe(); // others of the queue group take what comes from now on
-    for (const end = Date.now() + grace; this.#busy > 0 && Date.now() < end; ) await sleep(10);
+    for (const end = Date.now() + grace; this.#busy.size > 0 && Date.now() < end; ) await sleep(10);
+    this.#ending = new Error("the provider is being stopped, before it has answered");
+    for (const end of this.#busy) end(this.#ending);
+    while (this.#busy.size > 0) await sleep(1); // until they have their answers
     asked?.respond("shutting down");
     await Promise.race([this.nc.flush(), sleep(grace)]).catch(() => {}); // NATS may be away
   }
@@ -181,51 +186,47 @@ export class Host {
   }
 
   async #deleteLink(l) {
-    const actor = l?.actor_id;
-    const link = this.#links.get(actor);
+    const actor = l?.actor_id, link = this.#links.get(actor);
     this.#links.delete(actor);
     this.#refused.delete(actor);
     if (link) await this.provider.deleteLink(link);
   }
 
   async #take(m) {
-    if (this.#busy >= maxCalls) await new Promise((r) => this.#waiting.push(r));
-    else this.#busy++;
+    if (this.#busy.size >= maxCalls) return void this.#waiting.push(m);
     const answer = { invocation_id: "", msg: new Uint8Array(), content_length: 0 };
-    try {
-      const reply = await this.#serveCall(m, answer);
-      answer.content_length = reply.length;
-      if (reply.length > chunkBytes) await this.#stow(`${answer.invocation_id}-r`, reply);
-      else answer.msg = reply;
-    } catch (err) {
+    let end;
+    const ended = new Promise((_, reject) => this.#busy.add((end = reject)));
+    await Promise.race([this.#serveCall(m, answer), ended]).catch((err) => {
       Object.assign(answer, { error: err?.message || "failed", content_length: 0 });
-    }
+    });
     m.respond(encode(answer));
-    const next = this.#waiting.shift(); // takes the place, or gives it up
-    if (next) next();
-    else this.#busy--;
+    this.#busy.delete(end);
+    if (this.#waiting.length) this.#take(this.#waiting.shift());
   }
 
   async #serveCall(m, answer) {
     const call = decode(m.data, "msg");
     if (typeof call?.id !== "string" || call.id.length > 64) throw new Error("invocation without an id");
     answer.invocation_id = call.id;
+    if (this.#ending) throw this.#ending;
     for (const key of [call.operation, call.encoded_claims, call.origin?.public_key, call.target?.public_key])
       if (typeof key !== "string") throw new Error("invocation makes no sense");
     for (const e of [call.origin, call.target]) Object.assign(e, { link_name: e.link_name ?? "", contract_id: e.contract_id ?? "" });
     const claims = checkToken(call, this.data.cluster_issuers ?? []);
     if (call.target.public_key !== this.data.provider_key) throw new Error(`the call is for ${call.target.public_key}, this is ${this.data.provider_key}`);
-    const actor = call.origin.public_key;
-    const link = this.#links.get(actor);
+    const actor = call.origin.public_key, link = this.#links.get(actor);
     if (!link) throw new Error(this.#refused.get(actor) ?? `actor ${actor} is not linked to this provider`);
     let payload = Uint8Array.from(call.msg ?? []);
-    const elsewhere = call.content_length > payload.length;
-    if (elsewhere) payload = await this.#fetch(call.id, call.content_length);
-    checkPayload(claims, call, payload);
-    if (elsewhere) await this.#drop(call.id);
+    const check = (bytes) => checkPayload(claims, call, bytes);
+    if (call.content_length > payload.length) payload = await this.#fetch(call.id, call.content_length, check);
+    else check(payload);
     const request = payload.length ? decode(payload) : undefined;
     const reply = await this.provider.call(call.operation, request, link, { id: call.id, idempotency: m.headers?.get("Idempotency-Key") ?? "" });
-    return reply === undefined ? new Uint8Array() : encode(reply);
+    const bytes = reply === undefined ? new Uint8Array() : encode(reply);
+    answer.content_length = bytes.length;
+    if (bytes.length > chunkBytes) await (await this.#bucket()).putBlob({ name: `${call.id}-r` }, bytes);
+    else answer.msg = bytes;
   }
 
   /** Calls an operation of the actor of a link, and returns its answer. */
@@ -239,7 +240,7 @@ export class Host {
     signCall(call, payload, this.signer);
     let timeout = this.data.default_rpc_timeout_ms || 2000;
     if (payload.length > chunkBytes) {
-      await this.#stow(call.id, payload);
+      await (await this.#bucket()).putBlob({ name: call.id }, payload);
       call.msg = new Uint8Array();
       timeout += 13000;
     }
@@ -247,35 +248,33 @@ export class Host {
     const answer = decode(m.data, "msg");
     if (answer.error) throw new Error(answer.error);
     let reply = Uint8Array.from(answer.msg ?? []);
-    if (answer.content_length > reply.length) {
-      reply = await this.#fetch(`${call.id}-r`, answer.content_length);
-      await this.#drop(`${call.id}-r`);
-    }
+    if (answer.content_length > reply.length) reply = await this.#fetch(`${call.id}-r`, answer.content_length, () => {});
     return reply.length ? decode(reply) : undefined;
   }
 
   // The bucket is the one that all in the lattice share. Who needs it first creates it; a
-  // box of edged does so itself, or keeps its providers from it.
-  #bucket() {
-    const { edged } = this.data;
-    if (edged?.object_store) return this.objects.open(this.data.lattice_rpc_prefix);
-    if (edged) throw new Error("large payloads: the box keeps providers from the object store: see lattice.provider_objects in its device file");
-    return this.objects.create(this.data.lattice_rpc_prefix);
+  // box of edged does so itself, soon after a provider is there, or keeps providers from it.
+  async #bucket() {
+    const { edged, lattice_rpc_prefix: name } = this.data;
+    if (!edged) return this.objects.create(name);
+    if (!edged.object_store) throw new Error("large payloads: the box keeps providers from the object store: see lattice.provider_objects in its device file");
+    for (const end = Date.now() + bucketTime; ; await sleep(100))
+      try {
+        return await this.objects.open(name);
+      } catch (err) {
+        if (err.message !== "object store not found" || Date.now() > end) throw err;
+      }
   }
 
-  async #stow(name, payload) {
-    await (await this.#bucket()).putBlob({ name }, payload);
-  }
-
-  async #fetch(name, length) {
+  // What check has something against stays: it may be somebody else's.
+  async #fetch(name, length, check) {
     if (length > maxPayload) throw new Error(`payload of ${length} bytes, at most ${maxPayload}`);
     const bucket = await this.#bucket();
     const info = await bucket.info(name);
     if (info?.size !== length) throw new Error(`payload of ${length} bytes is not in the object store`);
-    return Buffer.from(await bucket.getBlob(name));
-  }
-
-  async #drop(name) {
-    await (await this.#bucket()).delete(name).catch(() => {}); // nothing fails for what is left over
+    const payload = Buffer.from(await bucket.getBlob(name));
+    check(payload);
+    await bucket.delete(name).catch(() => {}); // nothing fails for what is left over
+    return payload;
   }
 }

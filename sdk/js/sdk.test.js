@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { test } from "node:test";
 import { checkPayload, checkToken, signCall, signer } from "./invocation.js";
 import { decode, encode } from "./msgpack.js";
-import { parseHostData, run } from "./provider.js";
+import { Host, parseHostData, run } from "./provider.js";
 
 const hex = (text) => Buffer.from(text.replaceAll(" ", ""), "hex");
 
@@ -83,13 +83,14 @@ test("a program that is to stop does not wait for NATS", async () => {
   await run(data, () => assert.fail("made without NATS"), AbortSignal.abort());
 });
 
-// A server of NATS that answers pings alone, and goes away.
-async function pinged() {
+// A server of NATS that answers pings alone, and goes away. What comes beside them is
+// heard.
+async function pinged(heard = () => {}) {
   const sockets = new Set();
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on("error", () => {});
-    socket.on("data", (b) => b.includes("PING\r\n") && socket.write("PONG\r\n"));
+    socket.on("data", (b) => heard(b, socket) || (b.includes("PING\r\n") && socket.write("PONG\r\n")));
     socket.write('INFO {"server_id":"x","version":"2.10.0","proto":1,"headers":true,"max_payload":1048576}\r\n');
   });
   await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
@@ -110,4 +111,58 @@ test("a provider that is to stop while NATS is away does so", async () => {
   };
   await run(data, make, stop.signal);
   assert.ok(closed);
+});
+
+test("a large call waits for the box to make the object store", async () => {
+  const host = new Host({ lattice_rpc_prefix: "default", link_name: "default", provider_key: provider, host_id: "N", edged: { object_store: true } });
+  host.signer = signer(seed);
+  host.nc = { request: async () => ({ data: encode({ msg: encode(42) }) }) };
+  const kept = [];
+  let asked = 0;
+  host.objects = {
+    open: async () => {
+      if (++asked < 3) throw new Error("object store not found");
+      return { putBlob: async ({ name }, bytes) => kept.push([name.length, bytes.length]) };
+    },
+  };
+  const link = { actor_id: actor, contract_id: "wasmcloud:keyvalue" };
+  assert.equal(await host.call(link, "Echo", "x".repeat(1 << 20)), 42);
+  assert.deepEqual(kept, [[36, (1 << 20) + 5]]);
+  host.objects.open = async () => {
+    throw new Error("no JetStream");
+  };
+  await assert.rejects(host.call(link, "Echo", "x".repeat(1 << 20)), /no JetStream/);
+});
+
+test("a provider that is to stop answers calls that do not end, and those that wait for them", async () => {
+  const calls = 70; // more than are served at once
+  const by = signer(seed), stop = new AbortController();
+  let said = "", sent = false, begun = 0;
+  const { url, goAway } = await pinged((b, socket) => {
+    said += b.toString("latin1");
+    const [, subject, sid] = sent ? [] : (/SUB (\S+) rpc (\S+)\r\n/.exec(said) ?? []);
+    if (!sid) return;
+    sent = true;
+    for (let i = 0; i < calls; i++) {
+      const call = { ...example(), id: `call-${i}`, msg: payload, host_id: "N", content_length: payload.length };
+      signCall(call, payload, by);
+      const bytes = encode(call);
+      socket.write(Buffer.concat([Buffer.from(`MSG ${subject} ${sid} reply.${i} ${bytes.length}\r\n`), bytes, Buffer.from("\r\n")]));
+    }
+  });
+  const data = {
+    lattice_rpc_prefix: "default", link_name: "default", provider_key: provider, lattice_rpc_url: url, cluster_issuers: [cluster],
+    link_definitions: [{ actor_id: actor, contract_id: "wasmcloud:keyvalue", link_name: "default" }],
+  };
+  await run(data, () => ({
+    putLink() {},
+    call() {
+      if (++begun === 64) stop.abort();
+      return new Promise(() => {});
+    },
+  }), stop.signal);
+  goAway();
+  assert.equal(begun, 64);
+  for (let i = 0; i < calls; i++) assert.ok(said.includes(`PUB reply.${i} `), `reply.${i}`);
+  assert.equal(said.split("the provider is being stopped").length, calls + 1);
 });
