@@ -24,8 +24,9 @@ const MaxSubject = maxControlLine - 1024
 // questions that nobody asks here: the fewest it can.
 const maxClosedClients = 1
 
-// startTimeout is how long the embedded server may take to listen.
-const startTimeout = 5 * time.Second
+// startTimeout is how long a server may take to listen, and to let in who connects
+// inside the process. Where a start meets other work it takes seconds.
+const startTimeout = 30 * time.Second
 
 // embedded is the NATS server inside, with the logins of its accounts. They are
 // born with the process.

@@ -118,11 +118,11 @@ func (b *testBox) serve(h *testHub, o boxOptions) {
 		b.t.Fatal(err)
 	}
 	ns.Start()
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(time.Minute) {
 		b.t.Fatal("the box is not ready")
 	}
 	b.ns = ns
-	b.nc, err = nats.Connect("", nats.InProcessServer(ns), nats.UserInfo("link", "x"), nats.CustomInboxPrefix(hubInbox(b.device)))
+	b.nc, err = nats.Connect("", nats.InProcessServer(ns), nats.UserInfo("link", "x"), nats.CustomInboxPrefix(hubInbox(b.device)), nats.Timeout(time.Minute))
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func TestUplink_Cluster_leadersChange(t *testing.T) {
 		return err == nil, fmt.Sprint(err)
 	})
 	b := startBox(t, h, "a", t.TempDir(), boxOptions{streams: map[string]string{"telemetry": "s.>"}, local: commands.local})
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

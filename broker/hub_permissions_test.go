@@ -63,7 +63,7 @@ func TestHubPermissions_Box_worksWhole(t *testing.T) {
 	a.waitReceived("cmd", "cmd=1", "cmd=2", "cmd=3", "cmd=4")
 
 	// What updates need: to watch the desired state, report, and fetch.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	box, err := jetstream.NewWithDomain(a.nc, "hub")
 	if err != nil {

@@ -45,7 +45,7 @@ func (h *testHub) start() {
 		h.t.Fatal(err)
 	}
 	ns.Start()
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(time.Minute) {
 		h.t.Fatal("the hub is not ready")
 	}
 	h.ns = ns
@@ -65,7 +65,7 @@ func (h *testHub) stop() {
 // client connects to the hub directly, as a program in the cloud does.
 func (h *testHub) client(opts ...nats.Option) *nats.Conn {
 	h.t.Helper()
-	nc, err := nats.Connect(h.ns.ClientURL(), opts...)
+	nc, err := nats.Connect(h.ns.ClientURL(), append(opts, nats.Timeout(time.Minute))...)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func (h *testHub) client(opts ...nats.Option) *nats.Conn {
 
 func (h *testHub) js(opts ...nats.Option) jetstream.JetStream {
 	h.t.Helper()
-	js, err := jetstream.New(h.client(opts...))
+	js, err := jetstream.New(h.client(opts...), jetstream.WithDefaultTimeout(time.Minute))
 	if err != nil {
 		h.t.Fatal(err)
 	}

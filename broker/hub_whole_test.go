@@ -58,7 +58,7 @@ func startWholeBox(t *testing.T, h *testHub, device string) *wholeBox {
 	})
 	select {
 	case <-s.Ready():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the box is not ready")
 	}
 	return b
@@ -84,7 +84,7 @@ func TestHub_TwoBoxes_sameStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,13 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
-
-// hubStartTimeout is how long a HubServer may take to listen.
-const hubStartTimeout = 10 * time.Second
 
 // HubServer is a NATS server with JetStream in this process, as a stand-in for
 // the deployment that boxes sync with: one account, no authentication,
@@ -45,10 +41,10 @@ func (h *HubServer) Start() error {
 	}
 	ns.SetLoggerV2(h.log, false, false, false)
 	ns.Start()
-	if !ns.ReadyForConnections(hubStartTimeout) {
+	if !ns.ReadyForConnections(startTimeout) {
 		ns.Shutdown()
 		ns.WaitForShutdown()
-		return errors.Join(fmt.Errorf("hub: not ready within %s", hubStartTimeout), h.log.fatal())
+		return errors.Join(fmt.Errorf("hub: not ready within %s", startTimeout), h.log.fatal())
 	}
 	h.o.Port, h.o.LeafNode.Port = o.Port, o.LeafNode.Port
 	h.ns = ns

@@ -3,6 +3,7 @@ package broker
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -18,7 +19,7 @@ func TestHubServer_startsAgainWithWhatItHeld(t *testing.T) {
 		if err := h.Start(); err == nil {
 			t.Error("a hub that runs was started")
 		}
-		nc, err := nats.Connect(h.ClientURL())
+		nc, err := nats.Connect(h.ClientURL(), nats.Timeout(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

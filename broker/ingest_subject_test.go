@@ -12,7 +12,7 @@ import (
 // A filter is no subject, though the embedded server takes it for one.
 func TestServer_ingest_wildcards(t *testing.T) {
 	b := startBox(t, broker.Options{Listen: anyPort}, broker.Stream{Name: "s", Subjects: []string{"s.>"}})
-	nc, err := nats.Connect("nats://" + b.Addr())
+	nc, err := nats.Connect("nats://"+b.Addr(), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

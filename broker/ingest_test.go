@@ -35,7 +35,7 @@ func stored(t testing.TB, db *store.DB, stream string) []broker.Message {
 func TestIngest_legacyClient(t *testing.T) {
 	b := startBox(t, broker.Options{Listen: anyPort}, telemetry)
 	nc := b.client(t)
-	js, err := nc.JetStream()
+	js, err := nc.JetStream(nats.MaxWait(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestIngest_legacyClient(t *testing.T) {
 func TestIngest_jetstreamPackage(t *testing.T) {
 	b := startBox(t, broker.Options{Listen: anyPort, MaxMessage: 1000}, telemetry,
 		broker.Stream{Name: "small", Subjects: []string{"small"}, MaxMsgs: 1})
-	js, err := jetstream.New(b.client(t))
+	js, err := jetstream.New(b.client(t), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestServer_Hub_calledAfter(t *testing.T) {
 		After: after, Share: []string{"shared.>"},
 	}})
 	lost := make(chan error, 4)
-	nc, err := nats.Connect("nats://"+b.Addr(), nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { lost <- err }))
+	nc, err := nats.Connect("nats://"+b.Addr(), nats.Timeout(patience), nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { lost <- err }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestServer_Hub_calledAfter(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("a subscription made before is not served any more")
 	}
-	up, err := nats.Connect(hub.ClientURL())
+	up, err := nats.Connect(hub.ClientURL(), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

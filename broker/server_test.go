@@ -15,7 +15,7 @@ import (
 	"github.com/edged-io/edged/store"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 func openStore(t testing.TB, dir string) *store.DB {
 	t.Helper()
@@ -107,7 +107,7 @@ func (b *box) client(t testing.TB, opts ...nats.Option) *nats.Conn {
 
 func dial(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(url, opts...)
+	nc, err := nats.Connect(url, append(opts, nats.Timeout(patience))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestServer_Accounts(t *testing.T) {
 			t.Errorf("%s crossed the accounts", m.Subject)
 		}
 	}
-	if _, err := nats.Connect("nats://"+b.Addr(), nats.UserInfo("link", "wrong")); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect("nats://"+b.Addr(), nats.UserInfo("link", "wrong"), nats.Timeout(patience)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("wrong password: got %v, want %v", err, nats.ErrAuthorization)
 	}
 }

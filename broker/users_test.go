@@ -16,7 +16,7 @@ import (
 // dialAs connects with the login in the URL, as kits in other languages do.
 func dialAs(t *testing.T, b *box, l broker.Login, opts ...nats.Option) (*nats.Conn, error) {
 	t.Helper()
-	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%s@%s", l.User, l.Password, b.Addr()), append(opts, nats.ReconnectWait(10*time.Millisecond))...)
+	nc, err := nats.Connect(fmt.Sprintf("nats://%s:%s@%s", l.User, l.Password, b.Addr()), append(opts, nats.Timeout(patience), nats.ReconnectWait(10*time.Millisecond))...)
 	if err == nil {
 		t.Cleanup(nc.Close)
 	}
@@ -154,7 +154,7 @@ func TestServer_AddUser_refused(t *testing.T) {
 			t.Errorf("login %s: got %v, want a refusal", l.User, err)
 		}
 	}
-	if _, err := nats.Connect("nats://"+b.Addr(), nats.Token("x")); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := nats.Connect("nats://"+b.Addr(), nats.Token("x"), nats.Timeout(patience)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("token: got %v, want a refusal", err)
 	}
 }
@@ -257,7 +257,7 @@ func TestServer_AddUser_byToken(t *testing.T) {
 		"both":        {nats.UserJWTAndSeed(token, seed.Reveal()), nats.UserInfo(l.User, l.Password)},
 	} {
 		closed := make(chan struct{})
-		nc, err := nats.Connect("nats://"+b.Addr(), append(opts, nats.ReconnectWait(10*time.Millisecond), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
+		nc, err := nats.Connect("nats://"+b.Addr(), append(opts, nats.Timeout(patience), nats.ReconnectWait(10*time.Millisecond), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -276,7 +276,7 @@ func TestServer_AddUser_byToken(t *testing.T) {
 	for name, o := range map[string]nats.Option{
 		"another token": nats.UserJWTAndSeed(foreign, stranger.Reveal()), "another key": nats.UserJWTAndSeed(token, stranger.Reveal()),
 	} {
-		if _, err := nats.Connect("nats://"+b.Addr(), o); !errors.Is(err, nats.ErrAuthorization) {
+		if _, err := nats.Connect("nats://"+b.Addr(), o, nats.Timeout(patience)); !errors.Is(err, nats.ErrAuthorization) {
 			t.Errorf("%s: got %v, want a refusal", name, err)
 		}
 	}

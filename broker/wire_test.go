@@ -154,7 +154,7 @@ func TestServer_cut(t *testing.T) {
 		w := s.local.w
 		s.local.mu.Unlock()
 		w.conn.Close()
-		end := time.Now().Add(20 * time.Second)
+		end := time.Now().Add(time.Minute)
 		for {
 			if _, err := nc.Request("s", nil, 50*time.Millisecond); err == nil {
 				break
@@ -186,7 +186,7 @@ func TestIngest_busy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	js, err := nc.JetStream()
+	js, err := nc.JetStream(nats.MaxWait(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestIngest_syncBeforeAck(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if _, err := nc.Request("s", nil, 20*time.Second); err != nil {
+	if _, err := nc.Request("s", nil, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	acked = true

@@ -264,7 +264,7 @@ func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
 	var at struct{ NATS string }
 	await(ts, "the box says where it is", func() bool { _, err := os.Stat(ts.MkAbs("state/addresses.json")); return err == nil })
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("state/addresses.json")), &at))
-	nc, err := nats.Connect("nats://" + at.NATS)
+	nc, err := nats.Connect("nats://"+at.NATS, nats.Timeout(patience))
 	ts.Check(err)
 	defer nc.Close()
 	for _, text := range args[1:] {

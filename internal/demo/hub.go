@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,6 +24,8 @@ const (
 	hubDomain = "hub"
 	streamUp  = "EDGE_UP"
 	laneOf    = "edge.up." + device + "."
+
+	hubTimeout = 30 * time.Second // for a connection to it, and an answer
 )
 
 // hub is the NATS deployment, and a client of it that looks at the lanes as
@@ -52,13 +55,13 @@ func startHub(ctx context.Context, dir string) (h *hub, err error) {
 	if err := h.server.Start(); err != nil {
 		return h, err
 	}
-	if h.nc, err = nats.Connect(h.server.ClientURL()); err != nil {
+	if h.nc, err = nats.Connect(h.server.ClientURL(), nats.Timeout(hubTimeout)); err != nil {
 		return h, fmt.Errorf("connect to the hub: %w", err)
 	}
 	if _, err := broker.InitHub(ctx, h.nc, broker.HubInitOptions{Domain: hubDomain}); err != nil {
 		return h, err
 	}
-	js, err := jetstream.New(h.nc)
+	js, err := jetstream.New(h.nc, jetstream.WithDefaultTimeout(hubTimeout))
 	if err != nil {
 		return h, fmt.Errorf("JetStream of the hub: %w", err)
 	}

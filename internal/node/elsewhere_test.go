@@ -170,7 +170,7 @@ func TestNode_natsBothWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(hub.Stop)
-	js, err := jetstream.New(client(t, hub))
+	js, err := jetstream.New(client(t, hub), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func startHub(t *testing.T) *broker.HubServer {
 // client is a program in the cloud.
 func client(t *testing.T, hub *broker.HubServer) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(hub.ClientURL())
+	nc, err := nats.Connect(hub.ClientURL(), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func client(t *testing.T, hub *broker.HubServer) *nats.Conn {
 // atHub returns the sequences that the hub has of a stream of the box.
 func atHub(t *testing.T, nc *nats.Conn, stream string) (seqs []string) {
 	t.Helper()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestNode_Run_endsOnDeadLink(t *testing.T) {
 	leaf, freeze := relay(t, hub.LeafAddr())
 	r := newRig(t, unsigned+"[hub]\nurl = \"nats-leaf://"+leaf+"\"\n")
 	r.start()
-	js, err := jetstream.New(client(t, hub))
+	js, err := jetstream.New(client(t, hub), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

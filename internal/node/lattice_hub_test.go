@@ -51,7 +51,7 @@ func strictHub(t *testing.T, boxes map[string]string) (leaf string, admin *nats.
 	if !ns.ReadyForConnections(patience) {
 		t.Fatal("the hub is not ready")
 	}
-	admin, err = nats.Connect(ns.ClientURL(), nats.UserInfo("admin", "x"))
+	admin, err = nats.Connect(ns.ClientURL(), nats.UserInfo("admin", "x"), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestNode_lattice_withPermissions(t *testing.T) {
 	defer cancel()
 	bucket := func(r *rig) (kv jetstream.KeyValue) {
 		t.Helper()
-		js, err := jetstream.NewWithDomain(r.link, "hub")
+		js, err := jetstream.NewWithDomain(r.link, "hub", jetstream.WithDefaultTimeout(patience))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,7 @@ func (r *rig) latticeClient() *nats.Conn {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	nc, err := nats.Connect(login.URL, nats.UserInfo(login.User, login.Password))
+	nc, err := nats.Connect(login.URL, nats.UserInfo(login.User, login.Password), nats.Timeout(patience))
 	if err != nil {
 		r.t.Fatal(err)
 	}

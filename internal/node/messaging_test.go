@@ -21,7 +21,7 @@ const keeps = "[[stream]]\nname = \"kept\"\nsubjects = [\"kept.>\"]\n"
 // local returns a NATS client of the box.
 func (r *rig) local() *nats.Conn {
 	r.t.Helper()
-	nc, err := nats.Connect("nats://" + r.broker.Addr())
+	nc, err := nats.Connect("nats://"+r.broker.Addr(), nats.Timeout(patience))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestNode_provider_largePayloads(t *testing.T) {
 	leaf, admin := strictHub(t, map[string]string{"box": "plant"})
 	r := newBox(t, "box", unsigned+fmt.Sprintf("[hub]\nurl = \"nats-leaf://box:x@%s\"\n[lattice]\nname = \"plant\"\n", leaf))
 	r.start()
-	js, err := jetstream.NewWithDomain(admin, "hub")
+	js, err := jetstream.NewWithDomain(admin, "hub", jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

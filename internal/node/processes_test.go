@@ -36,7 +36,7 @@ func provide() int {
 	if err != nil {
 		return 1
 	}
-	nc, err := nats.Connect(h.URL)
+	nc, err := nats.Connect(h.URL, nats.Timeout(patience))
 	if err != nil {
 		return 1
 	}

@@ -207,7 +207,7 @@ func TestShare_claims(t *testing.T) {
 	r.must(r.metadata.PutClaims(metadata.Claims{Subject: key, Issuer: "A", CallAlias: "acme/pump"}))
 	r.shareSoon()
 	r.eventually("the alias is known, also to the hub", func() bool { return r.bus.Aliased("acme/pump") == key && r.metadata.Status().Synced })
-	js, err := jetstream.NewWithDomain(r.link, r.o.Device.Hub.JetStreamDomain)
+	js, err := jetstream.NewWithDomain(r.link, r.o.Device.Hub.JetStreamDomain, jetstream.WithDefaultTimeout(patience))
 	r.must(err)
 	kv, err := js.KeyValue(t.Context(), "LATTICEDATA_default")
 	r.must(err)

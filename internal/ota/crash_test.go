@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // dieAt runs an agent in this process and kills it at the named point.
 func dieAt(point string) error {
-	nc, err := nats.Connect(os.Getenv(envHub))
+	nc, err := nats.Connect(os.Getenv(envHub), nats.Timeout(time.Minute))
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func startHubWith(t *testing.T, dir string, port int, change func(*server.Option
 	}
 	h := &testHub{server: s, conn: connect(t, s.ClientURL(), nats.UserInfo("operator", "secret")), port: port}
 	h.leaf = &url.URL{Scheme: "nats-leaf", Host: "127.0.0.1:" + itoa(port)}
-	js, err := jetstream.New(h.conn)
+	js, err := jetstream.New(h.conn, jetstream.WithDefaultTimeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func startServer(t *testing.T, o *server.Options) *server.Server {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("server is not ready")
 	}
 	return s
@@ -92,7 +92,7 @@ func startBox(t *testing.T, leaf *url.URL) *nats.Conn {
 
 func connect(t *testing.T, u string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(u, append(opts, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))...)
+	nc, err := nats.Connect(u, append(opts, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(time.Minute))...)
 	if err != nil {
 		t.Fatal(err)
 	}

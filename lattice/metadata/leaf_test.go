@@ -35,7 +35,7 @@ func TestMetadata_throughALeaf(t *testing.T) {
 		if !ns.ReadyForConnections(patience) {
 			t.Fatal("the server of the box is not ready")
 		}
-		nc, err := nats.Connect(ns.ClientURL())
+		nc, err := nats.Connect(ns.ClientURL(), nats.Timeout(patience))
 		if err != nil {
 			t.Fatal(err)
 		}

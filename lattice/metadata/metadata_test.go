@@ -127,7 +127,7 @@ func TestMetadata_otherHosts(t *testing.T) {
 // A bucket that is there is used as it is.
 func TestMetadata_bucketAsItIs(t *testing.T) {
 	h := newHub(t)
-	js, err := jetstream.New(h.connect())
+	js, err := jetstream.New(h.connect(), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestMetadata_bucketDeleted(t *testing.T) {
 	a := startBox(t, h.connect(), t.TempDir(), func(o *Options) { o.look = 50 * time.Millisecond })
 	a.put(link("one", "a"))
 	a.synced()
-	js, err := jetstream.New(h.connect())
+	js, err := jetstream.New(h.connect(), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

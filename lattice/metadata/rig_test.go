@@ -62,7 +62,7 @@ func (h *hub) stop() {
 
 func (h *hub) connect() *nats.Conn {
 	h.t.Helper()
-	nc, err := nats.Connect(h.ns.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(h.ns.ClientURL(), nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func (h *hub) connect() *nats.Conn {
 // bucket is that of lattice "home", which is there once somebody made it.
 func (h *hub) bucket() jetstream.KeyValue {
 	h.t.Helper()
-	js, err := jetstream.New(h.connect())
+	js, err := jetstream.New(h.connect(), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		h.t.Fatal(err)
 	}

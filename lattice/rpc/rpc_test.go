@@ -334,7 +334,7 @@ func TestLattice_largePayloads(t *testing.T) {
 			t.Fatalf("%d bytes: got %d, %v", size, len(reply), err)
 		}
 	}
-	js, err := jetstream.New(a.conn)
+	js, err := jetstream.New(a.conn, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

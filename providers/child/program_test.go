@@ -98,7 +98,7 @@ func provide(behaviour string) error {
 		}
 		fmt.Println("forked", fork.Process.Pid)
 	}
-	var options []nats.Option
+	options := []nats.Option{nats.Timeout(patience)}
 	if behaviour != "classic" {
 		options = append(options, nats.CustomInboxPrefix(h.Edged.Inbox))
 	}
@@ -216,7 +216,7 @@ func (p *provider) handle(inv *wire.Invocation) ([]byte, error) {
 		os.Exit(4)
 	case "Test.Try": // what a provider that wants more than it may gets for it
 		sub, publish := inv.Payload[0], string(inv.Payload[1:])
-		nc, err := nats.Connect(p.URL, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		nc, err := nats.Connect(p.URL, nats.Timeout(patience), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 		if err != nil {
 			return nil, err
 		}
@@ -228,7 +228,7 @@ func (p *provider) handle(inv *wire.Invocation) ([]byte, error) {
 		}
 		return nil, cmpErr(err, nc.Flush(), nc.LastError())
 	case "Test.Spy": // what it may listen to of others
-		nc, err := nats.Connect(p.URL)
+		nc, err := nats.Connect(p.URL, nats.Timeout(patience))
 		if err == nil {
 			p.spied, err = nc.SubscribeSync(string(inv.Payload))
 		}

@@ -119,7 +119,7 @@ func newBox(t testing.TB, change func(*child.Options)) *box {
 	if !ns.ReadyForConnections(patience) {
 		t.Fatal("server is not ready")
 	}
-	conn, err := nats.Connect(ns.ClientURL(), nats.CustomInboxPrefix("edge.rpc.home.box"))
+	conn, err := nats.Connect(ns.ClientURL(), nats.CustomInboxPrefix("edge.rpc.home.box"), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

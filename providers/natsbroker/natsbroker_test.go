@@ -80,12 +80,12 @@ func (e *elsewhere) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", e.o
 
 func (e *elsewhere) connect(options ...nats.Option) (*nats.Conn, jetstream.JetStream) {
 	e.t.Helper()
-	nc, err := nats.Connect(e.url(), options...)
+	nc, err := nats.Connect(e.url(), append(options, nats.Timeout(patience))...)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		e.t.Fatal(err)
 	}

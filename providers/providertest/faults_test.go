@@ -33,7 +33,7 @@ func startCareless(t *testing.T, fault, line string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := nats.Connect(data.URL)
+	nc, err := nats.Connect(data.URL, nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ actor = "trapper"
 max_deliver = 4
 backoff = ["10ms"]
 `, a, ask)
-	nc, err := nats.Connect(b.addr.NATS)
+	nc, err := nats.Connect(b.addr.NATS, nats.Timeout(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

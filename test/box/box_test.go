@@ -318,7 +318,7 @@ func (b *box) handled(n uint64) {
 
 func (b *box) nats() *nats.Conn {
 	b.t.Helper()
-	nc, err := nats.Connect("nats://" + b.addr("nats"))
+	nc, err := nats.Connect("nats://"+b.addr("nats"), nats.Timeout(patience))
 	b.must(err)
 	b.t.Cleanup(nc.Close)
 	return nc

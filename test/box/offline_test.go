@@ -71,7 +71,7 @@ func (b *box) offline(t *testing.T, year string) {
 	if len(others) != 0 || len(s.Apps) != 1 || s.Link != "down" {
 		t.Errorf("status %+v", s)
 	}
-	nc, err := nats.Connect("nats://"+b.addr("nats"), nats.SetCustomDialer(netOf(b.cmd.Process.Pid)))
+	nc, err := nats.Connect("nats://"+b.addr("nats"), nats.SetCustomDialer(netOf(b.cmd.Process.Pid)), nats.Timeout(patience))
 	b.must(err)
 	defer nc.Close()
 	if a := b.publish(nc, "greenhouse.s.temperature", []byte(`{"value":31}`)); a.Error != nil {

@@ -99,12 +99,12 @@ func (h *hub) init() {
 
 func (h *hub) js() jetstream.JetStream {
 	h.t.Helper()
-	nc, err := nats.Connect(h.url(), nats.SetCustomDialer(h.net))
+	nc, err := nats.Connect(h.url(), nats.SetCustomDialer(h.net), nats.Timeout(patience))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1<<20))
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1<<20), jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func newHost(t *testing.T, contract string, values map[string]string) *host {
 		Seed: h.cluster.Reveal(), Issuers: []string{h.cluster.Key().String()}, TimeoutMS: 2000,
 		Links: []wire.Link{{Actor: h.actor, Provider: provider, Name: "default", Contract: contract, Values: values}},
 	}
-	nc, err := nats.Connect(h.data.URL)
+	nc, err := nats.Connect(h.data.URL, nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

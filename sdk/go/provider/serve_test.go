@@ -49,7 +49,7 @@ func TestRun_stop(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- Run(t.Context(), d, func(*Host) (Provider, error) { return p, nil }) }()
 
-	nc, err := nats.Connect(ns.ClientURL())
+	nc, err := nats.Connect(ns.ClientURL(), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
