@@ -157,6 +157,11 @@ func TestActor_Healthy(t *testing.T) {
 		}
 		return append(append(append(append(code, num(0)...), num(len(text))...), call(2)...), num(0)...)
 	}
+	asked := func(health, other []byte) []byte { // by the length of the operation
+		code := append([]byte{0x20, 0}, num(len("Actor.HealthRequest"))...)
+		code = append(append(code, 0x46, 0x04, 0x7f), health...)
+		return append(append(append(code, 0x05), other...), 0x0b)
+	}
 	for _, c := range []struct {
 		name string
 		wasm []byte
@@ -169,7 +174,10 @@ func TestActor_Healthy(t *testing.T) {
 		{"0 without a word", callModule(num(0), nil), nil},
 		{"not handled", callModule(complain("Guest call failed for method Actor.HealthRequest: method not handled Actor.HealthRequest - unknown method"), nil), nil},
 		{"not healthy", callModule(say("\x82\xa7healthy\xc2\xa7message\xa4sick"), nil), runtime.ErrUnhealthy},
-		{"an error", callModule(complain("sick"), nil), runtime.ErrUnhealthy},
+		{"an error", callModule(asked(complain("sick"), complain("what?")), nil), runtime.ErrUnhealthy},
+		{"an error, and else an answer", callModule(asked(complain("sick"), say("pong")), nil), runtime.ErrUnhealthy},
+		{"the same error for whatever it is asked", callModule(complain("missing field method"), nil), nil},
+		{"words of its own, with the name", callModule(asked(complain("HealthRequest: what?"), complain("NoSuchOperation: what?")), nil), nil},
 		{"endless", callModule(append(endless, num(1)...), nil), runtime.ErrTimeLimit},
 	} {
 		a := load(t, h, c.wasm, runtime.Limits{Time: 200 * time.Millisecond})
