@@ -221,16 +221,15 @@ func (b *bucketTurn) put(key string, it item, more bool) error {
 		it.since, it.ttl, it.until = b.p.db.Elapsed(), max(b.p.left(it.life), 1), 0
 	}
 	v := it.encode()
-	most := MaxListBytes
-	if it.kind == text {
-		most = MaxTextBytes
-	}
 	switch {
 	case !more:
+	case it.kind == text && len(it.items[0]) > MaxTextBytes:
+		return fmt.Errorf("key %q: string of %d bytes, at most %d: %w", key, len(it.items[0]), MaxTextBytes, store.ErrTooLarge)
+	case it.kind == text:
 	case len(it.items) > MaxItems:
 		return fmt.Errorf("key %q: %s of %d items, at most %d: %w", key, it.kind, len(it.items), MaxItems, store.ErrTooLarge)
-	case len(v) > most+valueHead:
-		return fmt.Errorf("key %q: %s of more than %d bytes: %w", key, it.kind, most, store.ErrTooLarge)
+	case len(v) > MaxListBytes+valueHead:
+		return fmt.Errorf("key %q: %s of more than %d bytes: %w", key, it.kind, MaxListBytes, store.ErrTooLarge)
 	}
 	err := b.turn.PutWithin(b.space, key, v, b.bucket.maxBytes)
 	if errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrBound) {

@@ -84,7 +84,7 @@ func TestProvider_limits(t *testing.T) {
 		op      string
 		payload []byte
 	}{
-		{"Set", fields("key", "k", "value", strings.Repeat("x", keyvalue.MaxTextBytes+100))},
+		{"Set", fields("key", "k", "value", strings.Repeat("x", keyvalue.MaxTextBytes+1))},
 		{"ListAdd", fields("listName", "l", "value", long+long)},
 		{"SetAdd", fields("setName", "s", "value", long+long)},
 		{"SetUnion", msgpack.AppendArrayHeader(nil, keyvalue.MaxSets+1)},
@@ -98,6 +98,7 @@ func TestProvider_limits(t *testing.T) {
 			t.Errorf("%s: got %v", s.op, err)
 		}
 	}
+	f.call("Set", fields("key", "k", "value", strings.Repeat("x", keyvalue.MaxTextBytes)))
 	// What is too large together.
 	var names []byte
 	names = msgpack.AppendArrayHeader(names, 10)
