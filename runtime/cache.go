@@ -21,7 +21,8 @@ const unusedFor = 90 * 24 * time.Hour
 // digest of its bytes; see entry.go.
 //
 // What is in it gets executed. So it is used only where nobody but its owner,
-// which is who we run as, can write. A codeCache is for one goroutine at a time.
+// which is who we run as, can write. A codeCache is for one goroutine at a time;
+// several may have one folder, in several processes, and change it one at a time.
 type codeCache struct {
 	dir      string // "" for none
 	maxBytes int64
@@ -117,10 +118,8 @@ func (c *codeCache) compile(ctx context.Context, digest string, wasm []byte) (*m
 		}
 		return m, nil
 	}
-	// Where even this fails, the next load will say so again.
-	_ = os.RemoveAll(entry)
 	var fault *moduleFault
-	if errors.As(err, &fault) {
+	if errors.As(err, &fault) || ctx.Err() != nil {
 		return nil, err
 	}
 	m, plain := c.compileAnew(ctx, digest, wasm)
@@ -148,12 +147,40 @@ func (c *codeCache) has(digest string) bool {
 	return err == nil && strings.Contains(string(sum), outlineOfProgram()+"\n")
 }
 
-// prune removes the entries that were not loaded for long, and then those that
-// were not for the longest time until the rest fits. The one in use stays.
+// lock keeps others from changing what is in the folder, until unlock is called or the
+// process ends.
+func (c *codeCache) lock(ctx context.Context) (unlock func(), err error) {
+	for {
+		unlock, ok, err := tryLock(c.dir)
+		if ok || err != nil {
+			return unlock, err
+		}
+		select {
+		case <-time.After(lockPause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// lockPause is how often who waits for the folder looks whether it is free.
+const lockPause = 20 * time.Millisecond
+
+// prune removes what compilers left that did not come to an end, the entries that were
+// not loaded for long, and then those that were not for the longest time until the rest
+// fits. The one in use stays. Where another process fills an entry, prune is its own.
 func (c *codeCache) prune(inUse string) {
 	if c.keep {
 		return
 	}
+	unlock, ok, err := tryLock(c.dir)
+	if !ok {
+		if err != nil {
+			c.log.Warn("prune compilation cache", "err", err)
+		}
+		return
+	}
+	defer unlock()
 	type entry struct {
 		path  string
 		used  time.Time
@@ -163,6 +190,10 @@ func (c *codeCache) prune(inUse string) {
 	var total int64
 	list, err := os.ReadDir(c.dir)
 	for _, d := range list {
+		if strings.HasPrefix(d.Name(), unfinished) { // who fills one holds the lock
+			err = errors.Join(err, os.RemoveAll(filepath.Join(c.dir, d.Name())))
+			continue
+		}
 		info, infoErr := d.Info()
 		if infoErr != nil {
 			continue // gone meanwhile

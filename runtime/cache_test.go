@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -365,6 +366,36 @@ func TestHost_cache_isPrunedByAge(t *testing.T) {
 	files := compiled(t, dir)
 	if len(files) != 2 || slices.Contains(files, stale[0]) {
 		t.Errorf("left: %q, want two without %q", files, stale)
+	}
+}
+
+// Hosts with one cache fill an entry once, whoever comes first, and none takes it from
+// another. What a compiler left that was killed goes.
+func TestHost_cache_shared(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "new-1234")
+	if err := errors.Join(os.Mkdir(left, 0o700), os.WriteFile(filepath.Join(left, "outline"), []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var j journal
+	var loads sync.WaitGroup
+	for range 8 {
+		h := newHost(t, runtime.Options{CacheDir: dir, Logger: j.logger()})
+		loads.Go(func() {
+			a, err := h.Load(t.Context(), "a", echoModule(), runtime.Limits{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := a.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	loads.Wait()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || len(compiled(t, dir)) != 1 || j.String() != "" {
+		t.Errorf("left: %v, %v; log %s", entries, err, j.String())
 	}
 }
 

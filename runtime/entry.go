@@ -30,24 +30,39 @@ const sumFile = "sum"
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // compileIn takes the module from its entry. An entry that is not there, or not
-// whole, or that this program would fill otherwise, is filled first.
+// whole, or that this program would fill otherwise, is filled first. While another
+// process fills one only whole entries can be had, and then perhaps this one.
 func (c *codeCache) compileIn(ctx context.Context, entry, digest string, wasm []byte) (*module, error) {
+	unlock, ok, err := tryLock(c.dir)
+	if err == nil && !ok {
+		if m, _ := c.load(ctx, entry, digest, wasm); m != nil { // what is wrong with it is told below
+			return m, nil
+		}
+		unlock, err = c.lock(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	m, err := c.load(ctx, entry, digest, wasm)
 	if err != nil {
 		c.log.Warn("damaged entry in the compilation cache removed", "entry", entry, "err", err)
 	}
 	if m != nil {
-		m.fromCache = true
 		return m, nil
 	}
-	if err := c.fill(ctx, entry, digest, wasm); err != nil {
-		return nil, err
+	if err = c.fill(ctx, entry, digest, wasm); err == nil {
+		m, err = c.load(ctx, entry, digest, wasm)
 	}
-	m, err = c.load(ctx, entry, digest, wasm)
 	if m == nil && err == nil {
 		err = errors.New("an entry that was just written is not found")
 	}
-	return m, err
+	if err != nil {
+		_ = os.RemoveAll(entry) // where even this fails, the next load will say so again
+		return nil, err
+	}
+	m.fromCache = false
+	return m, nil
 }
 
 // load makes a module of what an entry has: nil where that is nothing, or not
@@ -74,6 +89,7 @@ func (e *wholeEntry) load(ctx context.Context, digest string, wasm []byte) (*mod
 	if err != nil {
 		return nil, err
 	}
+	m.fromCache = true
 	now := time.Now()
 	_ = os.Chtimes(e.dir, now, now) // prune goes by the time; where none can be set, it removes nothing either
 	// An engine that did not find its code, since it is of another version or on
@@ -108,6 +124,9 @@ func statFiles(entry string, files []string) (all []fs.FileInfo, err error) {
 	return all, nil
 }
 
+// unfinished begins the names of entries that are being made.
+const unfinished = "new-"
+
 // fill compiles a module and puts its outline and its code in the place of an
 // entry, all at once.
 func (c *codeCache) fill(ctx context.Context, entry, digest string, wasm []byte) (err error) {
@@ -115,7 +134,7 @@ func (c *codeCache) fill(ctx context.Context, entry, digest string, wasm []byte)
 	if err != nil {
 		return err
 	}
-	made, err := os.MkdirTemp(c.dir, "new-*") // what a power cut leaves of it, prune finds
+	made, err := os.MkdirTemp(c.dir, unfinished+"*") // what a power cut leaves of it, prune finds
 	if err != nil {
 		return err
 	}
