@@ -102,9 +102,10 @@ func (p *Port) stage(t *store.Turn, m Message) (*store.Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
+	subject, header, data := m.Subject, m.Header, m.Data // not all of m: a turn may have thousands of them
 	t.AfterCommit(func() {
 		if !receipt.Duplicate && receipt.Due.IsZero() {
-			p.fanOut(m)
+			p.fanOut(Message{Subject: subject, Header: header, Data: data})
 		}
 	})
 	return receipt, nil

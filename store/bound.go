@@ -11,7 +11,10 @@ const (
 	// readBytes is about what it takes to remember that a key was read, beside
 	// the key.
 	readBytes = 64
-	// pendingBytes is about what it takes to keep a message, beside what is in it.
+	// writeBytes is about what it takes to keep a value, beside the key and itself.
+	writeBytes = 128
+	// pendingBytes is about what it takes to keep a message, beside what is in it
+	// and messageOverhead.
 	pendingBytes = 512
 	// maxBoundReads is how many keys a bounded turn may read: all of them are
 	// looked at, with everybody waiting, when it ends.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/edged-io/edged/store"
@@ -106,4 +107,30 @@ func TestTurn_unbounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Small values take more than their bytes, and that counts.
+func TestTurn_Bound_countsWhatItTakes(t *testing.T) {
+	const most = 16 << 20
+	db := openWith(t, store.Options{Dir: t.TempDir(), MaxStaged: most})
+	for _, size := range []int{0, 100, 1000} {
+		turn := db.Begin()
+		turn.Bound()
+		before, n, err := heap(), 0, error(nil)
+		for ; err == nil; n++ {
+			err = turn.Put("s", fmt.Sprint(n), make([]byte, size))
+		}
+		if took := heap() - before; !errors.Is(err, store.ErrTooLarge) || took > most*5/4 {
+			t.Errorf("%d values of %d bytes, then %v: they take %d bytes, and count as %d", n, size, err, took, most)
+		}
+		turn.Discard()
+	}
+}
+
+// heap is how many bytes are in use, with nothing that could be freed.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

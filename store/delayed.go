@@ -270,7 +270,7 @@ func (t *Turn) readParked(tx *bolt.Tx, due []*parked) error {
 		if err != nil {
 			return fmt.Errorf("stream %s, delayed message %d: %w", q.s.config.Name, q.number, err)
 		}
-		p := pendingMessage{m: r.frame.Message, s: q.s, receipt: &Receipt{Stream: q.s.config.Name}, given: r.frame.given, released: q}
+		p := &pendingMessage{m: r.frame.Message, s: q.s, receipt: Receipt{Stream: q.s.config.Name}, given: r.frame.given, released: q}
 		p.identify()
 		t.messages = append(t.messages, p)
 		t.size += p.m.size()

@@ -82,8 +82,8 @@ func (h *held) add(t *Turn, due time.Time) {
 	if h.streams == nil {
 		h.streams = make(map[*stream]struct{})
 	}
-	for i := range t.messages {
-		h.streams[t.messages[i].s] = struct{}{}
+	for _, p := range t.messages {
+		h.streams[p.s] = struct{}{}
 	}
 	for i := range t.acks {
 		h.streams[t.acks[i].sub.stream] = struct{}{}
@@ -134,8 +134,7 @@ func (db *DB) wait(t *Turn) time.Duration {
 		}
 		return true
 	}
-	for i := range t.messages {
-		p := &t.messages[i]
+	for _, p := range t.messages {
 		if p.receipt.Duplicate && p.s.config.Durability != Synced {
 			continue // what it repeats was told or is, and this is no more
 		}
@@ -188,8 +187,8 @@ func (db *DB) tell(group []*Turn) {
 	db.mu.Lock()
 	touched := make(map[*stream]bool) // true where messages were added
 	for _, t := range group {
-		for i := range t.messages {
-			if p := &t.messages[i]; !p.receipt.Duplicate && !p.s.deleted {
+		for _, p := range t.messages {
+			if !p.receipt.Duplicate && !p.s.deleted {
 				p.s.tail.add(p, age, p.s.config.Durability == Batch)
 				p.s.marks.told(p)
 				touched[p.s] = true

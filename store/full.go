@@ -39,8 +39,8 @@ func (t *Turn) drains() bool {
 	if len(t.dead)+len(t.deadChanges) > 0 {
 		return false
 	}
-	for i := range t.messages {
-		if t.messages[i].s.config.Priority != MaxPriority {
+	for _, p := range t.messages {
+		if p.s.config.Priority != MaxPriority {
 			return false
 		}
 	}
@@ -49,8 +49,8 @@ func (t *Turn) drains() bool {
 
 // inMemory says whether nothing that t adds gets to the disk.
 func (t *Turn) inMemory() bool {
-	for i := range t.messages {
-		if p := &t.messages[i]; p.s.config.Durability != Memory || p.m.Delay > 0 || !p.m.NotBefore.IsZero() {
+	for _, p := range t.messages {
+		if p.s.config.Durability != Memory || p.m.Delay > 0 || !p.m.NotBefore.IsZero() {
 			return false
 		}
 	}
@@ -132,8 +132,8 @@ func (db *DB) splitDraining(group []*Turn, durable uint64) (free, bound []*Turn)
 			continue
 		}
 		streams := make([]*stream, 0, len(t.messages)+len(t.acks))
-		for i := range t.messages {
-			streams = append(streams, t.messages[i].s)
+		for _, p := range t.messages {
+			streams = append(streams, p.s)
 		}
 		for i := range t.acks {
 			streams = append(streams, t.acks[i].sub.stream)
@@ -172,8 +172,8 @@ func (db *DB) placeAgain(turns []*Turn) (placed []*Turn) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for _, t := range turns {
-		for i := range t.messages {
-			if p := &t.messages[i]; !p.given {
+		for _, p := range t.messages {
+			if !p.given {
 				p.m.Time = time.Time{} // it gets another
 			}
 		}

@@ -82,8 +82,7 @@ func (w *groupWrite) write(tx *bolt.Tx, group []*Turn) error {
 	ids.FillPercent = 1
 	state := make(map[stateKey][]byte)
 	for _, t := range group {
-		for i := range t.messages {
-			p := &t.messages[i]
+		for _, p := range t.messages {
 			if p.receipt.Duplicate || p.s.deleted || t.told && !p.held {
 				continue
 			}

@@ -171,7 +171,7 @@ func (db *DB) holdTail(s *stream) {
 		e := &s.tail.entries[i]
 		m, _, _ := decodeMessage(seqKey(s.id, e.seq), e.value) // our own bytes
 		m.Seq = e.seq
-		p := pendingMessage{m: m, s: s, receipt: &Receipt{}, value: e.value, held: true}
+		p := &pendingMessage{m: m, s: s, value: e.value, held: true}
 		t.messages = append(t.messages, p)
 		t.size += e.size
 		e.held = true

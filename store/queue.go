@@ -166,8 +166,7 @@ func (t *Turn) floor(i int) uint64 {
 // place gives the messages of t their sequences.
 func (db *DB) place(t *Turn) {
 	now, trust := db.clock.real()
-	for i := range t.messages {
-		p := &t.messages[i]
+	for _, p := range t.messages {
 		s := p.s
 		p.parked, p.value, p.held, p.remembered = nil, nil, false, nil // it may be placed again
 		p.receipt.Duplicate, p.receipt.Due = false, time.Time{}

@@ -39,8 +39,7 @@ func (db *DB) checkRoom(t *Turn) error {
 	var before added
 	var now time.Time   // read for those that name a time: few do, and it takes two clocks
 	waiting := int64(0) // messages of t that are to be parked
-	for i := range t.messages {
-		p := &t.messages[i]
+	for i, p := range t.messages {
 		s := p.s
 		if db.streams[s.config.Name] != s {
 			return fmt.Errorf("publish %s to stream %s: %w", p.m.Subject, s.config.Name, ErrNoStream)

@@ -51,8 +51,8 @@ func (f *fronts) pop() {
 func (db *DB) mayShed(group []*Turn) bool {
 	seen := make(map[*stream]bool)
 	for _, t := range group {
-		for i := range t.messages {
-			s := t.messages[i].s
+		for _, p := range t.messages {
+			s := p.s
 			if s.config.Durability != Batch || s.config.OnFull != DropOldest || seen[s] {
 				continue
 			}

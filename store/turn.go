@@ -22,7 +22,7 @@ type Turn struct {
 	seen   uint64              // the last queued turn whose effects were read
 	lost   bool                // what was read can not be committed any more
 
-	messages    []pendingMessage
+	messages    []*pendingMessage
 	acks        []pendingAck
 	dead        []DeadLetter
 	deadChanges []deadChange
@@ -53,7 +53,7 @@ type Turn struct {
 type pendingMessage struct {
 	m       Message
 	s       *stream
-	receipt *Receipt
+	receipt Receipt
 	hashes  [2]idHash // of its ID, and of its number
 	given   bool      // its stamp is the publisher's
 
@@ -278,13 +278,14 @@ func (t *Turn) write(space, key string, value []byte) error {
 			return err
 		}
 	}
-	more := int64(len(k) + len(value) + 32)
+	more, kept := int64(len(k)+len(value)+32), int64(len(k)+len(value)+writeBytes)
 	if old, again := t.writes[k]; again {
 		more = int64(len(value) - len(old))
+		kept = more
 	}
 	if value == nil { // which makes room, and is never refused
 		err = t.deleted(space, k)
-	} else if err = t.Keep(more); err != nil {
+	} else if err = t.Keep(kept); err != nil {
 		err = fmt.Errorf("write %s in space %s: %w", key, space, err)
 	}
 	if err != nil {
@@ -323,11 +324,11 @@ func (t *Turn) Publish(stream string, m Message) (*Receipt, error) {
 	if err := t.Keep(size + pendingBytes); err != nil {
 		return nil, fmt.Errorf("publish %s to stream %s: %w", m.Subject, stream, err)
 	}
-	p := pendingMessage{m: m, s: s, receipt: &Receipt{Stream: stream}, given: !m.Time.IsZero()}
+	p := &pendingMessage{m: m, s: s, receipt: Receipt{Stream: stream}, given: !m.Time.IsZero()}
 	p.identify()
 	t.messages = append(t.messages, p)
 	t.size += size
-	return p.receipt, nil
+	return &p.receipt, nil
 }
 
 // Ack stages that the subscription has done with message seq.

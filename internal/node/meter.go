@@ -244,8 +244,23 @@ func (n *Node) hostCall(ctx context.Context, actor, binding, namespace, operatio
 		n.meterOf(actor).met[limitState].Add(1)
 	case errors.Is(err, store.ErrBound):
 		n.meterOf(actor).met[limitTurn].Add(1)
+		rest(ctx, refusal)
 	}
 	return nil, err
+}
+
+// refusal is how long an actor waits for the answer that its turn is full. Asking
+// again makes no room, and is all that some would do until their time is over.
+const refusal = time.Millisecond
+
+// rest waits for d, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // publishes says whether an operation counts against the publish rate.

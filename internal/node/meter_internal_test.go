@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"regexp"
@@ -151,6 +152,33 @@ func TestMeter_publishRate_turnThatOthersWaitFor(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// An actor that asks for more than its turn may hold again and again has only so
+// much of the machine for it.
+func TestNode_hostCall_refusalTakesTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{log: slog.New(slog.DiscardHandler), bus: lattice.NewBus()}
+		n.bus.SetGrant("a", lattice.Grant{})
+		n.bus.Builtin("edged:full", lattice.Entity{Key: "p", Link: "default"})
+		_, err := n.bus.Handle(lattice.Entity{Key: "p", Link: "default"}, func(context.Context, lattice.Invocation) ([]byte, error) {
+			return nil, fmt.Errorf("write: %w", store.ErrBound)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		asked := uint64(0)
+		for ; ctx.Err() == nil; asked++ {
+			if _, err := n.hostCall(ctx, "a", "default", "edged:full", "Put", nil); !errors.Is(err, store.ErrBound) {
+				t.Fatal(err)
+			}
+		}
+		if _, met := n.meterOf("a").stats(); asked != 500 || met[limitTurn] != asked {
+			t.Errorf("asked %d times in 500 ms, met %v", asked, met)
+		}
+	})
 }
 
 func TestActorLog_dropsAndTells(t *testing.T) {
