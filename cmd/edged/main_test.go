@@ -138,7 +138,8 @@ func scriptTamper(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
 }
 
-const patience = 60 * time.Second
+// patience is how long a script waits for what must happen. Beside other work a module takes a minute to compile.
+const patience = 3 * time.Minute
 
 func await(ts *testscript.TestScript, what string, ok func() bool) {
 	for end := time.Now().Add(patience); !ok(); {
@@ -163,7 +164,7 @@ func boxStatus(ts *testscript.TestScript) map[string]any {
 
 func scriptProblems(ts *testscript.TestScript, _ bool, args []string) {
 	var status struct{ Problems []string }
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; {
 		ts.Check(ts.Exec("edged", "status", "--config", "edged.toml", "--json"))
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &status))
 		if strconv.Itoa(len(status.Problems)) == args[0] {

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	boxStartTimeout = 30 * time.Second
-	boxStopTimeout  = 8 * time.Second // more than a box takes
-	askTimeout      = time.Second
+	boxStartTimeout = time.Minute // more than a box takes beside other work
+	boxStopTimeout  = 30 * time.Second
+	askTimeout      = 5 * time.Second
 	lookInterval    = 20 * time.Millisecond
 )
 
@@ -227,11 +227,12 @@ func lastLine(path string) string {
 
 // boxState is what a box says of itself.
 type boxState struct {
-	turns   uint64 // of this life
-	waiting uint64 // messages on disk that the hub has not
-	empty   bool   // nothing is left to do for the actor and the hub
-	link    bool
-	relay   bool
+	turns     uint64 // of this life
+	waiting   uint64 // messages on disk that the hub has not
+	empty     bool   // nothing is left to do for the actor and the hub
+	link      bool
+	relay     bool
+	compiling bool // an actor has no code yet
 }
 
 // ask asks the box.
@@ -245,6 +246,9 @@ func (b *box) ask(ctx context.Context) (s boxState, err error) {
 		return s, err
 	}
 	s.link, s.empty = status.Link == "up", true
+	for _, a := range status.Apps {
+		s.compiling = s.compiling || len(a.Compiling) > 0
+	}
 	for _, t := range status.Turns {
 		s.turns += t.Turns
 	}

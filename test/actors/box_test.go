@@ -287,7 +287,7 @@ func (b *box) eventually(what string, ok func() bool) {
 	b.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(time.Minute)
+	end := time.After(2 * time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:

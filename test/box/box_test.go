@@ -23,7 +23,8 @@ import (
 	"github.com/edged-io/edged/internal/node"
 )
 
-const patience = 60 * time.Second
+// patience is how long a test waits for what must happen. Beside other work a module takes a minute to compile.
+const patience = 3 * time.Minute
 
 // What TestMain built, and the code that compiling the module left.
 var edged, thermostat, codeCache string

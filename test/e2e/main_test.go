@@ -99,8 +99,8 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// patience is how long a test waits for what must happen.
-const patience = 2 * time.Minute
+// patience is how long a test waits for what must happen. Beside other work a module takes a minute to compile.
+const patience = 3 * time.Minute
 
 // eventually polls until ok says true; state tells what it saw last.
 func eventually(t *testing.T, what string, ok func() (done bool, state string)) {
