@@ -484,6 +484,7 @@ func TestLoadApp_messagingFaults(t *testing.T) {
 		`config_json = "{"`:                          `10: capability[0].config[0].config_json: unexpected EOF`,
 		`config_json = '{"auth_jwt":"x"}'`:           `10: capability[0].config[0].config_json: auth_jwt is not enforced`,
 		`config_json = '{"cluster_uris":["far:1"]}'`: `10: capability[0].config[0].config_json: "far:1" is not this box`,
+		`config_json = '{"subscriptions":"a"}'`:      `10: capability[0].config[0].config_json: subscriptions is string, which it can not be`,
 		`config_json = '{"other":1}'`:                `10: capability[0].config[0].config_json: unknown field "other"`,
 		`config_b64 = "!"`:                           `10: capability[0].config[0].config_b64: not base64`,
 	} {

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -56,7 +58,11 @@ func (b *builder) classicConfig(g grant, path string, data []byte) {
 	}
 	d := json.NewDecoder(strings.NewReader(string(data)))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
+	var bad *json.UnmarshalTypeError
+	if err := d.Decode(&c); errors.As(err, &bad) {
+		b.fault(path, "%s is %s, which it can not be", cmp.Or(bad.Field, "the document"), bad.Value)
+		return
+	} else if err != nil {
 		b.fault(path, "%s", strings.TrimPrefix(err.Error(), "json: "))
 		return
 	}

@@ -2,8 +2,10 @@ package httpsettings
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -61,7 +63,10 @@ func (s *Settings) Document(data []byte) error {
 	var c document
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
+	var bad *json.UnmarshalTypeError
+	if err := d.Decode(&c); errors.As(err, &bad) {
+		return fmt.Errorf("%s is %s, which it can not be", cmp.Or(bad.Field, "the document"), bad.Value)
+	} else if err != nil {
 		return fmt.Errorf("%s", clip(strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	if _, err := d.Token(); err != io.EOF {

@@ -56,6 +56,8 @@ func TestFromValues_refuses(t *testing.T) {
 		{"config_json", "{} {}", "config_json: there is more behind the document"},
 		{"config_json", `{"log":{"level":"debug"}}`, "config_json: log is not enforced by this version: edged run --log-level is"},
 		{"config_json", `{"addr":"x"}`, `config_json: unknown field "addr"`},
+		{"config_json", `[]`, "config_json: the document is array, which it can not be"},
+		{"config_json", `{"cors":{"allowed_origins":"*"}}`, "config_json: cors.allowed_origins is string, which it can not be"},
 		{"config_json", `{"timeout_ms":0}`, "config_json: timeout_ms: want 1 to 600000"},
 		{"config_json", `{"timeout":{"read":"1y"}}`, "config_json: timeout.read: want a duration"},
 		{"config_json", `{"timeout":{"read":"1h"}}`, "timeout.read: is 1h0m0s, want 1ms to 10m0s"},
