@@ -74,8 +74,8 @@ WHOLE := ./test/... ./internal/demo ./internal/powercut ./runtime/meter
 .PHONY: test
 test: needs check ## everything: installs what the tests start, make check, all tests, raced where it fits
 	@race=-race; command -v gcc >/dev/null || { race=; echo "no gcc: the tests run without the race detector" >&2; }; \
-	set -x; $(GO) test $$race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(WHOLE))") && \
-	$(GO) test -timeout 20m $(WHOLE)
+	set -x; $(GO) test $$race -timeout 40m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(WHOLE))") && \
+	$(GO) test -timeout 40m $(WHOLE)
 
 .PHONY: needs
 needs: ## the programs that tests start: Mosquitto and others (apt-get when root, else it says what to install)

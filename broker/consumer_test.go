@@ -175,7 +175,7 @@ func TestPull_answers(t *testing.T) {
 // A message that is not answered in time comes again, and a sign of life makes
 // the time begin anew.
 func TestPull_ackWait(t *testing.T) {
-	b := pullBox(t, broker.Subscription{AckWait: 300 * time.Millisecond})
+	b := pullBox(t, broker.Subscription{AckWait: time.Second})
 	p := newPuller(t, b.client(t))
 	b.put(t, "sensors.a", "sensors.a")
 	p.ask("s", "9")
@@ -314,7 +314,7 @@ func TestPull_namedLikeAPath(t *testing.T) {
 func TestPush(t *testing.T) {
 	b := newBox(t, broker.Options{Listen: anyPort})
 	b.configure(t, []broker.Stream{telemetry}, broker.Subscription{
-		Name: "s", Stream: "telemetry", PushTo: "jobs.print", MaxDeliver: 3, Backoff: fast, AckWait: 100 * time.Millisecond,
+		Name: "s", Stream: "telemetry", PushTo: "jobs.print", MaxDeliver: 3, Backoff: fast, AckWait: time.Second,
 	})
 	b.run(t)
 	b.put(t, "sensors.a", "sensors.a")

@@ -21,8 +21,11 @@ import (
 	"github.com/edged-io/edged/internal/control"
 )
 
-// askAround is how long hosts have to say that they are there.
-const askAround = 2 * time.Second
+// How long hosts have to say that they are there: all of them, which is waited for in any case, and the one that is meant.
+const (
+	askAround = 2 * time.Second
+	askOne    = 5 * time.Second
+)
 
 // latticeFlags say which lattice is meant, and which host of it.
 type latticeFlags struct {
@@ -165,7 +168,7 @@ func (o *operator) host(ctx context.Context, cmd *cobra.Command, device string) 
 		}
 		device = o.box
 	}
-	key, err := o.Find(ctx, device, askAround)
+	key, err := o.Find(ctx, device, askOne)
 	return peer{key, device}, err
 }
 

@@ -185,13 +185,13 @@ func TestPermissions_areEnough(t *testing.T) {
 	wantCommitted(t, h, push(t, h, app(t, "app.toml", "v2", "x.wasm", large("n")), "2"))
 	b.stop()
 	// Another box's key is out of reach.
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
 	o := pushOptions(app(t, "app.toml", "v1"), "1")
 	o.Device = "press-8"
-	if _, err := ota.Push(ctx, h.conn, o); err != nil {
+	if _, err := ota.Push(t.Context(), h.conn, o); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
 	if s, err := ota.StatusOf(ctx, conn, domain, "press-8"); err == nil {
 		t.Errorf("got the status of another box: %+v", s)
 	}
