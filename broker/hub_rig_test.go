@@ -146,7 +146,7 @@ func (h *testHub) readAll(device, stream string, opts ...nats.Option) ([]laneMes
 	}
 	var all []laneMessage
 	for uint64(len(all)) < info.NumPending {
-		batch, err := c.Fetch(min(1000, int(info.NumPending)-len(all)), jetstream.FetchMaxWait(5*time.Second))
+		batch, err := c.Fetch(min(1000, int(info.NumPending)-len(all)), jetstream.FetchMaxWait(time.Minute))
 		if err != nil {
 			return nil, err
 		}

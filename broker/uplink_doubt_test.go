@@ -49,7 +49,7 @@ func TestUplink_Foreign_crash(t *testing.T) {
 			b.rest()
 			nc := h.client()
 			for i := range 5 {
-				if _, err := nc.Request("edge.up.a.telemetry.s.x", fmt.Appendf(nil, "foreign-%d", i), time.Second); err != nil {
+				if _, err := nc.Request("edge.up.a.telemetry.s.x", fmt.Appendf(nil, "foreign-%d", i), time.Minute); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -95,7 +95,7 @@ func TestUplink_Foreign_notAllowed(t *testing.T) {
 	b.putMany("telemetry", "s.x", "m", 20)
 	b.drained("telemetry")
 	nc := h.client(admin)
-	if _, err := nc.Request("edge.up.a.telemetry.s.x", []byte("foreign"), time.Second); err != nil {
+	if _, err := nc.Request("edge.up.a.telemetry.s.x", []byte("foreign"), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	b.put("telemetry", "s.x", "last")
