@@ -23,6 +23,7 @@ type Grant struct {
 type Bus struct {
 	telling  sync.Mutex // held while watchers are told, so that they hear of changes in order
 	watchers map[*watcher]struct{}
+	told     map[Entity]struct{} // what watchers know to be served; telling guards it
 
 	mu        sync.RWMutex // guards what follows; never held during a call
 	handlers  map[Entity]Handler
@@ -40,6 +41,7 @@ type Bus struct {
 func NewBus() *Bus {
 	return &Bus{
 		watchers:  make(map[*watcher]struct{}),
+		told:      make(map[Entity]struct{}),
 		handlers:  make(map[Entity]Handler),
 		builtin:   make(map[string]Entity),
 		links:     make(map[linkKey]Link),
@@ -67,6 +69,7 @@ func (b *Bus) Handle(e Entity, h Handler) (remove func(), err error) {
 		return nil, fmt.Errorf("serve %s: %w", e, ErrTaken)
 	}
 	b.setHandler(e, h)
+	b.tell(e, true)
 	var once sync.Once
 	return func() { once.Do(func() { b.Remove(e) }) }, nil
 }
@@ -77,6 +80,17 @@ func (b *Bus) Replace(e Entity, h Handler) {
 	b.telling.Lock()
 	defer b.telling.Unlock()
 	b.setHandler(e, h)
+	b.tell(e, true)
+}
+
+// Prepare is Replace for a handler that makes its callers wait until it can serve: who
+// is on this box reaches it, and watchers hear of it with the next Replace, so that
+// nobody sends it what others could serve now.
+func (b *Bus) Prepare(e Entity, h Handler) {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	b.setHandler(e, h)
+	b.tell(e, false)
 }
 
 // Remove stops serving e.
@@ -84,6 +98,7 @@ func (b *Bus) Remove(e Entity) {
 	b.telling.Lock()
 	defer b.telling.Unlock()
 	b.setHandler(e, nil)
+	b.tell(e, false)
 }
 
 // Serves says whether e is served here.
@@ -95,22 +110,29 @@ func (b *Bus) handler(e Entity) Handler {
 	return b.handlers[e]
 }
 
-// setHandler lets h serve e, nil for nobody, and tells the watchers. Call it with
-// b.telling held.
+// setHandler lets h serve e, nil for nobody.
 func (b *Bus) setHandler(e Entity, h Handler) {
 	b.mu.Lock()
-	_, was := b.handlers[e]
+	defer b.mu.Unlock()
 	if h == nil {
 		delete(b.handlers, e)
-	} else {
-		b.handlers[e] = h
-	}
-	b.mu.Unlock()
-	if was == (h != nil) {
 		return
 	}
+	b.handlers[e] = h
+}
+
+// tell tells the watchers whether e is served. Call it with b.telling held.
+func (b *Bus) tell(e Entity, served bool) {
+	if _, was := b.told[e]; was == served {
+		return
+	}
+	if served {
+		b.told[e] = struct{}{}
+	} else {
+		delete(b.told, e)
+	}
 	for w := range b.watchers {
-		w.tell(e, h != nil)
+		w.tell(e, served)
 	}
 }
 

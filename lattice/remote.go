@@ -29,15 +29,13 @@ type watcher struct{ tell func(e Entity, served bool) }
 
 // Watch tells fn of all that is served, at once, and then of what begins and what
 // ends to be, in order, until stop is called. fn must not call Handle, Replace,
-// Remove or Watch; after stop has returned it is not called any more.
+// Prepare, Remove or Watch; after stop has returned it is not called any more.
 func (b *Bus) Watch(fn func(e Entity, served bool)) (stop func()) {
 	b.telling.Lock()
 	defer b.telling.Unlock()
-	b.mu.RLock()
-	served := slices.SortedFunc(maps.Keys(b.handlers), func(x, y Entity) int {
+	served := slices.SortedFunc(maps.Keys(b.told), func(x, y Entity) int {
 		return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(x.Link, y.Link))
 	})
-	b.mu.RUnlock()
 	for _, e := range served {
 		fn(e, true)
 	}

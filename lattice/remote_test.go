@@ -92,9 +92,21 @@ func TestBus_Watch(t *testing.T) {
 	}
 	remove()
 	b.Remove(lattice.Entity{Key: "c"})
+	// One that is prepared is there for who is here.
+	b.Prepare(lattice.Entity{Key: "d"}, echo("d"))
+	if _, err := b.Call(t.Context(), lattice.Invocation{Target: lattice.Entity{Key: "d"}, Operation: "Op"}); err != nil {
+		t.Error(err)
+	}
+	b.Watch(func(e lattice.Entity, _ bool) {
+		if e.Key == "d" {
+			heard = append(heard, "late")
+		}
+	})()
+	heard = append(heard, "prepared")
+	b.Replace(lattice.Entity{Key: "d"}, echo("d"))
 	stop()
 	b.Remove(lattice.Entity{Key: "b"})
-	if got, want := strings.Join(heard, " "), "+a/l +b +c -c"; got != want {
+	if got, want := strings.Join(heard, " "), "+a/l +b +c -c prepared +d"; got != want {
 		t.Errorf("heard %s, want %s", got, want)
 	}
 }

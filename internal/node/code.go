@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/runtime"
 )
 
@@ -130,6 +131,11 @@ func (a *app) isCompiling() bool {
 	return slices.ContainsFunc(a.actors, func(b *actor) bool { return b.code.runs.Load() == nil })
 }
 
+// hasCode says whether the code of one of its actors is there.
+func (a *app) hasCode(name string) bool {
+	return slices.ContainsFunc(a.actors, func(b *actor) bool { return b.config.Name == name && b.code.runs.Load() != nil })
+}
+
 // rests says whether a subscription keeps its messages until the code of its apps is
 // there; those of QoS 0 wait that way, too. A queue whose other receivers have theirs
 // is served.
@@ -137,12 +143,17 @@ func (s appSet) rests(sub *subscription) bool {
 	return sub.Deliver != nil && !slices.ContainsFunc(sub.apps, func(name string) bool { return !s[name].isCompiling() })
 }
 
-// wakeCompiled hands out the messages of the apps of an actor that has its code now.
+// wakeCompiled hands out the messages of the apps of an actor that has its code now, and
+// lets it have its share of what comes from elsewhere.
 func (n *Node) wakeCompiled(ctx context.Context, a *actor) error {
 	if err := n.apply.LockContext(ctx); err != nil {
 		return err
 	}
 	defer n.apply.Unlock()
+	if slices.Contains(n.apps.actors(), a) {
+		n.bus.Replace(lattice.Entity{Key: a.key}, n.serve(a))
+	}
+	n.setCore(n.apps)
 	_, subs, err := n.wanted(n.apps)
 	if err != nil {
 		return err

@@ -9,12 +9,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/edged-io/edged/internal/ota"
+	"github.com/edged-io/edged/lattice"
 )
 
 // compileAsTold is a compiler: what a file in the folder told says of the module, it
@@ -222,6 +226,48 @@ func TestNode_compilesCallee(t *testing.T) {
 	r.compile(thermostat, "make")
 	r.sees("a", "need", "got it")
 	r.sees("a", "need-or-retry", "got it")
+}
+
+// Others of a queue group get its messages until an actor can answer, and nobody in the
+// lattice hears of the actor before.
+func TestNode_compilesMemberOfAGroup(t *testing.T) {
+	r := newColdRig(t)
+	r.probe("slow", "1", subscribes("one", "subject = \"ask\"\nqueue = \"workers\""), "one")
+	r.compile(thermostat, "make")
+	r.start()
+	var heard atomic.Bool
+	stop := r.bus.Watch(func(e lattice.Entity, _ bool) {
+		if e.Key == "slow/one" {
+			heard.Store(true)
+		}
+	})
+	defer stop()
+	nc := r.local()
+	if _, err := nc.QueueSubscribe("ask", "workers", func(m *nats.Msg) { _ = m.Respond([]byte("other")) }); err != nil {
+		t.Fatal(err)
+	}
+	ask := func() string {
+		t.Helper()
+		reply, err := nc.Request("ask", []byte("echo"), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(reply.Data)
+	}
+	r.eventually("the other one answers", func() bool { return ask() == "other" })
+	for range 20 {
+		if got := ask(); got != "other" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	if heard.Load() {
+		t.Error("the lattice has heard of an actor that can not answer")
+	}
+	r.compile(probe, "make")
+	r.eventually("the actor has its share", func() bool { return ask() == "echo of ask" })
+	if !heard.Load() {
+		t.Error("the lattice has not heard of the actor")
+	}
 }
 
 // A compiler that was killed for its memory is tried again, and messages wait.

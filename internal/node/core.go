@@ -116,7 +116,8 @@ func (n *Node) runCore(ctx context.Context) error {
 }
 
 // setCore makes the subscriptions those of the apps. One that stays is not
-// touched, so that it misses nothing.
+// touched, so that it misses nothing. An actor joins a queue group when it has its code:
+// others of the group serve meanwhile.
 func (n *Node) setCore(s appSet) {
 	c := &n.core
 	c.mu.Lock()
@@ -124,6 +125,9 @@ func (n *Node) setCore(s appSet) {
 	c.want = make(map[coreSub]func(context.Context, *nats.Msg))
 	for _, a := range s {
 		for _, src := range a.config.Messaging {
+			if src.Group != "" && !a.hasCode(src.Actor) {
+				continue
+			}
 			sub := coreSub{src.Filters[0], src.Group, a.key(src.Actor)}
 			c.want[sub] = n.hear(sub)
 		}

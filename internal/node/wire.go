@@ -70,7 +70,11 @@ func (n *Node) commit(ctx context.Context, old, next appSet) error {
 	for _, a := range next.actors() {
 		a.meter.set(a.config.Limits)
 		n.bus.SetGrant(a.key, a.grant)
-		n.bus.Replace(lattice.Entity{Key: a.key}, n.serve(a))
+		if a.code.runs.Load() == nil { // wakeCompiled has others hear of it
+			n.bus.Prepare(lattice.Entity{Key: a.key}, n.serve(a))
+		} else {
+			n.bus.Replace(lattice.Entity{Key: a.key}, n.serve(a))
+		}
 	}
 	if err := n.linkAll(ctx, old, next); err != nil {
 		return err
