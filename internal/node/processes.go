@@ -23,6 +23,7 @@ func (n *Node) openProcesses() (err error) {
 		Host: n.identity.host.Key(), Cluster: n.identity.cluster, Issuers: n.identity.issuers,
 		Admit: n.admit, Permit: n.permitProvider, Dir: filepath.Join(n.stateDir, "providers"), Logger: n.part("providers"), Changed: n.processChanged, Registerer: n.registry,
 		Private: n.private(), Inbox: broker.LatticeInbox(n.o.Device.Lattice.Name, n.o.Device.Device.ID), Objects: n.o.Device.Lattice.ProviderObjects,
+		Hubless: n.o.Device.Hub == nil,
 	}
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return err

@@ -95,6 +95,9 @@ type Options struct {
 	// Objects lets providers use the object store of the lattice, for large payloads:
 	// who may read there may have what is read sent to any subject.
 	Objects bool
+	// Hubless says that there is no JetStream. Then providers may ask for the bucket to be
+	// made: nobody answers, which kits learn at once, where a refusal means a timeout.
+	Hubless bool
 	// JetStreamDomain is where large payloads are kept; "" for the account's own.
 	JetStreamDomain string
 	Timeout         time.Duration // of a provider's calls; 0 for 2 s

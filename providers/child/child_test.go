@@ -140,6 +140,16 @@ func TestManager_confined_objects(t *testing.T) {
 	b.ask(l, "Test.Echo", strings.Repeat("x", 950<<10))
 }
 
+// Where there is no JetStream, kits that would make the object store learn it at once.
+func TestManager_confined_hubless(t *testing.T) {
+	b := startBox(t, func(o *child.Options) { o.Objects, o.Hubless = true, true })
+	l := b.link(b.start("good", nil), nil)
+	b.linked(l)
+	if _, err := b.call(l, "Test.Try", "p$JS.API.STREAM.CREATE.OBJ_home"); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a provider is answered can not be read by another, whose kit knows only of the
 // inboxes that all have.
 func TestManager_inboxes(t *testing.T) {

@@ -148,6 +148,9 @@ func (m *Manager) objects() []string {
 	}
 	for _, a := range api {
 		all = append(all, a+"INFO")
+		if m.o.Hubless {
+			all = append(all, a+"STREAM.CREATE."+bucket)
+		}
 		for _, verb := range []string{"STREAM.INFO.", "STREAM.PURGE.", "STREAM.MSG.GET.", "DIRECT.GET."} {
 			all = append(all, a+verb+bucket)
 		}
