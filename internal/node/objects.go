@@ -17,8 +17,12 @@ func (n *Node) runObjects(ctx context.Context) error {
 		pause := time.NewTimer(objectsPause)
 		if up && len(n.processes.Running()) > 0 {
 			err := n.lattice.MakeBucket(ctx)
-			if err != nil && ctx.Err() == nil && !failing {
+			switch {
+			case ctx.Err() != nil:
+			case err != nil && !failing:
 				n.log.Warn("providers have no place for large payloads; edged hub permissions prints what a box needs", "err", err)
+			case err == nil && failing:
+				n.log.Info("providers have a place for large payloads again")
 			}
 			failing = err != nil
 		}

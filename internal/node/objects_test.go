@@ -64,3 +64,28 @@ func TestNode_provider_largePayloads(t *testing.T) {
 		return err == nil && string(got) == want
 	})
 }
+
+// When the object store can be made after all, that is told.
+func TestNode_objects_again(t *testing.T) {
+	leaf, admin := strictHub(t, map[string]string{"box": "plant"})
+	js, err := jetstream.NewWithDomain(admin, "hub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "other", Subjects: []string{"$O.plant.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	r := newBox(t, "box", unsigned+fmt.Sprintf("[hub]\nurl = \"nats-leaf://box:x@%s\"\n[lattice]\nname = \"plant\"\n", leaf))
+	r.start()
+	if _, err := r.processes.Attach(t.Context(), child.Remote{Key: seed(t, claims.Service).Key().String(), Contract: "acme:echo"}); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("it is told", func() bool { return strings.Contains(r.log.String(), "providers have no place for large payloads") })
+	if err := js.DeleteStream(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	r.providersChanged <- struct{}{}
+	r.eventually("it is told again", func() bool {
+		return strings.Contains(r.log.String(), "providers have a place for large payloads again")
+	})
+}
