@@ -30,6 +30,9 @@ server of the lattice such as the hub, with credentials of that one.`,
   edged provider attach VDWU… --contract acme:modbus --server nats://hub.example.com:4222 --creds modbus.creds > line`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.Key = args[0]
+			if a.OwnInbox && a.URL != "" {
+				return usageError{errors.New("--own-inbox is not for a --server: what the provider may read there is up to the permissions of its login")}
+			}
 			if err := loginOf(&a, creds); err != nil {
 				return err
 			}
@@ -60,7 +63,7 @@ server of the lattice such as the hub, with credentials of that one.`,
 	cmd.Flags().StringVar(&a.URL, "server", "", "URL of the NATS server that it connects to, where that is not the box")
 	cmd.Flags().StringVar(&creds, "creds", "", "credentials file for that server")
 	cmd.Flags().BoolVar(&a.ClusterSeed, "cluster-seed", false, "let it sign with the key of the cluster: it can then call actors on other boxes, and speak for anybody")
-	cmd.Flags().BoolVar(&a.OwnInbox, "own-inbox", false, "keep it from the inboxes of others, where its kit takes its own from the line, as those of edged do")
+	cmd.Flags().BoolVar(&a.OwnInbox, "own-inbox", false, "keep it from the inboxes of others, where its kit takes its own from the line, as those of edged do; not with --server, whose permissions decide")
 	_ = cmd.MarkFlagRequired("contract")
 	_ = cmd.MarkFlagFilename("configuration")
 	_ = cmd.MarkFlagFilename("creds", "creds")

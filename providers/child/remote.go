@@ -48,10 +48,14 @@ const attachedVersion = 1
 // stdin, which is a secret. It is never started or stopped from here, but its health is
 // followed, and it is told of links; this lasts until Detach, also over restarts of the
 // box. Attached again, it gets another line, and the one before is worth nothing any
-// more. Errors: ErrRunning for one that runs here, ErrListener.
+// more. Errors: ErrRunning for one that runs here, ErrListener. OwnInbox does not go with
+// URL.
 func (m *Manager) Attach(ctx context.Context, r Remote) ([]byte, error) {
 	r.LinkName = cmp.Or(r.LinkName, defaultLink)
 	in, err := m.newRemote(r)
+	if err == nil && r.OwnInbox && r.URL != "" {
+		err = fmt.Errorf("only providers that log in here can be kept to inboxes of their own: what one may read at %s is up to the permissions of its login there", r.URL)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("attach provider %s: %w", r.Key, err)
 	}

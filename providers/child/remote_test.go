@@ -150,6 +150,7 @@ func TestManager_Attach_otherServer(t *testing.T) {
 	for _, bad := range []child.Remote{
 		{Key: newKey(t, claims.Service), Contract: "c:d", URL: "hub"}, {Key: newKey(t, claims.Service)}, {Key: "VX", Contract: "c:d"},
 		{Key: newKey(t, claims.Service), Contract: "c:d", LinkName: "../x"},
+		{Key: newKey(t, claims.Service), Contract: "c:d", URL: "nats://hub:4222", OwnInbox: true},
 	} {
 		if _, err := b.Attach(t.Context(), bad); err == nil {
 			t.Errorf("attached %+v", bad)
