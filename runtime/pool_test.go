@@ -61,11 +61,20 @@ func TestActor_Call_itself(t *testing.T) {
 	a = load(t, h, guest(t), runtime.Limits{MaxInstances: instances})
 	_, err := a.Call(t.Context(), "Test.Call", []byte("l t o p"))
 	var guestErr *runtime.GuestError
-	if !errors.As(err, &guestErr) || !strings.Contains(err.Error(), runtime.ErrDeadlock.Error()) || depth != instances {
+	if !errors.As(err, &guestErr) || !strings.Contains(err.Error(), runtime.ErrDeadlock.Error()+": allow more than 3 ") || depth != instances {
 		t.Errorf("depth %d: got %v", depth, err)
 	}
 	if s := a.Stats(); s.Refused != 1 || s.Waited != 1 || s.Timeouts != 0 || s.Started != instances {
 		t.Errorf("stats %+v", s)
+	}
+	used := int64(a.Stats().MemoryBytes) / instances
+	// Where there is memory for one only, that is what has to change.
+	small := newHost(t, runtime.Options{MemoryBytes: uint64(used + used/2), Call: func(ctx context.Context, _, _, _, _ string, _ []byte) ([]byte, error) {
+		return a.Call(ctx, "Test.Call", []byte("l t o p"))
+	}})
+	a = load(t, small, guest(t), runtime.Limits{MaxInstances: instances})
+	if _, err = a.Call(t.Context(), "Test.Call", []byte("l t o p")); err == nil || !strings.Contains(err.Error(), runtime.ErrDeadlock.Error()+", and the host has no memory for one more") {
+		t.Errorf("got %v", err)
 	}
 }
 

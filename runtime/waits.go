@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"sync"
 )
 
@@ -42,7 +43,7 @@ func (w *waits) begin(ctx context.Context, p *pool) (end func(), err error) {
 	w.mu.Unlock()
 	if stuck {
 		end()
-		return nil, ErrDeadlock
+		return nil, p.deadlock()
 	}
 	return end, nil
 }
@@ -64,6 +65,16 @@ func (w *waits) stuck(p *pool, seen map[*pool]bool) bool {
 		}
 	}
 	return true
+}
+
+// deadlock is ErrDeadlock, with what would let calls nest deeper.
+func (p *pool) deadlock() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.room() < len(p.slots) {
+		return fmt.Errorf("%w, and the host has no memory for one more: give all actors more ([limits] memory of the device file), or have instances take less", ErrDeadlock)
+	}
+	return fmt.Errorf("%w: allow more than %d (limits.instances of the manifest), or call nobody in a circle", ErrDeadlock, len(p.slots))
 }
 
 // busy returns the instances that serve calls, and whether those are all that
