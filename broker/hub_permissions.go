@@ -123,6 +123,14 @@ func (p *BoxPermissions) joinLattice(api, lattice string) {
 	p.Publish = append(p.Publish, api+"STREAM.PURGE.OBJ_"+lattice) // of one object, which the server has no subject for
 }
 
+// AllowClassicKits adds what providers of classic kits on the box need of the hub: answers
+// in inboxes that they name themselves, as everybody does who names none. So whoever has
+// broken into the box can read what others on the hub's account are answered in such
+// inboxes; boxes are not among those.
+func (p *BoxPermissions) AllowClassicKits() {
+	p.Subscribe = append(p.Subscribe, "_INBOX.*", "_INBOX.*.*")
+}
+
 // Text returns the lists for a reader, and as the permissions of a user in a
 // nats-server configuration.
 func (p BoxPermissions) Text() string {

@@ -100,13 +100,16 @@ func newHubInit() *cobra.Command {
 func newHubPermissions() *cobra.Command {
 	var device, domain, lattice string
 	var groups []string
-	var asJSON bool
+	var classicKits, asJSON bool
 	cmd := &cobra.Command{
 		Use: "permissions", Short: "Print the allow lists that keep a box to its own lane, key and consumer", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := broker.HubPermissions(device, groups, domain, lattice)
 			if err != nil {
 				return usageError{err}
+			}
+			if classicKits {
+				p.AllowClassicKits()
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), p)
@@ -120,6 +123,7 @@ func newHubPermissions() *cobra.Command {
 	cmd.Flags().StringVar(&domain, "domain", "hub", "JetStream domain of the hub, as the box names it")
 	cmd.Flags().StringVar(&lattice, "lattice", "default", "lattice that the box takes part in; \"\" for none")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	cmd.Flags().BoolVar(&classicKits, "classic-kits", false, "for large payloads of providers of classic kits; the box can then read what others on the account are answered, but for boxes")
 	_ = cmd.MarkFlagRequired("device")
 	return cmd
 }

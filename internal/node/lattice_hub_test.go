@@ -21,13 +21,16 @@ import (
 
 // strictHub is a hub where each box has the permissions that edged prints for it, and
 // nothing else. A box is in the lattice of that name.
-func strictHub(t *testing.T, boxes map[string]string) (leaf string, admin *nats.Conn) {
+func strictHub(t *testing.T, boxes map[string]string, more ...func(*broker.BoxPermissions)) (leaf string, admin *nats.Conn) {
 	t.Helper()
 	conf := "accounts { FLEET { jetstream: enabled, users: [\n { user: admin, password: x }\n"
 	for device, lattice := range boxes {
 		p, err := broker.HubPermissions(device, nil, "hub", lattice)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, add := range more {
+			add(&p)
 		}
 		conf += fmt.Sprintf("{ user: %s, password: x\n%s }\n", device, p.Text())
 	}

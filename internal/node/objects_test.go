@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/edged-io/edged/broker"
 	"github.com/edged-io/edged/internal/claims"
 	"github.com/edged-io/edged/lattice"
 	"github.com/edged-io/edged/providers/child"
@@ -19,6 +21,20 @@ import (
 // a provider.
 func TestNode_provider_largePayloads(t *testing.T) {
 	leaf, admin := strictHub(t, map[string]string{"box": "plant"})
+	largePayloads(t, leaf, admin, true)
+}
+
+// So does one of a classic kit, which knows nothing of what a box of edged adds to the
+// line, where the box has the lists for that.
+func TestNode_provider_largePayloads_classicKit(t *testing.T) {
+	leaf, admin := strictHub(t, map[string]string{"box": "plant"}, (*broker.BoxPermissions).AllowClassicKits)
+	largePayloads(t, leaf, admin, false)
+}
+
+// largePayloads has a provider echo large payloads. own says whether its kit takes the
+// name of its inboxes from the line.
+func largePayloads(t *testing.T, leaf string, admin *nats.Conn, own bool) {
+	t.Helper()
 	r := newBox(t, "box", unsigned+fmt.Sprintf("[hub]\nurl = \"nats-leaf://box:x@%s\"\n[lattice]\nname = \"plant\"\n", leaf))
 	r.start()
 	js, err := jetstream.NewWithDomain(admin, "hub", jetstream.WithDefaultTimeout(patience))
@@ -32,7 +48,7 @@ func TestNode_provider_largePayloads(t *testing.T) {
 	if err := r.processes.PutLink(l); err != nil {
 		t.Fatal(err)
 	}
-	line, err := r.processes.Attach(t.Context(), child.Remote{Key: key, Contract: l.Contract, OwnInbox: true})
+	line, err := r.processes.Attach(t.Context(), child.Remote{Key: key, Contract: l.Contract, OwnInbox: own})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +59,9 @@ func TestNode_provider_largePayloads(t *testing.T) {
 	data, err := provider.ParseHostData(string(line))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !own {
+		data.Edged = nil
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
