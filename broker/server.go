@@ -101,7 +101,7 @@ func (s *Server) ConnectLink(opts ...nats.Option) (*nats.Conn, error) {
 
 func (s *Server) connect(l Login, opts []nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{
-		nats.InProcessServer(s.nats.ns), byKey(l), nats.Name("edged"), nats.Timeout(startTimeout),
+		nats.InProcessServer(s.nats.ns), byToken(l), nats.Name("edged"), nats.Timeout(startTimeout),
 		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectPause),
 	}, opts...)
 	nc, err := nats.Connect("", opts...)

@@ -157,7 +157,10 @@ func hasPrefix(name string, prefixes []string) bool {
 var escapes = strings.NewReplacer("$LT$", "<", "$GT$", ">", "$RF$", "&", "$BP$", "*", "$LP$", "(", "$RP$", ")", "$C$", ",",
 	"$u20$", " ", "$u27$", "'", "$u5b$", "[", "$u5d$", "]", "$u7b$", "{", "$u7d$", "}", "$u7e$", "~", "..", "::")
 
-var rustHash = regexp.MustCompile(`^h[0-9a-f]{16}$`)
+// rustHash is the form of a segment of rustHashLen bytes.
+var rustHash = regexp.MustCompile(`^h[0-9a-f]+$`)
+
+const rustHashLen = 1 + 16
 
 // demangle reads a name as Rust writes it into modules (its older scheme, which
 // is that of C++): _ZN, segments with their lengths in front, E. Others stay.
@@ -178,7 +181,7 @@ func demangle(name string) string {
 		}
 		part := rest[digits : digits+n]
 		rest = rest[digits+n:]
-		if rustHash.MatchString(part) {
+		if len(part) == rustHashLen && rustHash.MatchString(part) {
 			continue
 		}
 		// A segment that would begin with an escape has an underscore in front.

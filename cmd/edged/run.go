@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -116,20 +117,34 @@ func runBox(ctx context.Context, path string, log *slog.Logger, errOut io.Writer
 	defer signal.Stop(hup)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var reloads sync.WaitGroup
+	var after sync.WaitGroup
 	err = n.Run(ctx, func(node.Addresses) {
 		notify.Ready(ctx, n.Alive)
-		endStart()
-		debug.FreeOSMemory() // what the start took is not needed again
-		if err := dropStartPages(); err != nil {
-			log.Debug("pages of the start are kept", "err", err)
-		}
-		reloads.Go(func() { reloadOnSignal(ctx, n, hup, notify, log) })
+		after.Go(func() { reloadOnSignal(ctx, n, hup, notify, log) })
+		after.Go(func() { tidy(ctx, endStart, log) })
 	})
 	notify.Stopping()
 	cancel()
-	reloads.Wait()
+	after.Wait()
 	return err
+}
+
+// startEnds is how long after it serves a box is done with what a start brings
+// along: links are made, and those who listen are told what runs.
+const startEnds = 250 * time.Millisecond
+
+// tidy lets go of what the start took and nobody needs again, when it is over.
+func tidy(ctx context.Context, endStart func(), log *slog.Logger) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(startEnds):
+	}
+	endStart()
+	debug.FreeOSMemory()
+	if err := dropStartPages(); err != nil {
+		log.Debug("pages of the start are kept", "err", err)
+	}
 }
 
 // startGC is GOGC until the box is ready: the heap of a start, some MiB, is not

@@ -58,7 +58,11 @@ type ProviderLimits struct {
 	User   string // who it runs as
 }
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+// envName is the form of a name of at most maxEnvName bytes; a form that counts takes
+// 60 KiB at each start.
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+const maxEnvName = 64
 
 // providers checks the providers that the app brings or names.
 func (b *builder) providers() {
@@ -92,7 +96,7 @@ func (b *builder) providers() {
 		}
 		b.checkContract(child(path, "contract"), t.Contract, t.Exec+t.Remote != "")
 		for name := range t.Env {
-			if !envName.MatchString(name) {
+			if len(name) > maxEnvName || !envName.MatchString(name) {
 				b.fault(child(path, "env"), "not the name of a variable: %q", clip(name))
 			}
 		}

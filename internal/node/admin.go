@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -14,11 +15,6 @@ import (
 // serveAdmin serves health and metrics. /healthz says whether the box works at
 // all, and what of it does not; /readyz whether it serves.
 func (n *Node) serveAdmin(ctx context.Context) error {
-	n.registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{n},
-	)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		problems := n.problems()
@@ -39,8 +35,19 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}))
+	metrics := sync.OnceValue(n.metrics)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { metrics().ServeHTTP(w, r) })
 	return serveHTTP(ctx, n.admin, mux)
+}
+
+// metrics registers what nobody reads before the first who asks for it.
+func (n *Node) metrics() http.Handler {
+	n.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&collector{n},
+	)
+	return promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{})
 }
 
 // collector reads the figures of parts that know nothing of Prometheus.
