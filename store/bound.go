@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// freeBytes is what a bounded turn may hold in any case.
+	// freeBytes is what a bounded turn may hold in any case, at most.
 	freeBytes = 256 << 10
 	// readBytes is about what it takes to remember that a key was read, beside
 	// the key.
@@ -41,7 +41,8 @@ func (t *Turn) Bound() { t.bounded = true }
 // says; a negative n gives back.
 func (t *Turn) Keep(n int64) error {
 	t.kept += n
-	over := t.kept - freeBytes
+	free := t.db.freeStaged()
+	over := t.kept - free
 	if !t.bounded || over <= t.borrowed {
 		return nil
 	}
@@ -52,7 +53,7 @@ func (t *Turn) Keep(n int64) error {
 		return fmt.Errorf("the turn holds %d bytes of state and messages, and may hold %d: %w", t.kept, most, boundError{ErrTooLarge})
 	}
 	// In steps, so that few calls meet the others.
-	want := over - t.borrowed + freeBytes
+	want := over - t.borrowed + free
 	if now := t.db.borrowed.Add(want); now > most {
 		t.db.borrowed.Add(-want)
 		t.kept -= n
@@ -62,6 +63,10 @@ func (t *Turn) Keep(n int64) error {
 	t.borrowed += want
 	return nil
 }
+
+// freeStaged is what a bounded turn may hold in any case: less where all of them
+// may hold little, for there can be many turns.
+func (db *DB) freeStaged() int64 { return min(freeBytes, db.o.MaxStaged/32) }
 
 // giveBack ends the account of t.
 func (t *Turn) giveBack() {

@@ -19,12 +19,12 @@ func stageAll(turn *store.Turn, space string) (n int, err error) {
 }
 
 func TestTurn_Bound_oneAndAll(t *testing.T) {
-	db := openWith(t, store.Options{Dir: t.TempDir(), MaxStaged: 4 << 20})
+	db := openWith(t, store.Options{Dir: t.TempDir(), MaxStaged: 8 << 20})
 	a, b := db.Begin(), db.Begin()
 	a.Bound()
 	b.Bound()
-	if n, err := stageAll(a, "a"); !errors.Is(err, store.ErrTooLarge) || n < 48 || n > 64 {
-		t.Errorf("one turn staged %d values, then %v; want about 4 MiB and ErrTooLarge", n, err)
+	if n, err := stageAll(a, "a"); !errors.Is(err, store.ErrTooLarge) || n < 112 || n > 128 {
+		t.Errorf("one turn staged %d values, then %v; want about 8 MiB and ErrTooLarge", n, err)
 	}
 	n, err := stageAll(b, "b")
 	if !errors.Is(err, store.ErrFull) || n < 3 {
@@ -44,7 +44,7 @@ func TestTurn_Bound_oneAndAll(t *testing.T) {
 	c := db.Begin()
 	defer c.Discard()
 	c.Bound()
-	if n, err := stageAll(c, "c"); n < 48 {
+	if n, err := stageAll(c, "c"); n < 112 {
 		t.Errorf("after both have ended: %d values, then %v", n, err)
 	}
 }

@@ -74,8 +74,8 @@ type Options struct {
 	// MaxMessage bounds a message with its subject and header. 0 means 8 MiB.
 	MaxMessage int
 	// MaxStaged bounds what turns that are bounded (Turn.Bound) hold in memory, one
-	// and all together, beside 256 KiB that each may hold in any case. 0 means
-	// 64 MiB.
+	// and all together, beside 256 KiB, or a thirty-second of it where that is less,
+	// that each may hold in any case. 0 means 64 MiB.
 	MaxStaged int64
 	// Logger takes the story of the store; nil discards it.
 	Logger *slog.Logger

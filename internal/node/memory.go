@@ -6,7 +6,7 @@ package node
 // program itself and compiled modules, which take more than one would think: with
 // 43 small actors and one in Go, 24 MiB. docs/limits.md tells the figures.
 const (
-	turnShare  = 16 // what turns of actors stage, on the Go heap
+	turnShare  = 32 // what turns of actors stage, on the Go heap
 	bodyShare  = 16 // bodies of HTTP requests and their answers, there too
 	actorShare = 5  // memory of actors, beside it
 )
