@@ -152,6 +152,24 @@ func TestClient_actors(t *testing.T) {
 	}
 }
 
+// What another command for the actor failed at, and is told late, is not taken for the failure of this one.
+func TestClient_ScaleActor_another(t *testing.T) {
+	c, b, nc := newClient(t)
+	hold := make(chan struct{})
+	b.host.edit(func(*control.State) { b.host.hold = hold })
+	defer close(hold)
+	tell := func(ref, why string) {
+		want(t, nc.Publish("wasmbus.evt.default", fmt.Appendf(nil, `{"specversion":"1.0","id":%q,"source":%q,"type":"com.wasmcloud.lattice.actor_scale_failed","data":{"public_key":%q,"image_ref":%q,"error":%q}}`,
+			why, hostKey, actorKey, ref, why)))
+	}
+	_, err := c.ScaleActor(patient(t), hostKey, control.ActorScale{ID: actorKey, Ref: "registry/counter:2", Max: 1}, func() bool {
+		tell("registry/counter:1", "of another")
+		tell("registry/counter:2", "its own")
+		return true
+	})
+	want(t, err, "its own")
+}
+
 // Who does not wait is not told; who waits in vain is told that it was accepted.
 func TestClient_ScaleActor_wait(t *testing.T) {
 	c, b, _ := newClient(t)

@@ -90,7 +90,8 @@ func (c *Client) StopProvider(ctx context.Context, host string, p ProviderStop, 
 	return c.outcome(ctx, host, "sp", req, accepted, done, func(Event) error { return nil })
 }
 
-// actorFailure is why a command for an actor came to nothing, if an event says that it did. An actor that is not known yet has no key in it.
+// actorFailure is why a command for an actor came to nothing, if an event says that it did. An actor that is not known yet has no key in it. One that
+// names other code is of another command: hosts tell an event twice, and the second time may come after that command has ended.
 func actorFailure(id, ref string, annotations map[string]string) func(Event) error {
 	return func(e Event) error {
 		switch e.Name {
@@ -102,7 +103,11 @@ func actorFailure(id, ref string, annotations map[string]string) func(Event) err
 		if json.Unmarshal(e.Data, &f) != nil {
 			return nil
 		}
-		byRef := ref != "" && (f.Ref == ref || f.ActorRef == ref) && (annotations == nil || maps.Equal(f.Annotations, annotations))
+		sameRef := f.Ref == ref || f.ActorRef == ref
+		if named := cmp.Or(f.Ref, f.ActorRef) != ""; ref != "" && named && !sameRef {
+			return nil
+		}
+		byRef := ref != "" && sameRef && (annotations == nil || maps.Equal(f.Annotations, annotations))
 		if !byRef && (id == "" || f.PublicKey != id) {
 			return nil
 		}
