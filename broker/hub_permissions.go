@@ -105,13 +105,16 @@ func (p *BoxPermissions) joinLattice(api, lattice string) {
 	rpc, events := "wasmbus.rpc."+lattice+".>", []string{"wasmbus.evt." + lattice, "wasmbus.evt." + lattice + ".>"}
 	p.Subscribe = append(append(p.Subscribe, rpc, LatticeInbox(lattice, p.Device)+".>", "wasmbus.ctl."+lattice+".>", "wasmbus.ctl.v1."+lattice+".>"), events...)
 	p.Publish = append(append(p.Publish, rpc, subjectAnswers+lattice+".>"), events...)
-	data := "LATTICEDATA_" + lattice
-	put := "$KV." + data + ".>"
-	if api != apiPrefix("") {
-		put = api + put
+	p.Publish = append(p.Publish, api+"INFO", "$O."+lattice+".>")
+	data, configs := "LATTICEDATA_"+lattice, "CONFIGDATA_"+lattice
+	for _, bucket := range []string{data, configs} {
+		put := "$KV." + bucket + ".>"
+		if api != apiPrefix("") {
+			put = api + put
+		}
+		p.Publish = append(p.Publish, put)
 	}
-	p.Publish = append(p.Publish, api+"INFO", put, "$O."+lattice+".>")
-	for _, s := range [][2]string{{"OBJ_" + lattice, "$O." + lattice + ".>"}, {"KV_" + data, "$KV." + data + ".>"}} {
+	for _, s := range [][2]string{{"OBJ_" + lattice, "$O." + lattice + ".>"}, {"KV_" + data, "$KV." + data + ".>"}, {"KV_" + configs, "$KV." + configs + ".>"}} {
 		stream, subjects := s[0], s[1]
 		p.Publish = append(p.Publish,
 			api+"STREAM.CREATE."+stream, api+"STREAM.INFO."+stream,

@@ -31,8 +31,9 @@ type held struct {
 	Deleted   map[string]heldLink     // of which the lattice has still to hear
 	Declared  map[string]heldLink     // links of apps that the lattice was told of
 	Config    map[string]map[string][]byte
-	Labels    map[string]heldLabel // those that differ from the device file
-	Logins    map[string]heldLogin // of registries, by host and port
+	Told      map[string]map[string]string // Config as the lattice has it
+	Labels    map[string]heldLabel         // those that differ from the device file
+	Logins    map[string]heldLogin         // of registries, by host and port
 }
 
 // heldActor is an actor and where its module came from. The module is in the state directory, by its digest.
@@ -104,7 +105,7 @@ func (h *held) clone() *held {
 	return &held{
 		Actors: cloned(h.Actors), Providers: cloned(h.Providers), Links: cloned(h.Links),
 		Deleted: cloned(h.Deleted), Declared: cloned(h.Declared),
-		Config: cloned(h.Config), Labels: cloned(h.Labels), Logins: cloned(h.Logins),
+		Config: cloned(h.Config), Told: cloned(h.Told), Labels: cloned(h.Labels), Logins: cloned(h.Logins),
 	}
 }
 
@@ -183,6 +184,7 @@ const (
 	kindDeleted  = "deleted/"
 	kindDeclared = "declared/"
 	kindConfig   = "config/"
+	kindTold     = "told/"
 	kindLabel    = "label/"
 	kindLogin    = "registry/"
 )
@@ -208,6 +210,8 @@ func loadHeld(db *store.DB) (*held, error) {
 			err = decodeHeld(h.Declared, name, value)
 		case kindConfig:
 			err = decodeHeld(h.Config, name, value)
+		case kindTold:
+			err = decodeHeld(h.Told, name, value)
 		case kindLabel:
 			err = decodeHeld(h.Labels, name, value)
 		case kindLogin:
@@ -242,7 +246,7 @@ func saveHeld(ctx context.Context, db *store.DB, was, next *held) error {
 		diffHeld(&c, kindActor, was.Actors, next.Actors), diffHeld(&c, kindProvider, was.Providers, next.Providers),
 		diffHeld(&c, kindLink, was.Links, next.Links), diffHeld(&c, kindDeleted, was.Deleted, next.Deleted),
 		diffHeld(&c, kindDeclared, was.Declared, next.Declared), diffHeld(&c, kindConfig, was.Config, next.Config),
-		diffHeld(&c, kindLabel, was.Labels, next.Labels), diffHeld(&c, kindLogin, was.Logins, next.Logins),
+		diffHeld(&c, kindTold, was.Told, next.Told), diffHeld(&c, kindLabel, was.Labels, next.Labels), diffHeld(&c, kindLogin, was.Logins, next.Logins),
 	)
 	if err != nil || len(c.put)+len(c.gone) == 0 {
 		return err

@@ -139,6 +139,7 @@ type Node struct {
 	core             core
 
 	metadata  *metadata.Metadata
+	configs   *metadata.Configs
 	commanded commanded
 	started   time.Time
 	stopping  chan time.Duration // how long the box has to stop, once somebody asked for it

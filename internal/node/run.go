@@ -66,6 +66,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 		return nil
 	}
 	g.start("metadata", n.metadata.Run)
+	g.start("configurations", n.configs.Run)
 	g.start("shared links", n.runShare)
 	if n.o.Device.Lattice.ProviderObjects {
 		g.start("object store", n.runObjects)

@@ -58,7 +58,11 @@ func (n *Node) openMetadata() (err error) {
 	if n.o.Device.Hub != nil {
 		o.JetStreamDomain = n.o.Device.Hub.JetStreamDomain
 	}
-	n.metadata, err = metadata.New(o)
+	if n.metadata, err = metadata.New(o); err != nil {
+		return err
+	}
+	o.Registerer = nil // the metrics are of the links and claims
+	n.configs, err = metadata.NewConfigs(o)
 	return err
 }
 
@@ -90,6 +94,7 @@ func (n *Node) share(ctx context.Context) {
 	n.sharePut(ctx, failed)
 	n.followLinks(ctx, failed)
 	n.shareClaims(failed)
+	n.noteShared(n.shareConfigs(ctx))
 	for _, c := range n.metadata.Conflicts() {
 		failed[linkKeyOf(c.Link)] = errors.New("somebody else changed it at the same time, and that holds: put or delete it again")
 	}

@@ -18,12 +18,10 @@ const conflictPrefix = "lost/"
 // batch is how many keys change in one turn.
 const batch = 256
 
-func (m *Metadata) space() string { return "lattice/" + m.o.Lattice }
-
 // load reads the copy. What does not read is left out and told: it comes back from
 // the hub, or from who declares it.
 func (m *Metadata) load() error {
-	return m.o.Store.List(m.space(), "", func(key string, value []byte) error {
+	return m.o.Store.List(m.space, "", func(key string, value []byte) error {
 		var err error
 		if link, ok := strings.CutPrefix(key, conflictPrefix); ok {
 			var c Conflict
@@ -32,7 +30,7 @@ func (m *Metadata) load() error {
 			}
 		} else {
 			var e entry
-			if e, err = decodeEntry(key, value); err == nil {
+			if e, err = decodeEntry(key, value, m.decode); err == nil {
 				m.set(key, e)
 			}
 		}
@@ -142,9 +140,9 @@ func (m *Metadata) write(c changes) error {
 		for _, p := range part {
 			var err error
 			if p.value == nil {
-				err = t.Delete(m.space(), p.key)
+				err = t.Delete(m.space, p.key)
 			} else {
-				err = t.Put(m.space(), p.key, p.value)
+				err = t.Put(m.space, p.key, p.value)
 			}
 			if err != nil {
 				t.Discard()
@@ -215,6 +213,7 @@ func (m *Metadata) merge(theirs map[string]record, missing []string) (changed bo
 	defer m.writing.Unlock()
 	c := newChanges()
 	var lost []Conflict
+	var overruled []string // configurations
 	m.mu.Lock()
 	kept, others, grown := len(m.conflicts), 0, 0
 	for _, key := range slices.Sorted(maps.Keys(theirs)) {
@@ -237,6 +236,10 @@ func (m *Metadata) merge(theirs map[string]record, missing []string) (changed bo
 		if !isLost {
 			continue
 		}
+		if e.now.link == nil && r.link == nil {
+			overruled = append(overruled, key)
+			continue
+		}
 		conflict := newConflict(e.now, r, m.o.Now().UTC().Truncate(time.Second))
 		lost = append(lost, conflict)
 		if _, again := m.conflicts[key]; again || kept < MaxConflicts {
@@ -255,6 +258,9 @@ func (m *Metadata) merge(theirs map[string]record, missing []string) (changed bo
 	}
 	for _, l := range lost {
 		m.reportLost(l)
+	}
+	for _, name := range overruled {
+		m.log.Warn("a change of a configuration is lost: somebody else changed it, and that reached the lattice first; make it again if it is still wanted", "name", name)
 	}
 	return changed, nil
 }

@@ -42,7 +42,7 @@ func (m *Metadata) Run(ctx context.Context) error {
 		}()
 		err := m.session(s, func() {
 			if failing {
-				m.log.Info("the metadata of the lattice is the hub's again")
+				m.log.Info("the metadata of the lattice is the hub's again", "bucket", m.bucket)
 			}
 			tries, failing = 0, false
 		})
@@ -157,7 +157,6 @@ func (m *Metadata) session(ctx context.Context, joined func()) error {
 func (s *session) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.o.timeout)
 	defer cancel()
-	bucket := "LATTICEDATA_" + s.o.Lattice
 	js, err := jetstream.New(s.o.Conn)
 	if s.o.JetStreamDomain != "" {
 		js, err = jetstream.NewWithDomain(s.o.Conn, s.o.JetStreamDomain)
@@ -165,15 +164,15 @@ func (s *session) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.kv, err = js.KeyValue(ctx, bucket)
+	s.kv, err = js.KeyValue(ctx, s.bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		s.kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket, Description: "links and claims of a lattice"})
+		s.kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: s.bucket, Description: s.about})
 		if errors.Is(err, jetstream.ErrBucketExists) { // somebody else was quicker
-			s.kv, err = js.KeyValue(ctx, bucket)
+			s.kv, err = js.KeyValue(ctx, s.bucket)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("hub bucket %s: %w; edged hub permissions prints what a box needs there", bucket, err)
+		return fmt.Errorf("hub bucket %s: %w; edged hub permissions prints what a box needs there", s.bucket, err)
 	}
 	info, err := s.info(ctx)
 	if err != nil {
@@ -299,7 +298,7 @@ func (s *session) update(all []jetstream.KeyValueEntry) error {
 		if strings.HasPrefix(key, componentPrefix) {
 			s.tell(key, errors.New("hosts of 1.x are in this lattice, and can not share it with others; give them another name"))
 		}
-		if !strings.HasPrefix(key, linkPrefix) && !strings.HasPrefix(key, claimsPrefix) || e.Revision() <= s.rev[key] {
+		if !s.is(key) || e.Revision() <= s.rev[key] {
 			continue
 		}
 		s.rev[key] = e.Revision()
@@ -309,7 +308,7 @@ func (s *session) update(all []jetstream.KeyValueEntry) error {
 			theirs[key] = record{}
 			continue
 		}
-		r, err := decode(key, e.Value())
+		r, err := s.decode(key, e.Value())
 		if err != nil {
 			// What is known here stays. If it changes here, that takes its place there.
 			s.mu.Lock()

@@ -83,7 +83,7 @@ func (e entry) encode() []byte {
 }
 
 // decodeEntry reads what encode wrote.
-func decodeEntry(key string, b []byte) (e entry, err error) {
+func decodeEntry(key string, b []byte, decode func(string, []byte) (record, error)) (e entry, err error) {
 	var s stored
 	if err := json.Unmarshal(b, &s); err != nil {
 		return e, fmt.Errorf("key %s of the copy: %w", key, err)

@@ -46,7 +46,7 @@ func TestEntry_merge(t *testing.T) {
 		if !now.now.equal(of(test.now)) || now.pending != test.pending || lost != test.lost {
 			t.Errorf("%s: got %s, pending %t, lost %t", test.name, now.now.value, now.pending, lost)
 		}
-		if back, err := decodeEntry(LinkKey(link("default", "")), e.encode()); e.encode() != nil && (err != nil || !back.same(e)) {
+		if back, err := decodeEntry(LinkKey(link("default", "")), e.encode(), decode); e.encode() != nil && (err != nil || !back.same(e)) {
 			t.Errorf("%s: from the disk came %s, %v", test.name, back.encode(), err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,7 +81,8 @@ type Options struct {
 // Metadata is the copy of one lattice. Its methods may be called from any goroutine,
 // also before and after Run.
 type Metadata struct {
-	o    Options
+	o Options
+	keeps
 	log  *slog.Logger
 	wake chan struct{} // holds one: there is something to send
 
@@ -116,8 +118,26 @@ type Conflict struct {
 	Time   time.Time     // when it was found
 }
 
+// keeps says what is kept, and where.
+type keeps struct {
+	bucket, about string // of the hub
+	space         string // of the copy
+	is            func(key string) bool
+	decode        func(key string, value []byte) (record, error)
+}
+
 // New reads the copy. It starts nothing.
 func New(o Options) (*Metadata, error) {
+	return newMetadata(o, keeps{
+		bucket: "LATTICEDATA_" + o.Lattice, about: "links and claims of a lattice", space: "lattice/" + o.Lattice,
+		is: func(key string) bool {
+			return strings.HasPrefix(key, linkPrefix) || strings.HasPrefix(key, claimsPrefix)
+		},
+		decode: decode,
+	})
+}
+
+func newMetadata(o Options, what keeps) (*Metadata, error) {
 	switch {
 	case o.Conn == nil || o.Store == nil:
 		return nil, errors.New("metadata: Conn and Store must be there")
@@ -140,7 +160,7 @@ func New(o Options) (*Metadata, error) {
 	o.timeout = cmp.Or(o.timeout, requestTimeout)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	m := &Metadata{
-		o: o, log: o.Logger, wake: make(chan struct{}, 1),
+		o: o, keeps: what, log: o.Logger, wake: make(chan struct{}, 1),
 		entries: make(map[string]entry), conflicts: make(map[string]Conflict), pending: make(map[string]struct{}), leftOut: make(map[string]struct{}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "edged_lattice_conflicts_total",

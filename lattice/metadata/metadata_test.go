@@ -417,7 +417,7 @@ func TestNew_damagedCopy(t *testing.T) {
 	a.writing.Lock()
 	turn := a.o.Store.Begin()
 	for _, key := range []string{LinkKey(link("two", "")), conflictPrefix + LinkKey(link("one", "")), "x"} {
-		if err := turn.Put(a.space(), key, []byte(`{"now":{}}`)); err != nil {
+		if err := turn.Put(a.space, key, []byte(`{"now":{}}`)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -45,10 +45,11 @@ func LinkKey(l lattice.Link) string {
 	return linkPrefix + strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
-// A record is a link, claims, or nothing.
+// A record is a link, claims, a configuration, or nothing.
 type record struct {
 	link   *lattice.Link
 	claims *Claims
+	config map[string]string
 	value  []byte // as it is written to the bucket; equal records have equal values
 }
 
@@ -153,6 +154,10 @@ func (r record) check() error {
 			if !utf8.ValidString(k) || !utf8.ValidString(v) {
 				return faulty("link: value %.80q is not UTF-8", k)
 			}
+		}
+	case r.config != nil:
+		if err := checkConfig(r.config); err != nil {
+			return err
 		}
 	case r.claims != nil:
 		c := r.claims

@@ -133,7 +133,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s became %s", b, again.value)
 		}
 		e := entry{now: r, pending: true, over: []record{{}, r}}
-		back, err := decodeEntry(key, e.encode())
+		back, err := decodeEntry(key, e.encode(), decode)
 		if err != nil || !back.same(e) {
 			t.Fatalf("entry %s: %v", e.encode(), err)
 		}
