@@ -175,7 +175,8 @@ func TestNode_hostCall_refusalTakesTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, met := n.meterOf("a").stats(); asked != 500 || met[limitTurn] != asked {
+		// The last pause ends with the time, and either may be first.
+		if _, met := n.meterOf("a").stats(); asked < 500 || asked > 501 || met[limitTurn] != asked {
 			t.Errorf("asked %d times in 500 ms, met %v", asked, met)
 		}
 	})
