@@ -23,6 +23,12 @@ func TestNode_configsOfTheLattice(t *testing.T) {
 		t.Helper()
 		r.eventually(fmt.Sprintf("%s is %q", name, want), func() bool { return reflect.DeepEqual(r.held().Config[name], want) })
 	}
+	told := func(r *rig, want map[string]map[string]string) {
+		t.Helper()
+		r.eventually(fmt.Sprintf("the hub has %v", want), func() bool {
+			return reflect.DeepEqual(r.configs.All(), want) && reflect.DeepEqual(r.held().Told, want) && r.configs.Synced()
+		})
+	}
 	one, two := map[string][]byte{"speed": []byte("1")}, map[string][]byte{"speed": []byte("2"), "way": {}}
 	a.start()
 	b.start()
@@ -36,7 +42,7 @@ func TestNode_configsOfTheLattice(t *testing.T) {
 	put(a, "new", one)
 	put(a, "not/shared", one)
 	put(a, "binary", map[string][]byte{"x": {0xff}})
-	a.eventually("the hub has it", func() bool { return len(a.configs.All()) == 2 && len(a.held().Told) == 2 && a.configs.Synced() })
+	told(a, map[string]map[string]string{"pump": {"speed": "2", "way": ""}, "new": {"speed": "1"}})
 	a.stop() // who comes back learns it from the hub
 	b.start()
 	has(b, "pump", two)
@@ -47,7 +53,7 @@ func TestNode_configsOfTheLattice(t *testing.T) {
 	}
 	put(b, "pump", one)
 	put(b, "new", nil)
-	b.eventually("the hub has it", func() bool { return len(b.held().Told) == 1 && b.configs.Synced() })
+	told(b, map[string]map[string]string{"pump": {"speed": "1"}})
 	a.start()
 	has(a, "pump", one)
 	has(a, "new", nil)
