@@ -34,10 +34,9 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 	began := time.Now()
 	apart := h.needsCompiler(digest)
 	if apart {
-		if err := h.compileApart(ctx, wasm); err != nil {
+		if err := h.compileApart(ctx, digest, wasm); err != nil {
 			return nil, err
 		}
-		defer h.cache.prune(filepath.Join(h.cache.dir, digest))
 	}
 	m, err := h.cache.compile(ctx, digest, wasm)
 	if err != nil {
@@ -52,7 +51,8 @@ func (h *Host) compile(ctx context.Context, digest string, wasm []byte) (*module
 
 // compileApart has the compiler put code of wasm into the cache. If it cannot,
 // for a reason that is not the module's, this process is left to do it.
-func (h *Host) compileApart(ctx context.Context, wasm []byte) error {
+func (h *Host) compileApart(ctx context.Context, digest string, wasm []byte) error {
+	defer h.cache.prune(filepath.Join(h.cache.dir, digest)) // also of what one left that was killed
 	limited, cancel := context.WithTimeout(ctx, compileLimit)
 	defer cancel()
 	var out, errOut bytes.Buffer

@@ -67,15 +67,20 @@ func TestCompile_cache_compilerMissing(t *testing.T) {
 	}
 }
 
-// One that was killed, for its memory, is not followed by the host itself.
+// One that was killed, for its memory, is not followed by the host itself, and leaves
+// nothing.
 func TestCompile_cache_compilerKilled(t *testing.T) {
-	h := newHost(t, runtime.Options{CacheDir: t.TempDir(), Compiler: []string{"sh", "-c", "kill -9 $$"}})
+	dir := t.TempDir()
+	h := newHost(t, runtime.Options{CacheDir: dir, Compiler: []string{"sh", "-c", `mkdir "$0/new-1"; kill -9 $$`}})
 	_, err := h.Load(t.Context(), "lab/guest", echoModule(), runtime.Limits{})
 	if !errors.Is(err, runtime.ErrCompilerKilled) || errors.Is(err, runtime.ErrModule) {
 		t.Errorf("got %v", err)
 	}
 	if text := fmt.Sprint(err); !strings.Contains(text, "signal: killed") || !strings.Contains(text, "more memory") || !strings.Contains(text, fmt.Sprint(len(echoModule()), " bytes")) {
 		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

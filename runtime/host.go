@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"path/filepath"
 	goruntime "runtime"
 	"slices"
 	"strings"
@@ -161,10 +160,9 @@ func (h *Host) Compile(ctx context.Context, identity string, wasm []byte) error 
 	case <-ctx.Done():
 		return loadError(identity, context.Cause(ctx))
 	}
-	if err := h.compileApart(ctx, wasm); err != nil {
+	if err := h.compileApart(ctx, digestOf(wasm), wasm); err != nil {
 		return loadError(identity, err)
 	}
-	h.cache.prune(filepath.Join(h.cache.dir, digestOf(wasm)))
 	return nil
 }
 
