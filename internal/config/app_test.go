@@ -484,7 +484,10 @@ func TestLoadApp_messagingFaults(t *testing.T) {
 		`config_json = "{"`:                          `10: capability[0].config[0].config_json: unexpected EOF`,
 		`config_json = '{"auth_jwt":"x"}'`:           `10: capability[0].config[0].config_json: auth_jwt is not enforced`,
 		`config_json = '{"cluster_uris":["far:1"]}'`: `10: capability[0].config[0].config_json: "far:1" is not this box`,
-		`config_json = '{"subscriptions":"a"}'`:      `10: capability[0].config[0].config_json: subscriptions is string, which it can not be`,
+		`config_json = '{"subscriptions":"a"}'`:      `10: capability[0].config[0].config_json: subscriptions: JSON string where a list of strings belongs`,
+		`config_json = '{"subscriptions":[1]}'`:      `10: capability[0].config[0].config_json: subscriptions: JSON number where a string belongs`,
+		`config_json = '{"ping_interval_sec":1.5}'`:  `10: capability[0].config[0].config_json: ping_interval_sec: JSON number 1.5 where an integer belongs`,
+		`config_json = '[]'`:                         `10: capability[0].config[0].config_json: the document: JSON array where an object belongs`,
 		`config_json = '{"other":1}'`:                `10: capability[0].config[0].config_json: unknown field "other"`,
 		`config_b64 = "!"`:                           `10: capability[0].config[0].config_b64: not base64`,
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -45,6 +46,9 @@ func (b *builder) messaging(g grant, t table, _ *Link) {
 	}
 }
 
+// jsonForms are what the members of a classic configuration can be, in words.
+var jsonForms = map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list of strings", reflect.String: "a string", reflect.Int: "an integer"}
+
 // classicConfig reads the JSON in which classic wasmCloud has the configuration too.
 func (b *builder) classicConfig(g grant, path string, data []byte) {
 	var c struct {
@@ -60,7 +64,7 @@ func (b *builder) classicConfig(g grant, path string, data []byte) {
 	d.DisallowUnknownFields()
 	var bad *json.UnmarshalTypeError
 	if err := d.Decode(&c); errors.As(err, &bad) {
-		b.fault(path, "%s is %s, which it can not be", cmp.Or(bad.Field, "the document"), bad.Value)
+		b.fault(path, "%s: JSON %s where %s belongs", cmp.Or(bad.Field, "the document"), bad.Value, jsonForms[bad.Type.Kind()])
 		return
 	} else if err != nil {
 		b.fault(path, "%s", strings.TrimPrefix(err.Error(), "json: "))
