@@ -2,7 +2,7 @@ package node
 
 // Where the kernel bounds the memory of the process, actors and what their turns
 // stage are held to a part of it, together, so that none of them, and not all of
-// them, can have the process killed. The rest is the Go heap (HeapShare), the
+// them, can have the process killed. The rest is the Go heap (HeapLimit), the
 // program itself and compiled modules, which take more than one would think: with
 // 43 small actors and one in Go, 24 MiB. docs/limits.md tells the figures.
 const (

@@ -87,7 +87,7 @@ func largePayloads(t *testing.T, leaf string, admin *nats.Conn, own bool) {
 // When the object store can be made after all, that is told.
 func TestNode_objects_again(t *testing.T) {
 	leaf, admin := strictHub(t, map[string]string{"box": "plant"})
-	js, err := jetstream.NewWithDomain(admin, "hub")
+	js, err := jetstream.NewWithDomain(admin, "hub", jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
