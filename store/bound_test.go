@@ -49,6 +49,28 @@ func TestTurn_Bound_oneAndAll(t *testing.T) {
 	}
 }
 
+// Where all turns may hold little, each may hold less of it in any case.
+func TestTurn_Bound_freeShare(t *testing.T) {
+	const most = 2 << 20
+	db := openWith(t, store.Options{Dir: t.TempDir(), MaxStaged: most})
+	a, b := db.Begin(), db.Begin()
+	defer a.Discard()
+	defer b.Discard()
+	a.Bound()
+	b.Bound()
+	if _, err := stageAll(a, "a"); !errors.Is(err, store.ErrBound) {
+		t.Fatal(err)
+	}
+	n, err := 0, error(nil)
+	for ; err == nil; n++ {
+		err = b.Put("b", fmt.Sprint(n), make([]byte, 1<<10))
+	}
+	// A step that the first did not take may be left for the other.
+	if held := n << 10; !errors.Is(err, store.ErrFull) || held < most/32*3/4 || held > most/32*3 {
+		t.Errorf("beside one that has it all another one held %d bytes, then %v; want about %d", held, err, most/32)
+	}
+}
+
 func TestTurn_Bound_reads(t *testing.T) {
 	db := open(t, t.TempDir())
 	turn := db.Begin()
