@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -29,10 +30,12 @@ func (f File) NotAnActor() string {
 			return "it calls its host with four parameters, as waSCC modules of 2019 and 2020 do: build it again with a waPC or wasmCloud library"
 		}
 	}
-	for _, i := range f.Imports {
-		if i.Means() == "" {
-			return "it imports " + i.Title() + ", which no host of actors has"
+	if missing := f.missing(); len(missing) > 0 {
+		more := ""
+		if n := len(missing) - maxNamed; n > 0 {
+			missing, more = missing[:maxNamed], fmt.Sprintf(" and %d more", n)
 		}
+		return "it imports " + strings.Join(missing, ", ") + more + ", which no host of actors has"
 	}
 	for _, i := range f.Imports {
 		if want := abi[i.Name].shape; i.Module != WASI && i.Type != "" && want != i.Type {
@@ -54,7 +57,7 @@ func (f File) NotAnActor() string {
 	case f.More > 0 && f.Fault == "":
 		return "" // it may be among what is not listed
 	case !call && f.Fault != "":
-		return "it is damaged"
+		return "it is damaged: " + f.Fault
 	case !call && command:
 		return "it is a WASI command, which runs once and is not called: an actor in Go is built with -buildmode=c-shared, others export __guest_call"
 	case !call:
@@ -62,9 +65,22 @@ func (f File) NotAnActor() string {
 	case !memory:
 		return "it exports no memory"
 	case f.Fault != "":
-		return "it is damaged"
+		return "it is damaged: " + f.Fault
 	}
 	return ""
+}
+
+// maxNamed is how many imports are named that no host has.
+const maxNamed = 8
+
+// missing are the imports that no host of actors has.
+func (f File) missing() (titles []string) {
+	for _, i := range f.Imports {
+		if i.Means() == "" {
+			titles = append(titles, i.Title())
+		}
+	}
+	return titles
 }
 
 // abi is what the functions of the ABI are for, and their types.

@@ -149,7 +149,11 @@ func (d *describer) sections(bin []byte) {
 		body := cursor{data: bin[:c.at+int(size)], at: c.at}
 		d.section(id, &body)
 		if body.bad && d.Fault == "" {
-			d.Fault = fmt.Sprintf("byte %d: the %s section does not make sense", at, sectionName(id))
+			fault := "does not make sense"
+			if body.noText {
+				fault = "has a name that is not UTF-8"
+			}
+			d.Fault = fmt.Sprintf("byte %d: the %s section %s", at, sectionName(id), fault)
 		}
 		at = c.at + int(size)
 	}
@@ -304,9 +308,10 @@ func (d *describer) producers(c *cursor) {
 // cursor reads bytes up to the end of a section. Reading beyond it yields zero and
 // sets bad.
 type cursor struct {
-	data []byte
-	at   int
-	bad  bool
+	data   []byte
+	at     int
+	bad    bool
+	noText bool // why it is bad: a name that is not UTF-8
 }
 
 func (c *cursor) byte() byte {
@@ -356,7 +361,7 @@ func (c *cursor) name() string {
 	text := c.data[c.at : c.at+n]
 	c.at += n
 	if !utf8.Valid(text) {
-		c.bad = true
+		c.bad, c.noText = true, true
 	}
 	if len(text) > maxName {
 		text = append(slices.Clone(text[:maxName]), "…"...)

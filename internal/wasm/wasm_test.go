@@ -71,6 +71,7 @@ func TestDescribe_kinds(t *testing.T) {
 		"bad type":     {module + section(1, "\x01\x60\x01\x01\x00"), wasm.Module, "byte 8: the type section does not make sense"},
 		"many imports": {module + section(2, "\xff\xff\xff\xff\x0f"), wasm.Module, "import section does not make sense"},
 		"bad kind":     {module + section(7, "\x01"+text("x")+"\x09\x00"), wasm.Module, "export section"},
+		"bad name":     {module + section(2, "\x01"+text("en\xff")+text("x")+"\x00\x00"), wasm.Module, "byte 8: the import section has a name that is not UTF-8"},
 		"references":   {module + section(1, "\x01\x60\x03\x69\x63\x70\x64\x05\x00"), wasm.Module, ""},
 		"other ids":    {module + section(99, ""), wasm.Module, ""},
 	} {
@@ -84,6 +85,16 @@ func TestDescribe_kinds(t *testing.T) {
 	if len(f.Exports) != 3 || f.Fault == "" {
 		t.Errorf("got %+v", f)
 	}
+}
+
+// importing is a module with functions that it imports.
+func importing(names ...string) string {
+	all := string(rune(len(names)))
+	for _, name := range names {
+		from, name, _ := strings.Cut(name, ".")
+		all += text(from) + text(name) + "\x00\x00"
+	}
+	return module + section(2, all)
 }
 
 func TestFile_NotAnActor(t *testing.T) {
@@ -101,6 +112,9 @@ func TestFile_NotAnActor(t *testing.T) {
 		"unknown":      {guest("env", "abort", "\x02", "\x01"), "it imports env.abort, which no host of actors has"},
 		"control":      {guest("e\x1b[31mv", "x\n", "\x02", "\x01"), "it imports e\uFFFD[31mv.x\uFFFD, which no host of actors has"},
 		"no WASI":      {guest(wasm.WASI, "fd_fly", "\x02", "\x01"), "it imports wasi_snapshot_preview1.fd_fly, which no host of actors has"},
+		"two":          {importing("env.a", "env.b"), "it imports env.a, env.b, which no host of actors has"},
+		"ten":          {importing(strings.Fields(strings.Repeat("env.a ", 10))...), "env.a, env.a and 2 more, which no host of actors has"},
+		"broken name":  {importing("env.\xff"), "it is damaged: byte 8: the import section has a name that is not UTF-8"},
 		"component":    {component, "it is a component"},
 		"no call":      {module, "it has no export __guest_call"},
 		"long":         {module + section(7, "\xe9\x07"+strings.Repeat("\x01x\x01\x00", 1001)), ""},
