@@ -308,6 +308,19 @@ func TestHost_cache_changedMeanwhile(t *testing.T) {
 	}
 }
 
+// What the engine can not read or write of a cache is not told as a fault of the module.
+func TestHost_cache_faultIsNotTheModules(t *testing.T) {
+	dir := t.TempDir()
+	load(t, newHost(t, runtime.Options{CacheDir: dir}), echoModule(), runtime.Limits{})
+	code := compiled(t, dir)[0]
+	_, err := runtime.LoadEntry(t.Context(), filepath.Dir(filepath.Dir(code)), echoModule(), func() error {
+		return errors.Join(os.Remove(code), os.Mkdir(code, 0o700))
+	})
+	if err == nil || errors.Is(err, runtime.ErrModule) || strings.Contains(err.Error(), "module") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // reseal writes the sum of an entry.
 func reseal(t *testing.T, entry string) {
 	t.Helper()

@@ -94,7 +94,10 @@ func newModuleIn(ctx context.Context, config wazero.RuntimeConfig, digest string
 		}
 	}()
 	if m.compiled, err = compileForeign(ctx, m.runtime, wasm); err != nil {
-		return m, err
+		if cache != nil { // it may be the cache's fault: only without one the module is known to be bad
+			return m, err
+		}
+		return m, faultf("invalid module: %v", err)
 	}
 	provided, err := instantiateABI(ctx, m.runtime, m.compiled)
 	if err != nil {
@@ -116,14 +119,10 @@ func newModuleIn(ctx context.Context, config wazero.RuntimeConfig, digest string
 func compileForeign(ctx context.Context, rt wazero.Runtime, wasm []byte) (c wazero.CompiledModule, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = &compileError{fmt.Errorf("the compiler failed: %v", r)}
+			err = fmt.Errorf("the compiler failed: %v", r)
 		}
 	}()
-	c, err = rt.CompileModule(ctx, wasm)
-	if err != nil {
-		return nil, &compileError{err}
-	}
-	return c, nil
+	return rt.CompileModule(ctx, wasm)
 }
 
 // instanceConfig gives the module no name, so that there can be many, and has
@@ -142,13 +141,6 @@ func (m *module) instantiate(ctx context.Context) (mod api.Module, err error) {
 	}()
 	return m.runtime.InstantiateModule(ctx, m.compiled, instanceConfig)
 }
-
-// A compileError may be the module's fault or the cache's.
-type compileError struct{ cause error }
-
-func (e *compileError) Error() string        { return "invalid module: " + e.cause.Error() }
-func (e *compileError) Unwrap() error        { return e.cause }
-func (e *compileError) Is(target error) bool { return target == ErrModule }
 
 func (m *module) close(ctx context.Context) error {
 	err := m.runtime.Close(ctx)
