@@ -87,17 +87,3 @@ func (n *Node) httpChanged() {
 	}
 	n.tellAddresses()
 }
-
-// tellAddresses writes where the box can be reached.
-func (n *Node) tellAddresses() Addresses {
-	n.telling.Lock()
-	defer n.telling.Unlock()
-	addr, err := n.writeAddresses()
-	if err != nil { // a disk that is full must not keep the box from working
-		n.log.Error("addresses are not told", "err", err)
-		n.health.degrade("addresses", "", err)
-		return addr
-	}
-	n.health.recover("addresses", "")
-	return addr
-}

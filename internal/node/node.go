@@ -128,8 +128,11 @@ type Node struct {
 	maxAwait     time.Duration // of a call
 	compileAgain time.Duration // after a compiler was killed
 
-	apply     gate       // held while apps change
-	telling   sync.Mutex // held while addresses are written
+	telling         sync.Mutex    // held while addresses are written
+	addressesUntold chan struct{} // tells runAddresses; it has room for one
+	addressesAgain  time.Duration
+
+	apply     gate // held while apps change
 	apps      appSet
 	processes *child.Manager // providers that are programs of their own
 	// providersChanged tells runObjects; it has room for one.
@@ -167,8 +170,9 @@ func New(o Options) (_ *Node, err error) {
 		o:        o, wall: wall, log: o.Logger, stateDir: d.Device.StateDir,
 		registry: prometheus.NewRegistry(), bus: lattice.NewBus(), applied: make(chan struct{}), serving: make(chan struct{}),
 		core: core{up: make(chan struct{})}, apply: newGate(), started: o.Now(), stopping: make(chan time.Duration, 1),
-		maxAwait:     maxAwait,
-		compileAgain: compileAgainMin,
+		maxAwait:        maxAwait,
+		compileAgain:    compileAgainMin,
+		addressesUntold: make(chan struct{}, 1), addressesAgain: addressesAgain,
 	}
 	n.bus.SetLattice(d.Lattice.Name)
 	n.bridge.log, n.failures.log = n.part("bridges"), n.part("actors")

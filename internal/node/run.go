@@ -2,16 +2,11 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/edged-io/edged/internal/atomicfile"
 )
 
 // stopBudget is how long the parts may take to end; systemd waits longer.
@@ -103,6 +98,7 @@ func (n *Node) Run(ctx context.Context, ready func(Addresses)) (err error) {
 	// Nobody outside is called before, so that a start without a network is
 	// like any other.
 	close(n.serving)
+	g.start("addresses", n.runAddresses)
 	g.start("blobstore", n.blobs.Run)
 	g.start("bridges", n.bridge.run)
 	if n.guard != nil {
@@ -184,58 +180,4 @@ func (g *group) result(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return errors.Join(err, g.failed)
-}
-
-// Addresses are what was bound, "" for what there is not.
-type Addresses struct {
-	NATS  string `json:"nats"`
-	MQTT  string `json:"mqtt"`
-	Admin string `json:"admin"`
-	// HTTP has an address for each place where an actor takes HTTP requests, by
-	// <app>-httpserver-<n>, n counting from 1 in the order of the manifest.
-	HTTP map[string]string `json:"http,omitempty"`
-}
-
-// writeAddresses tells others where the box can be reached: addresses.json, and
-// lattice.json, the login into the account of the lattice.
-func (n *Node) writeAddresses() (Addresses, error) {
-	a := Addresses{NATS: n.broker.Addr()}
-	if n.listener != nil {
-		a.MQTT = n.listener.Addr().String()
-	}
-	if n.admin != nil {
-		a.Admin = n.admin.Addr().String()
-	}
-	for _, l := range n.http.Listeners() {
-		if l.Addr != "" {
-			if a.HTTP == nil {
-				a.HTTP = make(map[string]string)
-			}
-			a.HTTP[l.Name] = l.Addr
-		}
-	}
-	login := n.broker.LinkLogin()
-	return a, errors.Join(
-		n.writeJSON("addresses.json", a, 0o644),
-		n.writeJSON("lattice.json", struct {
-			URL      string `json:"url"`
-			User     string `json:"user"`
-			Password string `json:"password"`
-		}{natsURL(a.NATS), login.User, login.Password}, 0o600),
-	)
-}
-
-func natsURL(addr string) string {
-	if addr == "" {
-		return ""
-	}
-	return "nats://" + addr
-}
-
-func (n *Node) writeJSON(name string, v any, perm os.FileMode) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Replace(filepath.Join(n.stateDir, name), append(b, '\n'), perm)
 }
