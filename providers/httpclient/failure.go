@@ -16,6 +16,7 @@ var (
 	errTooMuch   = errors.New("too much comes back")
 	errRedirect  = errors.New("redirected to where it may not go")
 	errRedirects = errors.New("too many redirects")
+	errUpgrade   = errors.New("the server answered 101 Switching Protocols, and upgrades are not for actors")
 )
 
 // results are the ends of a request, as counted.
@@ -38,6 +39,8 @@ func explain(err error) error {
 		return fail(providers.ErrNotPermitted, errRedirect)
 	case errors.Is(err, errRedirects):
 		return fail(providers.ErrUnavailable, errRedirects)
+	case errors.Is(err, errUpgrade):
+		return fail(providers.ErrUnavailable, errUpgrade)
 	case errors.Is(err, errTooMuch):
 		return fail(providers.ErrTooLarge, err)
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):

@@ -272,8 +272,11 @@ func TestProvider_Call_failures(t *testing.T) {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	defer secure.Close()
 	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
 		conn, _, _ := w.(http.Hijacker).Hijack()
+		if req.URL.Path == "/upgrade" {
+			fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+		}
 		conn.Close()
 	}, nil)
 	r.allow("* http://*:*/*\n* https://*:*/*")
@@ -283,6 +286,7 @@ func TestProvider_Call_failures(t *testing.T) {
 		"http://gone.test:" + port: "no connection to the server",
 		"http://nowhere.test/":     "the name of the server cannot be looked up",
 		r.server.URL:               "the connection ended without an answer",
+		r.server.URL + "/upgrade":  "the server answered 101 Switching Protocols, and upgrades are not for actors",
 		secure.URL:                 "the certificate of the server is not to be trusted",
 		"https" + strings.TrimPrefix(r.server.URL, "http") + "/plain": "the connection ended without an answer",
 	} {

@@ -199,6 +199,10 @@ func (l *link) send(ctx context.Context, r *request) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close() // only read from
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// What follows is no body, and may never end.
+		return nil, errUpgrade
+	}
 	if resp.ContentLength > l.maxResponse && r.method != "HEAD" {
 		return nil, fmt.Errorf("%w: a body of %d bytes, at most %d", errTooMuch, resp.ContentLength, l.maxResponse)
 	}
