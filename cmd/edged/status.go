@@ -68,8 +68,12 @@ func status(cmd *cobra.Command, cfg, device string, f *hubFlags) (s node.Status,
 }
 
 func showStatus(w io.Writer, s node.Status) {
-	fmt.Fprintf(w, "%s: link %s, version %s, %d dead letters\n", s.Device, s.Link, s.Version, s.Dead)
-	if s.Epoch != "" { // only a box with a hub has one
+	link := "link " + s.Link
+	if s.Epoch == "" && s.Version != "" { // the box itself says so: only one with a hub has an epoch
+		link = "no hub"
+	}
+	fmt.Fprintf(w, "%s: %s, version %s, %d dead letters\n", s.Device, link, s.Version, s.Dead)
+	if s.Epoch != "" {
 		fmt.Fprintf(w, "epoch     %s\n", s.Epoch)
 	}
 	if s.Desired != nil {
