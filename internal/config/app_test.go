@@ -489,7 +489,8 @@ func TestLoadApp_messagingFaults(t *testing.T) {
 		`config_json = '{"ping_interval_sec":1.5}'`:  `10: capability[0].config[0].config_json: ping_interval_sec: JSON number 1.5 where an integer belongs`,
 		`config_json = '[]'`:                         `10: capability[0].config[0].config_json: the document: JSON array where an object belongs`,
 		`config_json = '{"other":1}'`:                `10: capability[0].config[0].config_json: unknown field "other"`,
-		`config_b64 = "!"`:                           `10: capability[0].config[0].config_b64: not base64`,
+		`config_json = '{"subscriptions":["a"],"subscriptions":["b"]}'`: `10: capability[0].config[0].config_json: the key "subscriptions" is there twice`,
+		`config_b64 = "!"`: `10: capability[0].config[0].config_b64: not base64`,
 	} {
 		_, err := config.LoadApp(app(t, t.TempDir(), "a", wordy(table)))
 		wantFaults(t, err, want)

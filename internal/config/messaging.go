@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/edged-io/edged/internal/strictjson"
 	"github.com/edged-io/edged/internal/topic"
 )
 
@@ -68,6 +69,10 @@ func (b *builder) classicConfig(g grant, path string, data []byte) {
 		return
 	} else if err != nil {
 		b.fault(path, "%s", strings.TrimPrefix(err.Error(), "json: "))
+		return
+	}
+	if err := strictjson.CheckKeys(data, &c); err != nil {
+		b.fault(path, "%v", err)
 		return
 	}
 	for _, uri := range c.ClusterURIs {

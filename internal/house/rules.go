@@ -55,7 +55,7 @@ func Edged() Rules {
 			// Small packages that anybody may import.
 			{"internal/topic", 0}, {"internal/wasm", 0}, {"internal/outbound", 0}, {"internal/event", 0}, {"internal/nameform", 0}, {"internal/atomicfile", 0}, {"internal/cgroup", 0}, {"internal/house", 0}, {"sdk", 0},
 			{"sdk/go/provider", 1}, // for programs of their own; it stands beside lattice/wire, which knows hosts too
-			{"internal/httpsettings", 0}, {"internal/logtext", 0},
+			{"internal/strictjson", 0}, {"internal/httpsettings", 1}, {"internal/logtext", 0},
 			{"internal/logbuffer", 0}, {"internal/goguest", 0}, // for tests
 			{"examples", 10}, // actors: they know the SDK alone
 		},

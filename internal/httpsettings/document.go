@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/edged-io/edged/internal/strictjson"
 )
 
 // MaxDocument is how long a settings document may be, in bytes.
@@ -71,6 +73,9 @@ func (s *Settings) Document(data []byte) error {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("there is more behind the document")
+	}
+	if err := strictjson.CheckKeys(data, &c); err != nil {
+		return err
 	}
 	if c.Log != nil {
 		return fmt.Errorf("log is not enforced by this version: edged run --log-level is")
