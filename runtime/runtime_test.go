@@ -50,8 +50,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv("EDGED_TEST_INTERPRETER") != "" {
 		runtime.Interpret()
 	}
-	var err error
-	codeDir, err = os.MkdirTemp("", "edged-code-")
+	// Beside this program is where go test cleans up, also after a test that was ended.
+	name, err := os.Executable()
+	if err == nil {
+		codeDir, err = os.MkdirTemp(filepath.Dir(name), "edged-code-")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
