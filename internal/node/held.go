@@ -32,6 +32,7 @@ type held struct {
 	Declared  map[string]heldLink     // links of apps that the lattice was told of
 	Config    map[string]map[string][]byte
 	Told      map[string]map[string]string // Config as the lattice has it
+	Lattice   string                       // that Shared, Deleted, Declared and Told are about; "" for none yet
 	Labels    map[string]heldLabel         // those that differ from the device file
 	Logins    map[string]heldLogin         // of registries, by host and port
 }
@@ -105,8 +106,22 @@ func (h *held) clone() *held {
 	return &held{
 		Actors: cloned(h.Actors), Providers: cloned(h.Providers), Links: cloned(h.Links),
 		Deleted: cloned(h.Deleted), Declared: cloned(h.Declared),
-		Config: cloned(h.Config), Told: cloned(h.Told), Labels: cloned(h.Labels), Logins: cloned(h.Logins),
+		Config: cloned(h.Config), Told: cloned(h.Told), Lattice: h.Lattice, Labels: cloned(h.Labels), Logins: cloned(h.Logins),
 	}
+}
+
+// join makes h that of a box in a lattice, which knows nothing yet if it was in another.
+func (h *held) join(lattice string) {
+	if h.Lattice != "" {
+		for at, l := range h.Links {
+			l.Shared = nil
+			h.Links[at] = l
+		}
+		clear(h.Deleted)
+		clear(h.Declared)
+		clear(h.Told)
+	}
+	h.Lattice = lattice
 }
 
 // cloned is maps.Clone that never returns nil.
@@ -216,6 +231,8 @@ func loadHeld(db *store.DB) (*held, error) {
 			err = decodeHeld(h.Labels, name, value)
 		case kindLogin:
 			err = decodeHeld(h.Logins, name, value)
+		case "lattice/":
+			h.Lattice = string(value)
 		case "format/":
 			format = string(value)
 		}
@@ -252,7 +269,7 @@ func saveHeld(ctx context.Context, db *store.DB, was, next *held) error {
 		return err
 	}
 	return db.Do(ctx, func(_ context.Context, t *store.Turn) error {
-		err := t.Put(heldSpace, "format", []byte(heldFormat))
+		err := errors.Join(t.Put(heldSpace, "format", []byte(heldFormat)), t.Put(heldSpace, "lattice", []byte(next.Lattice)))
 		for key, value := range c.put {
 			err = errors.Join(err, t.Put(heldSpace, key, value))
 		}

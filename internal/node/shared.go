@@ -88,6 +88,16 @@ func (n *Node) runShare(ctx context.Context) error {
 
 // share tells the lattice what was changed here, and changes here what was changed there. What can not be told or done is a problem of the box.
 func (n *Node) share(ctx context.Context) {
+	if name := n.o.Device.Lattice.Name; n.held().Lattice != name {
+		err := n.keep(ctx, func(next *held) error {
+			next.join(name)
+			return nil
+		})
+		if err != nil {
+			n.noteShared(fmt.Errorf("nothing is shared with the lattice: %w", err))
+			return
+		}
+	}
 	failed := make(map[string]error) // by link
 	n.shareDeleted(ctx, failed)
 	n.shareDeclared(ctx, failed)

@@ -214,3 +214,33 @@ func TestShare_claims(t *testing.T) {
 	r.must(kv.Delete(t.Context(), "CLAIMS_"+key))
 	r.eventually("the alias is forgotten", func() bool { return r.bus.Aliased("acme/pump") == "" })
 }
+
+// A box that gets into another lattice takes along what was put on it.
+func TestShare_anotherLattice(t *testing.T) {
+	hub := startHub(t)
+	r := newRig(t, fromFiles+unsigned+"[hub]\nurl = \"nats-leaf://"+hub.LeafAddr()+"\"\n[lattice]\nname = \"plant\"\n")
+	actor, pump := seed(t, claims.Module).Key().String(), seed(t, claims.Service).Key().String()
+	values := map[string][]byte{"speed": []byte("1")}
+	r.start()
+	r.must(r.host().SetConfig(t.Context(), "pump", values))
+	r.must(r.host().PutLink(t.Context(), control.Link{Link: lattice.Link{Actor: actor, Contract: "acme:pump", Name: "default", Provider: pump, Values: map[string]string{"speed": "1"}}}))
+	shared := func() bool {
+		return len(r.configs.All()) == 1 && len(r.held().Told) == 1 && len(r.metadata.Links()) == 1
+	}
+	r.eventually("the lattice has both", shared)
+	r.stop()
+	text, err := os.ReadFile(r.file)
+	r.must(err)
+	r.write("edged.toml", strings.Replace(string(text), `"plant"`, `"other"`, 1))
+	r.start()
+	r.eventually("the other lattice has both", shared)
+	r.linkedAt(actor, "acme:pump", "1")
+	if got := r.held().Config; len(got) != 1 || string(got["pump"]["speed"]) != "1" {
+		t.Errorf("configurations %q", got)
+	}
+	r.stop()
+	r.start()
+	if h := r.held(); h.Lattice != "other" || len(h.Told) != 1 || len(h.Links) != 1 {
+		t.Errorf("it has %+v after a restart", h)
+	}
+}
