@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,10 +27,10 @@ func NewConfigs(o Options) (*Configs, error) {
 }
 
 // IsConfigName says whether a configuration of that name can be shared: with letters,
-// digits, "_", "-", "=" and ".", but not at its ends, and not one that begins with the key
-// of an actor or provider and "_".
+// digits, "_", "-", "=" and single "." between them, and not one that begins with the key of
+// an actor or provider and "_".
 func IsConfigName(name string) bool {
-	if name == "" || len(name) > maxText || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") {
+	if len(name) > maxText || slices.Contains(strings.Split(name, "."), "") {
 		return false
 	}
 	for _, c := range []byte(name) {

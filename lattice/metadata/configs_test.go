@@ -104,7 +104,7 @@ func TestIsConfigName(t *testing.T) {
 			t.Errorf("%q is none", good)
 		}
 	}
-	for _, bad := range []string{"", ".", "a.", ".a", "a b", "a/b", "a>", "ü", actor + "_key", strings.Repeat("x", 257)} {
+	for _, bad := range []string{"", ".", "a.", ".a", "a..b", "a b", "a/b", "a>", "ü", actor + "_key", strings.Repeat("x", 257)} {
 		if IsConfigName(bad) {
 			t.Errorf("%q is one", bad)
 		}
