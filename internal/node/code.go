@@ -212,7 +212,9 @@ func (n *Node) runCompiling(ctx context.Context) error {
 			return nil
 		}
 	}
-	n.compiles.Store(false)
+	if ctx.Err() == nil {
+		n.compiles.Store(false)
+	}
 	<-ctx.Done()
 	return nil
 }
