@@ -265,7 +265,7 @@ func saveHeld(ctx context.Context, db *store.DB, was, next *held) error {
 		diffHeld(&c, kindDeclared, was.Declared, next.Declared), diffHeld(&c, kindConfig, was.Config, next.Config),
 		diffHeld(&c, kindTold, was.Told, next.Told), diffHeld(&c, kindLabel, was.Labels, next.Labels), diffHeld(&c, kindLogin, was.Logins, next.Logins),
 	)
-	if err != nil || len(c.put)+len(c.gone) == 0 {
+	if err != nil || len(c.put)+len(c.gone) == 0 && was.Lattice == next.Lattice {
 		return err
 	}
 	return db.Do(ctx, func(_ context.Context, t *store.Turn) error {

@@ -222,6 +222,10 @@ func TestShare_anotherLattice(t *testing.T) {
 	actor, pump := seed(t, claims.Module).Key().String(), seed(t, claims.Service).Key().String()
 	values := map[string][]byte{"speed": []byte("1")}
 	r.start()
+	r.eventually("the box remembers its lattice", func() bool {
+		h, err := loadHeld(r.db)
+		return err == nil && h.Lattice == "plant"
+	})
 	r.must(r.host().SetConfig(t.Context(), "pump", values))
 	r.must(r.host().PutLink(t.Context(), control.Link{Link: lattice.Link{Actor: actor, Contract: "acme:pump", Name: "default", Provider: pump, Values: map[string]string{"speed": "1"}}}))
 	shared := func() bool {
