@@ -198,7 +198,7 @@ export class Host {
     let end;
     const ended = new Promise((_, reject) => this.#busy.add((end = reject)));
     await Promise.race([this.#serveCall(m, answer), ended]).catch((err) => {
-      Object.assign(answer, { error: err?.message || "failed", content_length: 0 });
+      Object.assign(answer, { error: `${err?.message || "failed"}`.slice(0, 8192), content_length: 0 });
     });
     m.respond(encode(answer));
     this.#busy.delete(end);
