@@ -3,13 +3,9 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -94,16 +90,6 @@ func (l Loss) name() string {
 		to = "the last"
 	}
 	return fmt.Sprintf("from %s to %s", from, to)
-}
-
-// Aside is a damaged file in quarantine.
-type Aside struct {
-	File  string    `json:"file"`
-	Bytes int64     `json:"bytes"`
-	Store bool      `json:"store"`         // it is a store; others put what they set aside there too
-	Lost  []string  `json:"lost"`          // what of it was not carried over, a line each
-	Msgs  int64     `json:"messages_lost"` // of all streams
-	Since time.Time `json:"time,omitzero"` // when it was set aside; zero if that is not known
 }
 
 // Bounds of what a report lists, so that it stays one however much is damaged.
@@ -239,74 +225,8 @@ const asidePrefix = "store-"
 // reportSuffix is that of what is known of a file in quarantine.
 const reportSuffix = ".report.json"
 
-// Quarantined returns the damaged files that were set aside in the folder of a
-// store, by name, with what was lost of each. They are there until somebody
-// removes them.
-func Quarantined(dir string) ([]Aside, error) {
-	dir = filepath.Join(dir, QuarantineDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, ignoreMissing(err)
-	}
-	var files []Aside
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), reportSuffix) {
-			continue
-		}
-		a := Aside{File: filepath.Join(dir, e.Name()), Store: strings.HasPrefix(e.Name(), asidePrefix), Lost: []string{}}
-		if info, err := e.Info(); err == nil {
-			a.Bytes = info.Size()
-		}
-		if r, err := readReport(a.File + reportSuffix); err == nil {
-			a.Lost, a.Since = append(r.LostLines(), r.Notes...), r.Time
-			for _, s := range r.Streams {
-				a.Msgs += s.Lost
-			}
-		}
-		files = append(files, a)
-	}
-	return files, nil
-}
-
-// forgetReports removes the reports of files that somebody has removed.
-func forgetReports(path string) error {
-	dir := filepath.Join(filepath.Dir(path), QuarantineDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	for _, e := range entries {
-		of, is := strings.CutSuffix(e.Name(), reportSuffix)
-		if !is {
-			continue
-		}
-		if _, err := os.Lstat(filepath.Join(dir, of)); errors.Is(err, os.ErrNotExist) {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // maxReport bounds a report in a file, which could be anything by now.
 const maxReport = 1 << 20
-
-func readReport(path string) (*Report, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxReport {
-		return nil, errors.New("no report")
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	r := new(Report)
-	return r, json.Unmarshal(b, r)
-}
 
 // nameOf says which thing a key of a bucket is, as a person knows it.
 func (a *audit) nameOf(bucket string, key []byte) string {

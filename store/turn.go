@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -48,55 +47,6 @@ type Turn struct {
 	onQueued    func()
 	done        func(error)
 	err         error // why it was not committed; DB.mu guards it until done is called
-}
-
-type pendingMessage struct {
-	m       Message
-	s       *stream
-	receipt Receipt
-	hashes  [2]idHash // of its ID, and of its number
-	given   bool      // its stamp is the publisher's
-
-	numbered         // by its producer
-	parked   *parked // it is to wait there
-	released *parked // it has waited there
-	// remembered: what later ones are to know it by. A stream may have been told
-	// otherwise since the message was queued.
-	remembered []idHash
-	held       bool   // it was told, and is on its way to the disk
-	value      []byte // as it is on disk, once somebody has made it
-}
-
-// identities are what a repeat of p is recognised by in s, beside watermarks.
-func (p *pendingMessage) identities(s *stream) []idHash {
-	switch {
-	case s.config.Dedupe < 0:
-		return nil
-	case p.numbered.seq == 0 && p.m.ID == "":
-		return nil
-	case p.numbered.seq == 0:
-		return p.hashes[:1]
-	case p.m.ID == "":
-		return p.hashes[1:]
-	}
-	return p.hashes[:]
-}
-
-// identify works out what p is recognised by.
-func (p *pendingMessage) identify() {
-	if p.m.ID != "" {
-		p.hashes[0] = hashID(p.m.ID)
-	}
-	p.numbered, p.hashes[1] = p.m.numbered()
-}
-
-// pendingAck acknowledges seq, or all up to it, or remembers attempts.
-type pendingAck struct {
-	subscription string
-	sub          *subscription
-	seq          uint64
-	upTo         bool
-	attempts     int
 }
 
 // Receipt tells where a published message went. It is filled in when the turn
@@ -445,32 +395,4 @@ func (t *Turn) tellEnd(committed bool) {
 func (t *Turn) NextCall() uint64 {
 	t.calls++
 	return t.calls
-}
-
-type turnKey struct{}
-type causeKey struct{}
-
-// WithTurn returns a context that carries t.
-func WithTurn(ctx context.Context, t *Turn) context.Context {
-	return context.WithValue(ctx, turnKey{}, t)
-}
-
-// TurnFrom returns the turn that ctx carries, or nil.
-func TurnFrom(ctx context.Context) *Turn {
-	t, _ := ctx.Value(turnKey{}).(*Turn)
-	return t
-}
-
-// WithCause returns a context whose turns are known to be awaited by the turn
-// with that id: a call that came back from another process or box. They fail
-// with ErrDeadlock, instead of waiting, for keys that turn holds. It carries no
-// turn.
-func WithCause(ctx context.Context, id string) context.Context {
-	ids := append(slices.Clone(causes(ctx)), id)
-	return WithTurn(context.WithValue(ctx, causeKey{}, ids), nil)
-}
-
-func causes(ctx context.Context) []string {
-	ids, _ := ctx.Value(causeKey{}).([]string)
-	return ids
 }
